@@ -1,3 +1,29 @@
 """Mixture-of-disentangled-experts layers for multimodal models whose inputs go missing."""
 
+from . import losses, missing, ops
+from .disentangle import Disentangled, HybridExpertDisentangler
+from .encode import BottleneckEncoder
+from .experts import Experts
+from .fusion import Fused, ModalityRouter
+from .reconstruct import MultiLevelReconstructor, Reconstruction
+from .router import Router
+from .transformer import TransformerBlock, TransformerEncoder
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BottleneckEncoder",
+    "HybridExpertDisentangler",
+    "Disentangled",
+    "MultiLevelReconstructor",
+    "Reconstruction",
+    "ModalityRouter",
+    "Fused",
+    "TransformerBlock",
+    "TransformerEncoder",
+    "Experts",
+    "Router",
+    "losses",
+    "missing",
+    "ops",
+]

@@ -1,0 +1,132 @@
+"""HybridExpertDisentangler: a private and a shared view of every token, by private and shared experts."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import check_features, check_names
+from .experts import Experts
+from .ops import expert_mixture
+from .router import Router
+
+
+class Disentangled(NamedTuple):
+    """Views keyed by modality: ``private`` and ``shared`` (B, N_m, D), ``router_weights`` (B, N_m, P + S)."""
+
+    private: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    router_weights: dict[str, Tensor]
+
+
+class HybridExpertDisentangler(nn.Module):
+    r"""Spread every token softly over its modality's private experts and over the shared ones (HED).
+
+    A modality's router gives one softmax over its P private and the S shared experts (eq. 3); the private view
+    is the weighted sum of the former, the shared view that of the latter (eq. 4). DERL, Li et al.
+
+    Args:
+        modalities: names, any strings, in the order in which their experts lie in the bank.
+        dim: D, width of a token.
+        hidden_dim: H, hidden units of each expert.
+        num_private_experts: P, experts of each modality alone.
+        num_shared_experts: S, experts shared across modalities.
+        router_hidden_dim: hidden units of the routers; None: linear routers.
+        temperature: where each router's temperature starts; None: ``1 / (P + S)``.
+        activation: of the experts: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        implementation: which kernel runs the experts; see :func:`modx.ops.expert_mixture`.
+
+    Example:
+        >>> disentangle = HybridExpertDisentangler(("text", "audio"), dim=8, hidden_dim=16)
+        >>> views = disentangle({"text": torch.randn(2, 4, 8), "audio": torch.randn(2, 6, 8)})
+        >>> views.private["audio"].shape, views.shared["text"].shape, views.router_weights["text"].shape
+        (torch.Size([2, 6, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        dim: int,
+        hidden_dim: int,
+        *,
+        num_private_experts: int = 1,
+        num_shared_experts: int = 3,
+        router_hidden_dim: int | None = None,
+        temperature: float | None = None,
+        activation: str = "gelu",
+        implementation: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.modalities = check_names("HybridExpertDisentangler", modalities)
+        if min(num_private_experts, num_shared_experts) < 0 or num_private_experts + num_shared_experts < 1:
+            raise ValueError(
+                "HybridExpertDisentangler expected num_private_experts >= 0, num_shared_experts >= 0 and at least "
+                f"one expert in all, got {num_private_experts} and {num_shared_experts}."
+            )
+        self.dim = dim
+        self.num_private_experts = num_private_experts
+        self.num_shared_experts = num_shared_experts
+        self.implementation = implementation
+        self.routers = nn.ModuleList(
+            Router(
+                dim,
+                num_private_experts + num_shared_experts,
+                hidden_dim=router_hidden_dim,
+                temperature=temperature,
+                device=device,
+                dtype=dtype,
+            )
+            for _ in self.modalities
+        )
+        self.experts = Experts(
+            len(self.modalities) * num_private_experts + num_shared_experts,
+            dim,
+            hidden_dim,
+            activation=activation,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> Disentangled:
+        """Split features into private and shared views.
+
+        Args:
+            features: ``(B, N_m, D)`` for every modality m; token counts may differ.
+
+        Raises:
+            ValueError: a modality is missing, unknown, or of the wrong width or dtype.
+        """
+        check_features("HybridExpertDisentangler", features, dict.fromkeys(self.modalities, self.dim))
+        weights = {name: router(features[name]) for name, router in zip(self.modalities, self.routers, strict=True)}
+        tokens = [features[name].flatten(0, 1) for name in self.modalities]
+        sizes = [part.shape[0] for part in tokens]
+        views = expert_mixture(
+            torch.cat(tokens),
+            torch.cat([weights[name].flatten(0, 1) for name in self.modalities]),
+            self.experts.w1,
+            self.experts.b1,
+            self.experts.w2,
+            self.experts.b2,
+            group_sizes=sizes,
+            num_private=self.num_private_experts,
+            num_shared=self.num_shared_experts,
+            activation=self.experts.activation,
+            implementation=self.implementation,
+        )
+        private, shared = (
+            {
+                name: part.unflatten(0, features[name].shape[:2])
+                for name, part in zip(self.modalities, view.split(sizes), strict=True)
+            }
+            for view in views
+        )
+        return Disentangled(private, shared, weights)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.modalities}, num_private_experts={self.num_private_experts}, "
+            f"num_shared_experts={self.num_shared_experts}, implementation={self.implementation!r}"
+        )

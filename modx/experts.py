@@ -1,0 +1,95 @@
+"""Experts: the bank of two-layer MLPs behind every expert, reconstructor, router and feed-forward layer."""
+
+import torch
+from torch import Tensor, nn
+
+from .ops import expert_mixture
+from .ops.activations import ACTIVATIONS
+
+
+class Experts(nn.Module):
+    """A bank of two-layer MLPs; called, it gives their weighted sum.
+
+    Args:
+        num_experts: E, MLPs in the bank.
+        in_dim: D_in, width of a token.
+        hidden_dim: H, hidden units of each MLP.
+        out_dim: D_out; None: ``in_dim``.
+        activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+
+    Attributes:
+        w1, b1, w2, b2: ``(E, H, D_in)``, ``(E, H)``, ``(E, H, D_out)``, ``(E, D_out)``, as
+            :func:`modx.ops.expert_mixture` takes them; each expert starts as two ``nn.Linear`` do.
+
+    Example:
+        >>> experts = Experts(3, 8, 16)
+        >>> experts(torch.randn(2, 5, 8), torch.rand(2, 5, 3)).shape
+        torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int | None = None,
+        *,
+        activation: str = "gelu",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        out_dim = in_dim if out_dim is None else out_dim
+        sizes = {"num_experts": num_experts, "in_dim": in_dim, "hidden_dim": hidden_dim, "out_dim": out_dim}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"Experts expected {name} >= 1, got {size}.")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"Experts expected activation to be one of {tuple(ACTIVATIONS)}, got {activation!r}.")
+        self.activation = activation
+        self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
+        self.b1 = nn.Parameter(torch.empty(num_experts, hidden_dim, device=device, dtype=dtype))
+        self.w2 = nn.Parameter(torch.empty(num_experts, hidden_dim, out_dim, device=device, dtype=dtype))
+        self.b2 = nn.Parameter(torch.empty(num_experts, out_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every expert as two ``nn.Linear`` draw themselves: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+        _, hidden_dim, in_dim = self.w1.shape
+        for parameter, fan_in in (
+            (self.w1, in_dim),
+            (self.b1, in_dim),
+            (self.w2, hidden_dim),
+            (self.b2, hidden_dim),
+        ):
+            nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5)
+
+    def forward(self, x: Tensor, router_weights: Tensor | None = None) -> Tensor:
+        """Sum the experts' outputs by weight.
+
+        Args:
+            x: ``(..., D_in)``.
+            router_weights: ``(..., E)``; None: every weight is 1.
+
+        Returns:
+            ``(..., D_out)``.
+        """
+        tokens = x.flatten(0, -2)
+        _, output = expert_mixture(
+            tokens,
+            None if router_weights is None else router_weights.flatten(0, -2),
+            self.w1,
+            self.b1,
+            self.w2,
+            self.b2,
+            group_sizes=[tokens.shape[0]],
+            num_private=0,
+            num_shared=self.w1.shape[0],
+            activation=self.activation,
+        )
+        return output.unflatten(0, x.shape[:-1])
+
+    def extra_repr(self) -> str:
+        num_experts, hidden_dim, in_dim = self.w1.shape
+        out_dim = self.w2.shape[2]
+        return f"{num_experts}, {in_dim}, {hidden_dim}, {out_dim}, activation={self.activation!r}"

@@ -1,0 +1,105 @@
+"""What the disentangler and the reconstructor are trained by, beside the task."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._checks import check_modalities
+from .disentangle import Disentangled
+from .reconstruct import Reconstruction
+
+_PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cosine": lambda cosine: cosine,
+    "relu": F.relu,
+    "abs": torch.abs,
+    "square": torch.square,
+}
+
+
+class ReconstructionLoss(NamedTuple):
+    """Scalars: ``total`` (eq. 12) is the sum of ``input``, ``disentangled`` and ``joint``; 0 for a level left out."""
+
+    total: Tensor
+    input: Tensor
+    disentangled: Tensor
+    joint: Tensor
+
+
+def orthogonality_loss(
+    private: Mapping[str, Tensor], shared: Mapping[str, Tensor], *, penalty: str = "cosine"
+) -> Tensor:
+    """Penalise the cosine between a token's private and shared view (eq. 5 of DERL, Li et al.).
+
+    Averaged over tokens, summed over modalities. As printed, eq. 5 is the cosine itself, whose least value is -1:
+    views that point in opposite directions. "relu", "abs" and "square" are least where the views are orthogonal.
+
+    Args:
+        private: ``(B, N_m, D)`` for every modality m.
+        shared: the same.
+        penalty: "cosine" (as printed), "relu", "abs" or "square".
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: the modalities differ, or the penalty is unknown.
+
+    Example:
+        >>> view = {"text": torch.ones(2, 4, 8)}
+        >>> orthogonality_loss(view, view)
+        tensor(1.)
+    """
+    if penalty not in _PENALTIES:
+        raise ValueError(f"orthogonality_loss expected penalty to be one of {tuple(_PENALTIES)}, got {penalty!r}.")
+    check_modalities("orthogonality_loss", tuple(private), shared)
+    losses = [_PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
+    return torch.stack(losses).sum()
+
+
+def reconstruction_loss(
+    reconstruction: Reconstruction,
+    target_features: Mapping[str, Tensor],
+    target_disentangled: Disentangled,
+    *,
+    detach_target: bool = False,
+) -> ReconstructionLoss:
+    """Mean absolute error of what was rebuilt against the complete input's features and views (eq. 7, 9, 11, 12).
+
+    Averaged over tokens and width, summed over modalities; the disentangled level adds both views. DERL, Li et al.
+
+    Args:
+        reconstruction: what :class:`modx.MultiLevelReconstructor` made of the corrupted input.
+        target_features: ``(B, N_m, D)`` for every modality m, from the complete input: target of "input", "joint".
+        target_disentangled: their views: target of "disentangled".
+        detach_target: whether to stop the gradient into the targets; as printed, it flows.
+
+    Raises:
+        ValueError: the modalities differ.
+
+    Example:
+        >>> from modx import HybridExpertDisentangler, MultiLevelReconstructor
+        >>> features = {"text": torch.randn(2, 4, 8)}
+        >>> views = HybridExpertDisentangler(("text",), 8, 16)(features)
+        >>> rebuilt = MultiLevelReconstructor(("text",), 8, 8, levels=["joint"])(features, views)
+        >>> loss = reconstruction_loss(rebuilt, features, views)
+        >>> bool(loss.total == loss.joint), loss.input
+        (True, tensor(0.))
+    """
+
+    def compare(rebuilt: Mapping[str, Tensor] | None, target: Mapping[str, Tensor]) -> Tensor:
+        if rebuilt is None:
+            return next(iter(target_features.values())).new_zeros(())
+        check_modalities("reconstruction_loss", tuple(rebuilt), target)
+        losses = [
+            F.l1_loss(part, target[name].detach() if detach_target else target[name]) for name, part in rebuilt.items()
+        ]
+        return torch.stack(losses).sum()
+
+    level_input = compare(reconstruction.input, target_features)
+    private = compare(reconstruction.private, target_disentangled.private)
+    shared = compare(reconstruction.shared, target_disentangled.shared)
+    joint = compare(reconstruction.joint, target_features)
+    return ReconstructionLoss(level_input + private + shared + joint, level_input, private + shared, joint)

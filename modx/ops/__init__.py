@@ -1,0 +1,173 @@
+"""One op under every expert and every two-layer network of the library: a weighted mixture of MLPs.
+
+T tokens, E experts, P private experts a group, S shared experts, H hidden width, D_in and D_out widths.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import eager, reference
+from .activations import ACTIVATIONS
+
+__all__ = ["expert_mixture"]
+
+_IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "reference": reference.expert_mixture,
+    "eager": eager.expert_mixture,
+}
+
+
+def expert_mixture(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: Sequence[int],
+    num_private: int,
+    num_shared: int,
+    activation: str = "gelu",
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    r"""Run every token through its group's private experts and through the shared ones, and sum each by weight.
+
+    For token t of group g, with :math:`f_e(x) = \mathrm{act}(x W_{1,e}^\top + b_{1,e}) W_{2,e} + b_{2,e}`:
+
+    .. math::
+        \mathrm{private}_t = \sum_{k<P} w_{t,k} f_{gP+k}(x_t), \qquad
+        \mathrm{shared}_t = \sum_{k<S} w_{t,P+k} f_{GP+k}(x_t)
+
+    Eq. 4 of DERL (Li et al., "Mixture of Disentangled Experts with Missing Modalities for Robust Multimodal
+    Sentiment Analysis").
+
+    Args:
+        x: ``(T, D_in)``, the tokens of all groups, group after group.
+        router_weights: ``(T, P + S)``, private experts first. None: every weight is 1.
+        w1: ``(E, H, D_in)`` with E = len(group_sizes) * P + S: private experts group by group, then the shared.
+        b1: ``(E, H)``.
+        w2: ``(E, H, D_out)``: hidden unit h reads with row ``w1[e, h]`` and writes with row ``w2[e, h]``.
+        b2: ``(E, D_out)``.
+        group_sizes: tokens of each group (a modality, as a rule); they sum to T, and a group may be empty.
+        num_private: P, private experts of each group.
+        num_shared: S, experts that every group uses.
+        activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        implementation: "auto", "reference" or "eager".
+
+    Returns:
+        ``(private, shared)``, each ``(T, D_out)``; a sum over no experts is zeros.
+
+    Raises:
+        ValueError: a shape, a dtype, a count or a name does not fit; the message says which and what would.
+        NotImplementedError: ``implementation="triton"``, which this version does not have.
+
+    Example:
+        >>> x = torch.randn(5, 8)  # three text tokens, two audio tokens
+        >>> w1, b1, w2, b2 = torch.randn(3, 16, 8), torch.zeros(3, 16), torch.randn(3, 16, 4), torch.zeros(3, 4)
+        >>> weights = torch.full((5, 2), 0.5)  # one private expert each, one shared
+        >>> private, shared = expert_mixture(
+        ...     x, weights, w1, b1, w2, b2, group_sizes=(3, 2), num_private=1, num_shared=1
+        ... )
+        >>> private.shape, shared.shape
+        (torch.Size([5, 4]), torch.Size([5, 4]))
+    """
+    run = _choose(implementation)
+    _check_counts(x, group_sizes, num_private, num_shared)
+    num_experts = len(group_sizes) * num_private + num_shared
+    _check_shapes(x, router_weights, w1, b1, w2, b2, num_experts, num_private + num_shared)
+    _check_dtypes(x, router_weights, w1, b1, w2, b2)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"expert_mixture expected activation to be one of {tuple(ACTIVATIONS)}, got {activation!r}.")
+    return run(
+        x,
+        router_weights,
+        w1,
+        b1,
+        w2,
+        b2,
+        group_sizes=list(group_sizes),
+        num_private=num_private,
+        num_shared=num_shared,
+        activation=ACTIVATIONS[activation],
+    )
+
+
+def _choose(implementation: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    if implementation == "auto":
+        return eager.expert_mixture
+    if implementation == "triton":
+        raise NotImplementedError(
+            "expert_mixture has no Triton kernels in this version; use implementation='auto' or 'eager'."
+        )
+    if implementation not in _IMPLEMENTATIONS:
+        names = ("auto", *_IMPLEMENTATIONS)
+        raise ValueError(f"expert_mixture expected implementation to be one of {names}, got {implementation!r}.")
+    return _IMPLEMENTATIONS[implementation]
+
+
+def _check_counts(x: Tensor, group_sizes: Sequence[int], num_private: int, num_shared: int) -> None:
+    if num_private < 0 or num_shared < 0 or num_private + num_shared == 0:
+        raise ValueError(
+            "expert_mixture expected num_private >= 0, num_shared >= 0 and at least one expert in all, "
+            f"got num_private={num_private}, num_shared={num_shared}."
+        )
+    if x.ndim != 2:
+        raise ValueError(
+            f"expert_mixture expected x of shape (T, D_in), got {tuple(x.shape)}; flatten the leading dimensions."
+        )
+    if any(size < 0 for size in group_sizes) or sum(group_sizes) != x.shape[0]:
+        raise ValueError(
+            f"expert_mixture expected group_sizes that are >= 0 and sum to the {x.shape[0]} tokens of x, "
+            f"got {list(group_sizes)}."
+        )
+
+
+def _check_shapes(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    num_experts: int,
+    experts_per_token: int,
+) -> None:
+    if w1.ndim != 3 or w2.ndim != 3:
+        raise ValueError(
+            "expert_mixture expected w1 (E, H, D_in) and w2 (E, H, D_out), "
+            f"got w1 {tuple(w1.shape)} and w2 {tuple(w2.shape)}."
+        )
+    hidden_dim, out_dim = w1.shape[1], w2.shape[2]
+    expected = {
+        "w1": (w1, (num_experts, hidden_dim, x.shape[1])),
+        "b1": (b1, (num_experts, hidden_dim)),
+        "w2": (w2, (num_experts, hidden_dim, out_dim)),
+        "b2": (b2, (num_experts, out_dim)),
+    }
+    if router_weights is not None:
+        expected["router_weights"] = (router_weights, (x.shape[0], experts_per_token))
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"expert_mixture expected {name} of shape {shape}, got {tuple(tensor.shape)}; "
+                f"x is {tuple(x.shape)} and E = len(group_sizes) * num_private + num_shared = {num_experts}."
+            )
+
+
+def _check_dtypes(x: Tensor, router_weights: Tensor | None, *weights: Tensor) -> None:
+    gates = () if router_weights is None else (router_weights,)
+    if not all(tensor.is_floating_point() for tensor in (x, *gates, *weights)):
+        raise ValueError(
+            f"expert_mixture expected floating-point tensors, got x {x.dtype}"
+            f"{''.join(f', router_weights {gate.dtype}' for gate in gates)}, w1 {weights[0].dtype}."
+        )
+    if torch.is_autocast_enabled(x.device.type):
+        return  # the matrix products cast their own operands
+    if any(tensor.dtype != x.dtype for tensor in weights):
+        raise ValueError(
+            f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
+            f"got {', '.join(str(tensor.dtype) for tensor in weights)}; cast one of them, or use autocast."
+        )

@@ -1,0 +1,50 @@
+"""The expert mixture in plain PyTorch, as two wide matrix products a bank."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def expert_mixture(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: list[int],
+    num_private: int,
+    num_shared: int,
+    activation: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one product."""
+
+    def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
+        bank1, bank2 = w1[experts], w2[experts]
+        hidden = activation(F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
+        if weights is None:
+            return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
+        weights = weights.to(hidden.dtype)
+        hidden = (hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]).flatten(1)
+        return hidden @ bank2.flatten(0, 1) + weights @ b2[experts]
+
+    def zeros() -> Tensor:
+        return x.new_zeros(x.shape[0], w2.shape[2])
+
+    private = zeros() if num_private == 0 or not group_sizes else None
+    if private is None:
+        parts, start = [], 0
+        for group, size in enumerate(group_sizes):
+            tokens = slice(start, start + size)
+            weights = None if router_weights is None else router_weights[tokens, :num_private]
+            experts = slice(group * num_private, (group + 1) * num_private)
+            parts.append(mix(x[tokens], weights, experts))
+            start += size
+        private = torch.cat(parts)
+    if num_shared == 0:
+        return private, zeros()
+    weights = None if router_weights is None else router_weights[:, num_private:]
+    return private, mix(x, weights, slice(len(group_sizes) * num_private, None))

@@ -1,0 +1,39 @@
+"""The specification of the expert mixture, to be checked against its formula by eye."""
+
+from collections.abc import Callable
+
+import torch
+from einops import einsum
+from torch import Tensor
+
+
+def expert_mixture(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: list[int],
+    num_private: int,
+    num_shared: int,
+    activation: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Every expert on its own, then the weighted sum (eq. 4)."""
+    if router_weights is None:
+        router_weights = x.new_ones(x.shape[0], num_private + num_shared)
+
+    def mix(x: Tensor, weights: Tensor, experts: slice) -> Tensor:
+        hidden = activation(einsum(x, w1[experts], "t i, k h i -> t k h") + b1[experts])
+        output = einsum(hidden, w2[experts], "t k h, k h o -> t k o") + b2[experts]
+        return einsum(weights.to(output.dtype), output, "t k, t k o -> t o")
+
+    private = [
+        mix(tokens, weights[:, :num_private], slice(group * num_private, (group + 1) * num_private))
+        for group, (tokens, weights) in enumerate(
+            zip(x.split(group_sizes), router_weights.split(group_sizes), strict=True)
+        )
+    ]
+    shared = mix(x, router_weights[:, num_private:], slice(len(group_sizes) * num_private, None))
+    return torch.cat(private) if private else torch.zeros_like(shared), shared

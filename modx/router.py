@@ -1,0 +1,76 @@
+"""Router: how much each token asks of each expert."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .experts import Experts
+
+
+class Router(nn.Module):
+    r"""Weigh experts by a softmax over logits at a learnable temperature.
+
+    :math:`w = \mathrm{softmax}(z / \tau)` with logits z from a linear layer or a two-layer MLP: eq. 3 and 14 of
+    DERL (Li et al.). The temperature is kept positive through its logarithm.
+
+    Args:
+        dim: D, width of a token.
+        num_experts: K, weights a token.
+        hidden_dim: hidden units of a two-layer MLP; None: one linear layer.
+        temperature: where it starts; None: ``1 / num_experts``.
+
+    Example:
+        >>> weights = Router(8, 4)(torch.randn(2, 5, 8))
+        >>> weights.shape, bool(weights.sum(-1).allclose(torch.ones(2, 5)))
+        (torch.Size([2, 5, 4]), True)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        *,
+        hidden_dim: int | None = None,
+        temperature: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if num_experts < 1:
+            raise ValueError(f"Router expected num_experts >= 1, got {num_experts}.")
+        self.initial_temperature = 1 / num_experts if temperature is None else temperature
+        if not 0 < self.initial_temperature < math.inf:
+            raise ValueError(f"Router expected a temperature that is positive and finite, got {temperature}.")
+        self.logits: nn.Module
+        if hidden_dim is None:
+            self.logits = nn.Linear(dim, num_experts, device=device, dtype=dtype)
+        else:
+            self.logits = Experts(1, dim, hidden_dim, num_experts, device=device, dtype=dtype)
+        self.log_temperature = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        nn.init.constant_(self.log_temperature, math.log(self.initial_temperature))
+
+    @property
+    def temperature(self) -> Tensor:
+        """The softmax temperature, positive."""
+        return self.log_temperature.exp()
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Weigh the experts for every token.
+
+        Args:
+            x: ``(..., D)``.
+            present: bool, broadcastable to ``(..., K)``; an expert marked False gets weight 0, and where none is
+                present every weight is 0. None: all are present.
+
+        Returns:
+            ``(..., K)``, non-negative, summing to 1 over the experts present.
+        """
+        logits: Tensor = self.logits(x) * torch.exp(-self.log_temperature)
+        if present is None:
+            return logits.softmax(-1)
+        lowest = torch.finfo(logits.dtype).min
+        return logits.masked_fill(~present, lowest).softmax(-1).masked_fill(~present, 0)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.initial_temperature:.4g} at the start"

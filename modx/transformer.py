@@ -1,0 +1,175 @@
+"""TransformerBlock and TransformerEncoder, with a cheap path for when only the first few rows are wanted."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .experts import Experts
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention, with a LayerNorm each for query, key and value, then a two-layer GELU network.
+
+    Args:
+        dim: D, width of a token.
+        num_heads: attention heads.
+        head_dim: width of a head; ``num_heads * head_dim`` need not equal ``dim``.
+        ffn_dim: hidden units of the feed-forward network; None: ``dim``.
+        dropout: probability of dropping a unit of either branch before it is added.
+
+    Example:
+        >>> block = TransformerBlock(16, num_heads=2, head_dim=8)
+        >>> block(torch.randn(3, 10, 16)).shape, block(torch.randn(3, 10, 16), num_queries=4).shape
+        (torch.Size([3, 10, 16]), torch.Size([3, 4, 16]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int = 8,
+        head_dim: int = 64,
+        ffn_dim: int | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        inner_dim = num_heads * head_dim
+        self.query_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
+        self.key_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
+        self.value_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
+        self.query = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
+        self.key = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
+        self.value = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
+        self.proj = nn.Linear(inner_dim, dim, device=device, dtype=dtype)
+        self.ffn_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
+        self.ffn = Experts(1, dim, dim if ffn_dim is None else ffn_dim, dim, device=device, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
+        """Let every token attend to the tokens that the mask shows.
+
+        Args:
+            x: ``(B, T, D)``.
+            mask: bool ``(B, T)``, True where a token is real; what is masked must be finite. Where a sample shows
+                no token, attention adds nothing but the output layer's bias. None: all are real.
+            num_queries: return only the first rows; they cost far less than the whole, and are equal to it up to
+                rounding.
+
+        Returns:
+            ``(B, T, D)``, or ``(B, num_queries, D)``.
+        """
+        attention = self._attend(x, mask) if num_queries is None else self._attend_absorbed(x, mask, num_queries)
+        x = x[:, :num_queries] + self.dropout(self.proj(attention))
+        output: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
+        return output
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        def split(y: Tensor) -> Tensor:
+            return y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+        query = split(self.query(self.query_norm(x)))
+        key = split(self.key(self.key_norm(x)))
+        value = split(self.value(self.value_norm(x)))
+        return _masked_attention(query, key, value, mask, self.head_dim).transpose(1, 2).flatten(2)
+
+    def _attend_absorbed(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        """The same attention for a few queries, without projecting a single key or value.
+
+        With x̂ the normalised token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k): the part with β_k is
+        the same for all tokens and falls out of the softmax, and the rest is (γ_k W_kᵀ q)·x̂. The weights p sum
+        to 1, so that the output is W_v(γ_v Σ p x̂ + β_v).
+        """
+        heads = (self.num_heads, self.head_dim)
+        normalised = F.layer_norm(x, x.shape[-1:], eps=self.key_norm.eps)
+        query = self.query(self.query_norm(x[:, :num_queries])).unflatten(-1, heads)
+        key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
+        value = self.value.weight.unflatten(0, heads)
+        absorbed = torch.einsum("bqhd,hdc->bhqc", query, key)
+        pooled = _masked_attention(
+            absorbed.flatten(1, 2)[:, None], normalised[:, None], normalised[:, None], mask, self.head_dim
+        )
+        pooled = pooled.squeeze(1).unflatten(1, (self.num_heads, num_queries))
+        pooled = pooled * self.value_norm.weight + self.value_norm.bias
+        output = torch.einsum("bhqc,hdc->bqhd", pooled, value).flatten(2)
+        return output if mask is None else output * mask.any(-1)[:, None, None]
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}, head_dim={self.head_dim}"
+
+
+class TransformerEncoder(nn.Module):
+    """A stack of :class:`TransformerBlock` (eq. 16 of DERL, Li et al.).
+
+    Args:
+        dim: D, width of a token.
+        depth: blocks.
+        num_heads, head_dim, ffn_dim, dropout: of each block.
+
+    Example:
+        >>> TransformerEncoder(16, depth=2, num_heads=2, head_dim=8)(torch.randn(3, 10, 16)).shape
+        torch.Size([3, 10, 16])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        *,
+        num_heads: int = 8,
+        head_dim: int = 64,
+        ffn_dim: int | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"TransformerEncoder expected depth >= 1, got {depth}.")
+        self.dim = dim
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                dim,
+                num_heads=num_heads,
+                head_dim=head_dim,
+                ffn_dim=ffn_dim,
+                dropout=dropout,
+                device=device,
+                dtype=dtype,
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
+        """Run the blocks in turn; arguments and result as in :meth:`TransformerBlock.forward`.
+
+        Raises:
+            ValueError: a shape does not fit, or ``num_queries`` is not between 1 and T.
+        """
+        if x.ndim != 3 or x.shape[2] != self.dim:
+            raise ValueError(f"TransformerEncoder expected x of shape (B, T, {self.dim}), got {tuple(x.shape)}.")
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:2]):
+            raise ValueError(
+                f"TransformerEncoder expected mask: bool of shape {tuple(x.shape[:2])}, "
+                f"got {mask.dtype} of shape {tuple(mask.shape)}."
+            )
+        if num_queries is not None and not 1 <= num_queries <= x.shape[1]:
+            raise ValueError(f"TransformerEncoder expected num_queries between 1 and {x.shape[1]}, got {num_queries}.")
+        for index, block in enumerate(self.blocks):
+            last = index == len(self.blocks) - 1
+            x = block(x, mask, num_queries=num_queries if last else None)
+        return x
+
+
+def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, head_dim: int) -> Tensor:
+    """Attention over the tokens shown; zeros for a sample that shows none, where a softmax would give nan."""
+    scale = head_dim**-0.5
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    some = mask.any(-1, keepdim=True)
+    shown = (mask | ~some)[:, None, None, :]
+    attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown, scale=scale)
+    return attention * some[:, :, None, None]
