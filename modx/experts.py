@@ -75,7 +75,7 @@ class Experts(nn.Module):
             ``(..., D_out)``.
         """
         tokens = x.flatten(0, -2)
-        _, output = expert_mixture(
+        _, mixed = expert_mixture(
             tokens,
             None if router_weights is None else router_weights.flatten(0, -2),
             self.w1,
@@ -87,7 +87,8 @@ class Experts(nn.Module):
             num_shared=self.w1.shape[0],
             activation=self.activation,
         )
-        return output.unflatten(0, x.shape[:-1])
+        output: Tensor = mixed.unflatten(0, x.shape[:-1])
+        return output
 
     def extra_repr(self) -> str:
         num_experts, hidden_dim, in_dim = self.w1.shape

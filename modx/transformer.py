@@ -73,7 +73,8 @@ class TransformerBlock(nn.Module):
 
     def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         def split(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            heads: Tensor = y.unflatten(-1, (self.num_heads, self.head_dim))
+            return heads.transpose(1, 2)
 
         query = split(self.query(self.query_norm(x)))
         key = split(self.key(self.key_norm(x)))
@@ -83,17 +84,18 @@ class TransformerBlock(nn.Module):
     def _attend_absorbed(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from a few queries x to all tokens without projecting a single key or value.
 
-        With x̂ the normalised token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k): the part with β_k is
-        the same for all tokens and falls out of the softmax, and the rest is (γ_k W_kᵀ q)·x̂. The weights p sum
-        to 1, so that the output is W_v(γ_v Σ p x̂ + β_v).
+        With x̂ the normalised token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k), which is
+        (γ_k W_kᵀ q)·x̂ and an offset that all tokens share. The weights p sum to 1, so that the output is
+        W_v(γ_v Σ p x̂ + β_v).
         """
         heads = (self.num_heads, self.head_dim)
         normalised = F.layer_norm(tokens, tokens.shape[-1:], eps=self.key_norm.eps)
-        query = self.query(self.query_norm(x)).unflatten(-1, heads)
+        query = self.query(self.query_norm(x)).unflatten(-1, heads) * self.head_dim**-0.5
         key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
         absorbed = torch.einsum("bqhd,hdc->bhqc", query, key).flatten(1, 2)
+        offset = torch.einsum("bqhd,hd->bhq", query, self.key(self.key_norm.bias).unflatten(0, heads)).flatten(1)
         # plain products: on CPU the fused attention took three times as long for so few queries
-        scores = absorbed @ normalised.mT * self.head_dim**-0.5
+        scores = torch.baddbmm(offset[..., None], absorbed, normalised.mT)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
         pooled = (scores.softmax(-1) @ normalised).unflatten(1, (self.num_heads, x.shape[1]))

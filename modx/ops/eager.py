@@ -28,8 +28,8 @@ def expert_mixture(
         if weights is None:
             return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
         weights = weights.to(hidden.dtype)
-        hidden = (hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]).flatten(1)
-        return hidden @ bank2.flatten(0, 1) + weights @ b2[experts]
+        scaled: Tensor = hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]
+        return scaled.flatten(1) @ bank2.flatten(0, 1) + weights @ b2[experts]
 
     def zeros() -> Tensor:
         return x.new_zeros(x.shape[0], w2.shape[2])

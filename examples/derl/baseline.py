@@ -1,0 +1,37 @@
+"""PlainModel: what DERL has to beat, a linear layer on means."""
+
+import torch
+from torch import Tensor, nn
+
+from derl.config import DerlConfig
+from derl.model import DerlOutput, SentimentModel, all_real
+
+
+class PlainModel(SentimentModel):
+    """Average every modality over its real frames, put the means side by side, and apply one linear layer.
+
+    The same text encoder, fine-tuned, and the same corruption as DERL; nothing else.
+    """
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        self.head = nn.Linear(sum(self.input_dims().values()), 1)
+        self.post_init()
+
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        masks: dict[str, Tensor] | None = None,
+        keep: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> DerlOutput:
+        """Predict from what was kept; arguments as of :meth:`derl.model.DerlModel.forward`."""
+        masks = all_real(inputs) if masks is None else masks
+        embedded = self.embed(inputs if keep is None else self.corrupt(inputs, keep), masks)
+        means = [
+            torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
+            for name, part in embedded.items()
+        ]
+        prediction = self.head(torch.cat(means, dim=1)).squeeze(-1)
+        loss = None if labels is None else self.task_loss(prediction, labels)
+        return DerlOutput(loss=loss, task_loss=loss, prediction=prediction)

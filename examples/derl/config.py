@@ -1,0 +1,96 @@
+"""DerlConfig: the paper's numbers in one place."""
+
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from modx.reconstruct import LEVELS
+
+
+class DerlConfig(PreTrainedConfig):
+    """Sizes and losses of :class:`derl.model.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
+
+    Sizes, tokens and experts are the paper's. The loss weights of eq. 18 are this project's: we have no printed ones.
+
+    Attributes:
+        modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
+        input_dims: width of a frame for every modality but text.
+        max_lengths: the most frames (for text: tokens) for every modality.
+        text_config: configuration of the text encoder.
+        unk_token_id: the token that stands for a missing word.
+        special_token_ids: tokens that are never replaced by it: [PAD], [CLS], [SEP].
+        dim: D, width of a token.
+        num_tokens: N, bottleneck tokens a modality.
+        encoder_depth: transformer blocks of each modality's encoder.
+        fusion_depth: transformer blocks after fusion.
+        num_heads, head_dim, ffn_dim: of every transformer block.
+        num_private_experts, num_shared_experts, expert_dim: P, S and hidden width of HED.
+        reconstruction_levels: of MLCR, "input", "disentangled", "joint".
+        reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
+        router_dim: hidden width of the modality router.
+        task_loss: "mse" or "mae".
+        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in eq. 18; 0 leaves the loss out.
+        orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
+        detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
+    """
+
+    model_type = "derl"
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
+    }
+
+    modalities: list[str] | tuple[str, ...] = ("text", "audio", "vision")
+    input_dims: dict[str, int] | None = None
+    max_lengths: dict[str, int] | None = None
+    text_config: PreTrainedConfig | dict[str, Any] | None = None
+    unk_token_id: int = 100
+    special_token_ids: list[int] | tuple[int, ...] = (0, 101, 102)
+    dim: int = 128
+    num_tokens: int = 4
+    encoder_depth: int = 1
+    fusion_depth: int = 2
+    num_heads: int = 8
+    head_dim: int = 64
+    ffn_dim: int = 128
+    num_private_experts: int = 1
+    num_shared_experts: int = 3
+    expert_dim: int = 256
+    reconstruction_levels: list[str] | tuple[str, ...] = LEVELS
+    reconstructor_dim: int = 128
+    router_dim: int = 256
+    task_loss: str = "mse"
+    orthogonality_weight: float = 0.1
+    reconstruction_weight: float = 0.1
+    orthogonality_penalty: str = "cosine"
+    detach_target: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
+        if self.max_lengths is None:
+            self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
+        self.modalities = list(self.modalities)
+        for name in self.modalities:
+            if name not in self.max_lengths:
+                raise ValueError(
+                    f"DerlConfig expected max_lengths for {self.modalities}, got {list(self.max_lengths)}."
+                )
+            if name != "text" and name not in self.input_dims:
+                raise ValueError(
+                    f"DerlConfig expected input_dims for every modality but text of {self.modalities}, "
+                    f"got {list(self.input_dims)}."
+                )
+        if self.task_loss not in ("mse", "mae"):
+            raise ValueError(f"DerlConfig expected task_loss 'mse' or 'mae', got {self.task_loss!r}.")
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def mosei(cls, **overrides: Any) -> "DerlConfig":
+        """DERL on CMU-MOSEI: 8 tokens, 3 private experts, 74 acoustic and 35 visual features."""
+        preset: dict[str, Any] = {
+            "num_tokens": 8,
+            "num_private_experts": 3,
+            "input_dims": {"audio": 74, "vision": 35},
+            "max_lengths": {"text": 50, "audio": 500, "vision": 500},
+        }
+        return cls(**(preset | overrides))

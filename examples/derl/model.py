@@ -1,0 +1,232 @@
+"""DerlModel: the whole of DERL (Li et al.), composed from modx's blocks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from derl.config import DerlConfig
+from modx import (
+    BottleneckEncoder,
+    Disentangled,
+    HybridExpertDisentangler,
+    ModalityRouter,
+    MultiLevelReconstructor,
+    TransformerEncoder,
+)
+from modx.losses import orthogonality_loss, reconstruction_loss
+from modx.missing import erase
+
+Features = dict[str, Tensor]
+
+
+@dataclass
+class DerlOutput(ModelOutput):
+    """What DERL answers; the three losses and their weighted sum (eq. 18) where labels are given.
+
+    Attributes:
+        loss: scalar; in evaluation the task's alone.
+        task_loss: scalar.
+        orthogonality_loss, reconstruction_loss: scalars, in training only (eq. 5, 12).
+        prediction: ``(B,)``, the sentiment score.
+        expert_weights: for every modality ``(B, N, P + S)``: HED's router (eq. 3).
+        fusion_weights: ``(B, N, 2 M)``: the private views of all modalities, then the shared ones (eq. 14).
+    """
+
+    loss: Tensor | None = None
+    task_loss: Tensor | None = None
+    orthogonality_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    prediction: Tensor | None = None
+    expert_weights: Features | None = None
+    fusion_weights: Tensor | None = None
+
+
+class SentimentModel(PreTrainedModel):
+    """What DERL and its plain baseline share: a fine-tuned text encoder, and how input goes missing."""
+
+    config_class = DerlConfig
+    base_model_prefix = "derl"
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        if "text" in config.modalities:
+            self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+
+    @classmethod
+    def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
+        """Build the model around a pretrained text encoder, a folder or a name on the Hub."""
+        pretrained = AutoModel.from_pretrained(text_encoder, dtype=torch.float32)
+        config.text_config = pretrained.config
+        model = cls(config)
+        model.text_encoder = _without_pooler(pretrained)
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave modules as their constructors drew them."""
+
+    def input_dims(self) -> dict[str, int]:
+        """Width of a frame for every modality, as it comes from :meth:`embed`."""
+        text = {"text": self.config.text_config.hidden_size} if "text" in self.config.modalities else {}
+        return {name: (text | self.config.input_dims)[name] for name in self.config.modalities}
+
+    def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
+        """Erase what was not kept (eq. 1): words become [UNK], frames zeros."""
+        return {
+            name: erase(
+                inputs[name],
+                keep[name],
+                unk_token_id=self.config.unk_token_id if name == "text" else None,
+                special_token_ids=self.config.special_token_ids if name == "text" else (),
+            )
+            for name in self.config.modalities
+        }
+
+    def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
+        """Turn token ids into the text encoder's states; other modalities pass as they are."""
+        embedded = {name: inputs[name] for name in self.config.modalities}
+        if "text" in embedded:
+            output = self.text_encoder(input_ids=inputs["text"], attention_mask=masks["text"].long())
+            embedded["text"] = output.last_hidden_state
+        return embedded
+
+    def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared or absolute error of the score."""
+        criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
+        return criterion(prediction.float(), labels.float())
+
+
+class DerlModel(SentimentModel):
+    """Score sentiment from modalities that may be missing, in part or whole.
+
+    Example:
+        >>> from transformers import BertConfig
+        >>> tiny = BertConfig(
+        ...     vocab_size=110, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        ... )
+        >>> model = DerlModel(DerlConfig(modalities=["text", "audio"], text_config=tiny)).eval()
+        >>> inputs = {"text": torch.randint(3, 110, (2, 7)), "audio": torch.randn(2, 20, 5)}
+        >>> model(inputs).prediction.shape
+        torch.Size([2])
+    """
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        names = config.modalities
+        block = {"num_heads": config.num_heads, "head_dim": config.head_dim, "ffn_dim": config.ffn_dim}
+        self.encoder = BottleneckEncoder(
+            self.input_dims(),
+            config.dim,
+            num_tokens=config.num_tokens,
+            depth=config.encoder_depth,
+            max_lengths={name: config.max_lengths[name] for name in names},
+            **block,
+        )
+        self.disentangler = HybridExpertDisentangler(
+            names,
+            config.dim,
+            config.expert_dim,
+            num_private_experts=config.num_private_experts,
+            num_shared_experts=config.num_shared_experts,
+        )
+        self.reconstructor = MultiLevelReconstructor(
+            names, config.dim, config.reconstructor_dim, levels=config.reconstruction_levels
+        )
+        self.modality_router = ModalityRouter(2 * len(names), config.dim, config.router_dim)
+        self.fusion_positions = nn.Parameter(torch.empty(config.num_tokens, config.dim))
+        nn.init.normal_(self.fusion_positions, std=0.02)
+        self.fusion = TransformerEncoder(config.dim, config.fusion_depth, **block)
+        self.head = nn.Linear(config.dim, 1)
+        self.post_init()
+
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        masks: dict[str, Tensor] | None = None,
+        keep: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> DerlOutput:
+        """Predict from what was kept; in training, with labels, also learn to rebuild what was not.
+
+        Args:
+            inputs: for every modality the complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``.
+            masks: bool ``(B, L)``, True where an element is real, False on padding; None: all are.
+            keep: bool ``(B, L)``, True where an element survived; None: all did.
+            labels: ``(B,)``, the sentiment score.
+        """
+        masks = all_real(inputs) if masks is None else masks
+        batch_size = next(iter(inputs.values())).shape[0]
+        seen = inputs if keep is None else self.corrupt(inputs, keep)
+        learn = self.training and labels is not None
+        if learn and keep is not None:  # the complete views are the targets: encode them in the same batch
+            lost = torch.stack([(masks[name] & ~keep[name]).any(1) for name in self.config.modalities]).any(0)
+            rows = lost.nonzero().squeeze(1)
+            complete = torch.arange(batch_size, device=rows.device)
+            complete[rows] = torch.arange(batch_size, batch_size + len(rows), device=rows.device)
+            seen = {name: torch.cat([part, inputs[name][rows]]) for name, part in seen.items()}
+            masks = {name: torch.cat([mask, mask[rows]]) for name, mask in masks.items()}
+        features = self.encoder(self.embed(seen, masks), masks)
+        views = self.disentangler(features)
+        incomplete_features, incomplete_views = _take(features, views, slice(batch_size))
+        prediction, fusion_weights = self._predict(incomplete_views)
+        output = DerlOutput(
+            prediction=prediction, expert_weights=incomplete_views.router_weights, fusion_weights=fusion_weights
+        )
+        if labels is not None:
+            output.task_loss = output.loss = self.task_loss(prediction, labels)
+        if learn:
+            targets = _take(features, views, slice(None) if keep is None else complete)
+            self._supervise(output, incomplete_features, incomplete_views, *targets)
+        return output
+
+    def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
+        """Fuse the six views and score them (eq. 13-17)."""
+        names = self.config.modalities
+        fused, weights = self.modality_router(
+            [views.private[name] for name in names] + [views.shared[name] for name in names]
+        )
+        return self.head(self.fusion(fused + self.fusion_positions).mean(1)).squeeze(-1), weights
+
+    def _supervise(
+        self,
+        output: DerlOutput,
+        features: Features,
+        views: Disentangled,
+        target_features: Features,
+        target_views: Disentangled,
+    ) -> None:
+        """Add the losses of eq. 5 and 12 to the task's (eq. 18)."""
+        config = self.config
+        output.orthogonality_loss = orthogonality_loss(
+            views.private, views.shared, penalty=config.orthogonality_penalty
+        )
+        output.reconstruction_loss = reconstruction_loss(
+            self.reconstructor(features, views), target_features, target_views, detach_target=config.detach_target
+        ).total
+        output.loss = (
+            output.task_loss
+            + config.orthogonality_weight * output.orthogonality_loss
+            + config.reconstruction_weight * output.reconstruction_loss
+        )
+
+
+def all_real(inputs: Mapping[str, Tensor]) -> Features:
+    return {name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) for name, part in inputs.items()}
+
+
+def _take(features: Features, views: Disentangled, rows: slice | Tensor) -> tuple[Features, Disentangled]:
+    def take(parts: Features) -> Features:
+        return {name: part[rows] for name, part in parts.items()}
+
+    return take(features), Disentangled(*(take(view) for view in views))
+
+
+def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Drop the pooler, which only a classification token would use: every parameter left gets a gradient."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder

@@ -1,0 +1,277 @@
+"""Metrics on torchmetrics: sentiment scores in [-3, 3], and how a router spreads over its experts."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+    from torchmetrics.functional.regression import mean_absolute_error, pearson_corrcoef
+    from torchmetrics.utilities import dim_zero_cat
+except ImportError as error:
+    raise ImportError(
+        "modx.metrics needs torchmetrics, which is not installed; run `pip install modx[metrics]`."
+    ) from error
+
+
+class ConstantInputWarning(UserWarning):
+    """A metric is undefined, and nan, because predictions or labels do not vary."""
+
+
+def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Score predicted sentiment the way CMU-MOSI and CMU-MOSEI are reported.
+
+    - `mae`: mean absolute error, on the scale of the labels.
+    - `corr`: Pearson correlation; nan, with a warning, if predictions or labels are constant.
+    - `acc2_has0`, `f1_has0`: two classes, positive where a score is >= 0.
+    - `acc2_non0`, `f1_non0`: two classes, positive where a score is > 0, over the rows whose label is not
+      exactly 0; nan, with a warning, if there are none.
+    - `acc5`, `acc7`: scores clipped to [-2, 2] or [-3, 3], then rounded, halves to even.
+
+    Accuracies and F1 are fractions in [0, 1]; F1 is the mean over both classes weighted by their labels.
+
+    Args:
+        preds: `(N,)` floating predicted scores.
+        target: `(N,)` floating labels.
+
+    Returns:
+        The eight scalars by name, in the order `mae`, `corr`, `acc2_has0`, `acc2_non0`, `f1_has0`, `f1_non0`,
+        `acc5`, `acc7`, in the wider dtype of the two inputs, float32 at least.
+
+    Raises:
+        ValueError: if there is no row, the inputs are not floating `(N,)` of one length, or a score is not
+            finite.
+
+    Warns:
+        ConstantInputWarning: where a result is nan, with the reason.
+
+    Example:
+        >>> scores = sentiment_metrics(torch.tensor([-1.2, 0.4, 2.6]), torch.tensor([-1.0, 0.0, 3.0]))
+        >>> {name: round(score.item(), 4) for name, score in scores.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'mae': 0.3333, 'corr': 0.982, 'acc2_has0': 1.0, 'acc2_non0': 1.0, 'f1_has0': 1.0, 'f1_non0': 1.0,
+         'acc5': 1.0, 'acc7': 1.0}
+    """
+    _check_scores("sentiment_metrics", preds, target)
+    if not len(preds):
+        raise ValueError(
+            "sentiment_metrics expected at least one row, got none; pass a split that is not empty, before compute."
+        )
+    dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
+    preds, target = preds.detach().to(dtype), target.detach().to(dtype)
+    nonzero = target != 0
+    acc2_has0, f1_has0 = _two_classes(preds >= 0, target >= 0)
+    acc2_non0, f1_non0 = _two_classes(preds[nonzero] > 0, target[nonzero] > 0)
+    scores = {
+        "mae": mean_absolute_error(preds, target),
+        "corr": _correlation(preds, target),
+        "acc2_has0": acc2_has0,
+        "acc2_non0": acc2_non0,
+        "f1_has0": f1_has0,
+        "f1_non0": f1_non0,
+        "acc5": _rounded_accuracy(preds, target, limit=2),
+        "acc7": _rounded_accuracy(preds, target, limit=3),
+    }
+    return {name: score.to(preds) for name, score in scores.items()}
+
+
+class SentimentMetrics(Metric):
+    """Collect predictions over batches and processes, then score them all with `sentiment_metrics`.
+
+    `update(preds, target)` takes a batch, floating `(N,)` each; `compute()` returns the dict of
+    `sentiment_metrics` over all rows so far, the same as in one shot. Errors and warnings are the same too.
+
+    Example:
+        >>> metric = SentimentMetrics()
+        >>> metric.update(torch.tensor([-1.2, 0.4]), torch.tensor([-1.0, 0.0]))
+        >>> metric.update(torch.tensor([2.6]), torch.tensor([3.0]))
+        >>> metric.compute()["mae"]
+        tensor(0.3333)
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    preds: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("preds", default=[], dist_reduce_fx="cat")
+        self.add_state("target", default=[], dist_reduce_fx="cat")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of scores and labels."""
+        _check_scores("SentimentMetrics", preds, target)
+        self.preds.append(preds.detach())
+        self.target.append(target.detach())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Score all rows so far."""
+        return sentiment_metrics(_concatenate(self.preds), _concatenate(self.target))
+
+
+class ExpertLoad(Metric):
+    """Mean weight each expert receives from a router over real tokens.
+
+    `update(router_weights, mask=None)` takes weights `(..., num_experts)` that sum to 1 over the experts, and
+    a bool mask `(...)`, True where a token counts; `compute()` returns `(num_experts,)`, which sums to 1, or
+    nan if no token was counted.
+
+    Args:
+        num_experts: size of the last axis of the weights.
+
+    Raises:
+        ValueError: if `num_experts` is below 1, or weights or mask have another shape or dtype.
+
+    Example:
+        >>> metric = ExpertLoad(2)
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]), torch.tensor([True, False, True]))
+        >>> metric.compute()
+        tensor([0.6250, 0.3750])
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    tokens: Tensor
+
+    def __init__(self, num_experts: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_experts < 1:
+            raise ValueError(
+                f"ExpertLoad expected num_experts >= 1, got {num_experts}; pass the last size of the weights."
+            )
+        self.num_experts = num_experts
+        self.add_state("total", default=torch.zeros(num_experts), dist_reduce_fx="sum")
+        self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, router_weights: Tensor, mask: Tensor | None = None) -> None:
+        """Add a batch of router weights."""
+        weights = _observed("ExpertLoad", self.num_experts, router_weights, mask)
+        self.total += weights.sum(0, dtype=self.total.dtype)
+        self.tokens += len(weights)
+
+    def compute(self) -> Tensor:
+        """Return the mean weight of each expert."""
+        return self.total / self.tokens
+
+
+class RoutingEntropy(Metric):
+    """Mean entropy of a router's weights over real tokens: 0 if one expert takes all, 1 if uniform.
+
+    Each token contributes `-sum_e w_e log w_e / log num_experts`, with 0 log 0 = 0. `update` takes what
+    `ExpertLoad.update` takes; `compute()` returns a scalar, nan if no token was counted.
+
+    Args:
+        num_experts: size of the last axis of the weights.
+
+    Raises:
+        ValueError: if `num_experts` is below 2, or weights or mask have another shape or dtype.
+
+    Example:
+        >>> metric = RoutingEntropy(2)
+        >>> metric.update(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    tokens: Tensor
+
+    def __init__(self, num_experts: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_experts < 2:
+            raise ValueError(
+                f"RoutingEntropy expected num_experts >= 2, got {num_experts}; with one expert there is nothing "
+                "to route."
+            )
+        self.num_experts = num_experts
+        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, router_weights: Tensor, mask: Tensor | None = None) -> None:
+        """Add a batch of router weights."""
+        weights = _observed("RoutingEntropy", self.num_experts, router_weights, mask)
+        weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+        self.total -= torch.xlogy(weights, weights).sum(dtype=self.total.dtype)
+        self.tokens += len(weights)
+
+    def compute(self) -> Tensor:
+        """Return the mean normalised entropy."""
+        return self.total / self.tokens / math.log(self.num_experts)
+
+
+def _two_classes(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return accuracy and weighted F1 of `(N,)` bool classes, nan if N = 0."""
+    if not len(target):
+        _warn("acc2_non0 and f1_non0 are nan: every label is 0.")
+        return torch.tensor(torch.nan), torch.tensor(torch.nan)
+    classes = preds.long(), target.long()
+    accuracy = multiclass_accuracy(*classes, num_classes=2, average="micro")
+    return accuracy, multiclass_f1_score(*classes, num_classes=2, average="weighted")
+
+
+def _rounded_accuracy(preds: Tensor, target: Tensor, *, limit: int) -> Tensor:
+    """Return the accuracy over the `2 limit + 1` classes of clipped, rounded scores."""
+    pred_class, true_class = (scores.clamp(-limit, limit).round().long() + limit for scores in (preds, target))
+    return multiclass_accuracy(pred_class, true_class, num_classes=2 * limit + 1, average="micro")
+
+
+def _correlation(preds: Tensor, target: Tensor) -> Tensor:
+    constant = [
+        name for name, scores in (("predictions", preds), ("labels", target)) if bool(scores.min() == scores.max())
+    ]
+    if constant:
+        _warn(f"corr is nan: the {' and the '.join(constant)} are constant.")
+        return torch.tensor(torch.nan)
+    # float64: torchmetrics takes a float32 input of thousands of equal scores and one outlier for constant
+    return pearson_corrcoef(preds.cpu().double(), target.cpu().double())
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(reason, ConstantInputWarning, stacklevel=4)
+
+
+def _concatenate(state: list[Tensor]) -> Tensor:
+    return dim_zero_cat(state) if len(state) else torch.empty(0)
+
+
+def _check_scores(caller: str, preds: Tensor, target: Tensor) -> None:
+    floating = preds.is_floating_point() and target.is_floating_point()
+    if not floating or preds.ndim != 1 or preds.shape != target.shape:
+        raise ValueError(
+            f"{caller} expected floating preds and target of one shape (N,), got preds {preds.dtype} "
+            f"{tuple(preds.shape)} and target {target.dtype} {tuple(target.shape)}; convert with .float() and "
+            "drop a last axis of size 1 with .squeeze(-1)."
+        )
+    for name, scores in (("preds", preds), ("target", target)):
+        rows = (~scores.isfinite()).nonzero()
+        if len(rows):
+            row = int(rows[0])
+            raise ValueError(
+                f"{caller} expected finite {name}, got {scores[row].item()} in row {row}; find where it comes "
+                "from, or drop the row."
+            )
+
+
+def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the weights of the tokens that count, `(n, num_experts)`."""
+    if not router_weights.is_floating_point() or not router_weights.ndim or router_weights.shape[-1] != num_experts:
+        raise ValueError(
+            f"{caller} expected floating router_weights (..., num_experts={num_experts}), got "
+            f"{router_weights.dtype} {tuple(router_weights.shape)}; put the experts on the last axis."
+        )
+    if mask is None:
+        return router_weights.reshape(-1, num_experts)
+    if mask.dtype != torch.bool or mask.shape != router_weights.shape[:-1]:
+        raise ValueError(
+            f"{caller} expected mask to be bool of shape {tuple(router_weights.shape[:-1])}, that of "
+            f"router_weights without its last axis, got {mask.dtype} {tuple(mask.shape)}; pass True where a "
+            "token counts."
+        )
+    return router_weights[mask]
