@@ -27,6 +27,7 @@ class PlainModel(SentimentModel):
     ) -> DerlOutput:
         """Predict from what was kept; arguments as of :meth:`derl.model.DerlModel.forward`."""
         masks = all_real(inputs) if masks is None else masks
+        inputs = self.standardize(inputs)
         embedded = self.embed(inputs if keep is None else self.corrupt(inputs, keep), masks)
         means = [
             torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)

@@ -56,6 +56,9 @@ class SentimentModel(PreTrainedModel):
         super().__init__(config)
         if "text" in config.modalities:
             self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+        width = sum(self._frame_dims())
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_scale", torch.ones(width))
 
     @classmethod
     def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
@@ -73,6 +76,35 @@ class SentimentModel(PreTrainedModel):
         """Width of a frame for every modality, as it comes from :meth:`embed`."""
         text = {"text": self.config.text_config.hidden_size} if "text" in self.config.modalities else {}
         return {name: (text | self.config.input_dims)[name] for name in self.config.modalities}
+
+    def _frame_dims(self) -> list[int]:
+        return [self.config.input_dims[name] for name in self.config.modalities if name != "text"]
+
+    def fit_features(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> None:
+        """Learn each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
+
+        Args:
+            features: ``(n, L, D_m)`` for every modality but text.
+            lengths: ``(n,)``, real frames of each sample.
+        """
+        means, scales = [torch.zeros(0)], [torch.ones(0)]
+        for name in self.config.modalities:
+            if name != "text":
+                real = torch.arange(features[name].shape[1]) < lengths[name][:, None]
+                scale, mean = torch.std_mean(features[name][real].double(), dim=0, correction=0)
+                means.append(mean.float())
+                scales.append(torch.where(scale > 0, scale, 1).float())
+        self.feature_mean.copy_(torch.cat(means))
+        self.feature_scale.copy_(torch.cat(scales))
+
+    def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Give every feature mean 0 and deviation 1, so that a frame erased to zeros is an average one."""
+        standard = {name: inputs[name] for name in self.config.modalities}
+        names = [name for name in self.config.modalities if name != "text"]
+        statistics = (part.split(self._frame_dims()) for part in (self.feature_mean, self.feature_scale))
+        for name, mean, scale in zip(names, *statistics, strict=True):
+            standard[name] = (inputs[name] - mean) / scale
+        return standard
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
         """Erase what was not kept (eq. 1): words become [UNK], frames zeros."""
@@ -159,6 +191,7 @@ class DerlModel(SentimentModel):
             labels: ``(B,)``, the sentiment score.
         """
         masks = all_real(inputs) if masks is None else masks
+        inputs = self.standardize(inputs)
         batch_size = next(iter(inputs.values())).shape[0]
         seen = inputs if keep is None else self.corrupt(inputs, keep)
         learn = self.training and labels is not None

@@ -1,0 +1,1 @@
+"""DERL on CMU-MOSI: data, model, protocol and report."""

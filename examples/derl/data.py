@@ -1,0 +1,246 @@
+"""From a file to batches: splits are loaded and cached, made to go missing, and padded.
+
+`DataError`, `Split`, `save_splits` and `load_splits` come from `derl.split` and can be had here too.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from derl.mmsa import describe_repairs, read_mmsa
+from derl.split import DataError, Split, load_splits, read_source, save_splits
+from modx.missing import drop_frames, keep_modalities
+
+__all__ = ["DataError", "Split", "save_splits", "load_splits", "load_data", "MissingDataset", "Collator"]
+
+
+def load_data(path: str | Path, cache: str | Path) -> dict[str, Split]:
+    """Read the splits of an MMSA pickle, through a safetensors cache, or of a `.safetensors` file directly.
+
+    The first time, the pickle is converted to `cache` with its sha256, which is said aloud. While that sha256
+    is the pickle's, only the cache is read. Values that were repaired are printed every time.
+
+    Raises:
+        DataError: if the pickle or the cache cannot be read or written.
+    """
+    path, cache = Path(path), Path(cache)
+    if path.suffix == ".safetensors":
+        splits = load_splits(path)
+    else:
+        sha256 = _sha256(path)
+        if not cache.exists() or read_source(cache) != sha256:
+            print(f"converting {path} to {cache}")
+            save_splits(read_mmsa(path), cache, source=sha256)
+        splits = load_splits(cache)
+    for line in describe_repairs(splits):
+        print(line)
+    return splits
+
+
+class MissingDataset(Dataset[dict[str, Any]]):
+    """A split whose frames go missing, independently per modality, the same way every time they are asked for.
+
+    - Training (neither `rate` nor `available`): half of the samples of an epoch, rounded down, lose frames,
+      each modality at a rate of its own from U(0, 1). `set_epoch` draws anew.
+    - Evaluation at `rate`: every modality of every sample loses frames at it. What is lost at a lower rate is
+      lost at a higher one.
+    - Evaluation with `available`: the other modalities are lost whole.
+
+    A frame's fate depends on the seed, the epoch in training, the sample's id and the modality, and on nothing
+    else: not on batch size, workers or order. Samples of one id are told apart by their order in the split.
+    Which half loses frames also depends on the ids that the split holds.
+
+    Item i is a dict: `inputs`, modality -> token ids `(L,)` int64 or features `(L, D)`, untouched; `masks`,
+    modality -> `(L,)` bool, True where real; `keep`, modality -> `(L,)` bool, True where real and not lost;
+    `labels`, a float; `index`, i. L is the sample's own length; where that is 0, one masked frame of zeros.
+
+    Args:
+        split: what to serve.
+        tokenizer: a Hugging Face tokenizer; text is cut to `max_lengths["text"]` tokens.
+        max_lengths: modality -> most frames a sample may have.
+        modalities: what to serve of the split.
+        seed: of all draws.
+        rate: evaluate at this probability of loss.
+        available: evaluate with these modalities alone.
+
+    Raises:
+        DataError: if the split lacks a modality, or a sample has more frames than `max_lengths` allows.
+        ValueError: if both `rate` and `available` are given, `rate` is not in [0, 1], or a modality is unknown.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        tokenizer: Any,
+        *,
+        max_lengths: Mapping[str, int],
+        modalities: Sequence[str],
+        seed: int,
+        rate: float | None = None,
+        available: Collection[str] | None = None,
+    ) -> None:
+        _check_protocol(modalities, rate, available)
+        _check_split(split, modalities, max_lengths)
+        self.split, self.modalities, self.seed = split, tuple(modalities), seed
+        self.rate, self.available = rate, None if available is None else tuple(available)
+        self._tokens = _tokenize(split.text, tokenizer, max_lengths["text"]) if "text" in modalities else []
+        self._names = _distinct(split.ids)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see set_epoch
+        self._corrupted: tuple[int, frozenset[str]] = (-1, frozenset())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the losses of training anew; evaluation does not change."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        inputs, masks = {}, {}
+        for modality in self.modalities:
+            inputs[modality], masks[modality] = self._real(modality, index)
+        return {
+            "inputs": inputs,
+            "masks": masks,
+            "keep": self._keep(masks, self._names[index]),
+            "labels": self.split.labels[index].item(),
+            "index": index,
+        }
+
+    def _real(self, modality: str, index: int) -> tuple[Tensor, Tensor]:
+        """Return a sample's content and mask, a masked zero where it has none."""
+        if modality == "text":
+            content, length = self._tokens[index], len(self._tokens[index])
+        else:
+            content = self.split.features[modality][index]
+            length = int(self.split.lengths[modality][index])
+        if not length:
+            return content.new_zeros(1, *content.shape[1:]), torch.zeros(1, dtype=torch.bool)
+        return content[:length], torch.ones(length, dtype=torch.bool)
+
+    def _keep(self, masks: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+        rows = {modality: mask[None] for modality, mask in masks.items()}
+        if self.available is not None:
+            rows = keep_modalities(rows, self.available)
+        elif self.rate is not None:
+            for modality, mask in rows.items():
+                rows[modality] = drop_frames(mask, self.rate, generator=self._generator(name, modality))
+        elif name in self._corrupted_names():
+            for modality, mask in rows.items():
+                generator = self._generator(int(self._epoch), name, modality)
+                rate = torch.rand((), generator=generator)
+                rows[modality] = drop_frames(mask, rate, generator=generator)
+        return {modality: mask[0] for modality, mask in rows.items()}
+
+    def _corrupted_names(self) -> frozenset[str]:
+        """Return the half of the samples that this epoch corrupts: the first in an order drawn by hashing."""
+        epoch = int(self._epoch)
+        if self._corrupted[0] != epoch:
+            order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name))
+            self._corrupted = epoch, frozenset(order[: len(order) // 2])
+        return self._corrupted[1]
+
+    def _generator(self, *key: int | str) -> torch.Generator:
+        return torch.Generator().manual_seed(_digest(self.seed, *key))
+
+
+class Collator:
+    """Pads items of `MissingDataset` to the longest of the batch: text with `pad_token_id`, the rest with 0.
+
+    Returns a dict: `inputs`, modality -> `(B, L)` int64 or `(B, L, D)`; `masks` and `keep`, modality -> `(B, L)`
+    bool; `labels`, `(B,)` float32.
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = {
+            key: {modality: self._pad([item[key][modality] for item in items]) for modality in items[0][key]}
+            for key in ("inputs", "masks", "keep")
+        }
+        batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
+        return batch
+
+    def _pad(self, rows: list[Tensor]) -> Tensor:
+        padding = self.pad_token_id if rows[0].dtype == torch.int64 else 0
+        return pad_sequence(rows, batch_first=True, padding_value=padding)
+
+
+def _digest(*key: int | str) -> int:
+    """Hash a key to 63 bits, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a pickle or a .safetensors file, found {error.strerror}; check the path."
+        ) from error
+
+
+def _distinct(ids: list[str]) -> list[str]:
+    """Append to each id how many of the same came before."""
+    seen: Counter[str] = Counter()
+    names = []
+    for name in ids:
+        names.append(f"{name}#{seen[name]}")
+        seen[name] += 1
+    return names
+
+
+def _tokenize(text: list[str] | None, tokenizer: Any, max_length: int) -> list[Tensor]:
+    rows = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+    return [torch.tensor(row, dtype=torch.int64) for row in rows]
+
+
+def _check_protocol(modalities: Sequence[str], rate: float | None, available: Collection[str] | None) -> None:
+    if rate is not None and available is not None:
+        raise ValueError(
+            f"MissingDataset expected rate or available, or neither for training, got rate={rate} and "
+            f"available={tuple(available)}; evaluate one at a time."
+        )
+    if rate is not None and not 0 <= rate <= 1:
+        raise ValueError(f"MissingDataset expected rate in [0, 1], got {rate}; it is not a percentage.")
+    unknown = set(available or ()) - set(modalities)
+    if isinstance(available, str) or unknown:
+        raise ValueError(
+            f"MissingDataset expected available to be a collection of names out of {tuple(modalities)}, got "
+            f"{available!r}; check the spelling."
+        )
+
+
+def _check_split(split: Split, modalities: Sequence[str], max_lengths: Mapping[str, int]) -> None:
+    missing = [modality for modality in modalities if modality not in split.modalities]
+    if missing or not modalities:
+        raise DataError(
+            f"MissingDataset expected modalities out of {split.modalities}, those of the split, found "
+            f"{tuple(modalities)}; ask for what the file holds."
+        )
+    unbounded = [modality for modality in modalities if modality not in max_lengths]
+    if unbounded:
+        raise ValueError(
+            f"MissingDataset expected max_lengths for {tuple(modalities)}, got {dict(max_lengths)}; add "
+            f"{tuple(unbounded)}."
+        )
+    for modality in modalities:
+        if modality == "text":
+            continue  # the tokenizer truncates
+        too_long = (split.lengths[modality] > max_lengths[modality]).nonzero()
+        if len(too_long):
+            row = int(too_long[0])
+            raise DataError(
+                f"MissingDataset expected at most max_lengths[{modality!r}] = {max_lengths[modality]} frames "
+                f"of {modality}, found {int(split.lengths[modality][row])} in row {row}; raise the maximum."
+            )

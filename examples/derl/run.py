@@ -1,0 +1,131 @@
+"""A run's folder and where its figures come from."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+from derl.options import Options
+
+OPTIONS = "options.json"
+
+
+class RunError(ValueError):
+    """A run's folder cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run: options, converted data, checkpoints, TensorBoard logs, the model and the report."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, options: Options) -> "RunFolder":
+        """Make a new folder, or open that of the run to go on with, whose options then replace ``options``.
+
+        Raises:
+            RunError: the folder cannot be written, holds something already, or holds no run.
+        """
+        existing = options.resume or options.evaluate
+        if existing is not None:
+            folder = cls(Path(existing))
+            folder._restore(options)
+        else:
+            folder = cls(Path(options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S")))
+            folder._create(options)
+        return folder
+
+    def last_checkpoint(self) -> str | None:
+        """The newest checkpoint; None where there is none yet."""
+        checkpoints = self.path / "checkpoints"
+        return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+
+    def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        """Keep the chosen model, and which epoch it comes from."""
+        trainer.save_model(str(self.path / "model"))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(self.path / "model"))
+        state = trainer.state
+        chosen = Path(state.best_model_checkpoint or "").name.removeprefix("checkpoint-")
+        checkpoint = {
+            "epoch": int(chosen or 0) * state.num_train_epochs / max(state.max_steps, 1),
+            "criterion": "MAE on validation at r = 0.5",
+            "value": state.best_metric,
+        }
+        (self.path / "model" / "checkpoint.json").write_text(json.dumps(checkpoint, indent=2))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Which checkpoint the model is."""
+        found: dict[str, Any] = json.loads((self.path / "model" / "checkpoint.json").read_text())
+        return found
+
+    def _create(self, options: Options) -> None:
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(
+                f"{self.path}: expected a new or empty folder, found something in it; choose another --output_dir, "
+                f"or go on with that run: --resume {self.path}."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / OPTIONS).write_text(json.dumps(asdict(options), indent=2))
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: expected a folder that can be written, found {error.strerror}; choose another "
+                "--output_dir."
+            ) from error
+
+    def _restore(self, options: Options) -> None:
+        try:
+            saved = json.loads((self.path / OPTIONS).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunError(
+                f"{self.path}: expected the folder of a run, with {OPTIONS}, found {error}; check the path."
+            ) from error
+        if not os.access(self.path, os.W_OK):
+            raise RunError(f"{self.path}: expected a folder that can be written; check its permissions.")
+        if options.evaluate is not None and not (self.path / "model" / "checkpoint.json").exists():
+            raise RunError(
+                f"{self.path}: expected a finished run, found no model; go on with it: --resume {self.path}."
+            )
+        kept = {"resume": options.resume, "evaluate": options.evaluate}
+        for name, value in (saved | kept).items():
+            setattr(options, name, value)
+
+
+def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[str, float]) -> dict[str, Any]:
+    """Everything a figure needs beside it: data, seed, checkpoint, command, machine and versions."""
+    return {
+        "model": setup.model_name,
+        "seed": options.seed,
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {_device()}",
+        "versions": {
+            name: version(name)
+            for name in ("modx", "torch", "transformers", "torchmetrics", "safetensors", "tokenizers")
+        }
+        | {"python": platform.python_version()},
+        "data": {
+            "name": setup.data_name,
+            "synthetic": setup.synthetic is not None,
+            "modalities": list(setup.model.config.modalities),
+            "sizes": {name: len(split) for name, split in setup.splits.items()},
+        },
+        "checkpoint": folder.checkpoint(),
+        "seconds": seconds,
+        "options": asdict(options),
+    }
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -1,0 +1,117 @@
+"""From options to data, tokenizer and model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
+
+from derl.baseline import PlainModel
+from derl.config import DerlConfig
+from derl.data import Collator, MissingDataset, load_data
+from derl.model import DerlModel, SentimentModel
+from derl.options import Options
+from derl.run import RunError, RunFolder
+from derl.split import Split
+from derl.synthetic import SyntheticMosi, make_synthetic
+
+MODELS: dict[str, tuple[str, type[SentimentModel]]] = {"derl": ("DERL", DerlModel), "plain": ("plain", PlainModel)}
+PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run works on."""
+
+    options: Options
+    splits: dict[str, Split]
+    synthetic: SyntheticMosi | None
+    data_name: str
+    tokenizer: PreTrainedTokenizerBase | None
+    model_name: str
+    model: SentimentModel
+
+    @classmethod
+    def build(cls, options: Options, folder: RunFolder) -> "Setup":
+        """Read the data and make the model, or load the run's own where it is only to be evaluated."""
+        synthetic = None
+        if options.data is None:
+            synthetic = make_synthetic()
+            splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
+        else:
+            splits = load_data(options.data, folder.path / "data.safetensors")
+            tokenizer, data_name = None, Path(options.data).name
+        encoder = options.text_encoder or ("bert-base-uncased" if options.data is not None else None)
+        if "text" in splits["train"].modalities and encoder is not None:
+            tokenizer = _tokenizer(encoder)
+        set_seed(options.seed)
+        model_name, model_class = MODELS[options.model]
+        if options.evaluate is not None:
+            model = model_class.from_pretrained(folder.path / "model")
+        else:
+            config = _config(options, splits["train"], tokenizer)
+            if "text" in config.modalities and encoder is not None:
+                model = model_class.from_text_pretrained(encoder, config)
+            else:
+                model = model_class(config)
+            model.fit_features(splits["train"].features, splits["train"].lengths)
+        return cls(options, splits, synthetic, data_name, tokenizer, model_name, model)
+
+    @property
+    def collator(self) -> Collator:
+        """Pads samples to a batch."""
+        return Collator(0 if self.tokenizer is None else self.tokenizer.pad_token_id)
+
+    def dataset(
+        self, split: str, rate: float | None = None, available: tuple[str, ...] | None = None
+    ) -> MissingDataset:
+        """A split under a condition; the training split loses anew every epoch."""
+        config = self.model.config
+        return MissingDataset(
+            self.splits[split],
+            self.tokenizer,
+            max_lengths=config.max_lengths,
+            modalities=config.modalities,
+            seed=self.options.seed,
+            rate=rate,
+            available=available,
+        )
+
+
+def _tokenizer(encoder: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(encoder)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
+            f"({str(error).splitlines()[0]}); name a folder that holds a tokenizer and a model."
+        ) from error
+
+
+def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:
+    settings: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in (
+            "task_loss",
+            "orthogonality_weight",
+            "orthogonality_penalty",
+            "reconstruction_weight",
+            "detach_target",
+        )
+    }
+    settings["modalities"] = list(train.modalities)
+    settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
+    settings["max_lengths"] = {name: frames.shape[1] for name, frames in train.features.items()} | {"text": 50}
+    if tokenizer is not None:
+        settings["unk_token_id"] = tokenizer.unk_token_id
+        settings["special_token_ids"] = [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
+        settings["text_config"] = BertConfig(  # trained from scratch; a pretrained encoder brings its own
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=128,
+            pad_token_id=tokenizer.pad_token_id,
+            max_position_embeddings=64,
+        )
+    return PRESETS[options.preset](**settings)

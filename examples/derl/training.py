@@ -1,0 +1,183 @@
+"""Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from torch.utils.tensorboard import SummaryWriter
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from derl.data import Collator
+from derl.model import SentimentModel
+from modx.metrics import sentiment_metrics
+
+LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss")
+
+
+@dataclass
+class Schedule:
+    """How to train; the learning rate, batch size and schedule are the paper's for CMU-MOSI.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples a step.
+        learning_rate: peak, of everything but the text encoder.
+        text_learning_rate: peak, of the text encoder; None: the same.
+        warmup: share of the steps in which the learning rate rises, before it falls as a cosine.
+        weight_decay: of matrices; biases and norms have none.
+        max_grad_norm: gradients are scaled down to this norm.
+        seed: of initial weights, batches, dropout and what goes missing.
+        num_workers: processes that load data.
+    """
+
+    epochs: int = 12
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    text_learning_rate: float | None = None
+    warmup: float = 0.1
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    num_workers: int = 0
+
+
+class SentimentTrainer(Trainer):
+    """A Trainer that also logs the three parts of the loss."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        output = model(**inputs)
+        if model.training:
+            self._parts = {name: output[name].detach() for name in LOSS_PARTS if output.get(name) is not None}
+        return (output.loss, output) if return_outputs else output.loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs = logs | {name: part.item() for name, part in self._parts.items()}
+        super().log(logs, *args, **kwargs)
+
+
+class EpochLine(ProgressCallback):
+    """A progress bar, and a line an epoch with the validation figures."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the raw logs to TensorBoard."""
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().on_evaluate(args, state, control, **kwargs)
+        if self.training_bar is not None and metrics is not None:
+            self.training_bar.write(
+                f"epoch {state.epoch:.0f}: validation at r = 0.5: MAE {metrics['eval_mae']:.3f}, "
+                f"Corr {metrics['eval_corr']:.3f}, Acc-2 {100 * metrics['eval_acc2_non0']:.2f}"
+            )
+
+
+class StopOnInterrupt(TrainerCallback):
+    """On the first Ctrl-C, finish the step, write a checkpoint and stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        signal.signal(signal.SIGINT, self._request)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.stopped:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def make_trainer(
+    model: SentimentModel,
+    collator: Collator,
+    train: Dataset[Any],
+    valid: Dataset[Any],
+    schedule: Schedule,
+    folder: Path,
+) -> tuple[SentimentTrainer, StopOnInterrupt]:
+    """Set up training of ``model``, with checkpoints and TensorBoard logs in ``folder``."""
+    arguments = TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=schedule.epochs,
+        per_device_train_batch_size=schedule.batch_size,
+        per_device_eval_batch_size=schedule.batch_size,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=schedule.warmup,
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.max_grad_norm,
+        seed=schedule.seed,
+        dataloader_num_workers=schedule.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="mae",
+        greater_is_better=False,
+        logging_strategy="steps",
+        logging_steps=5,
+        report_to="none",
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+    stop = StopOnInterrupt()
+    trainer = SentimentTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=train,
+        eval_dataset=valid,
+        compute_metrics=_metrics,
+        optimizers=(_optimizer(model, schedule), None),
+        callbacks=[stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
+    )
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(EpochLine())
+    return trainer, stop
+
+
+def _optimizer(model: SentimentModel, schedule: Schedule) -> torch.optim.AdamW:
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = ("text_encoder" in name, parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    text_rate = schedule.learning_rate if schedule.text_learning_rate is None else schedule.text_learning_rate
+    return torch.optim.AdamW(
+        {
+            "params": parameters,
+            "lr": text_rate if is_text else schedule.learning_rate,
+            "weight_decay": schedule.weight_decay if is_matrix else 0.0,
+        }
+        for (is_text, is_matrix), parameters in groups.items()
+    )
+
+
+def _metrics(evaluation: EvalPrediction) -> dict[str, float]:
+    predictions = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
+    metrics = sentiment_metrics(torch.as_tensor(predictions).float(), torch.as_tensor(evaluation.label_ids).float())
+    return {name: value.item() for name, value in metrics.items()}

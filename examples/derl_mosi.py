@@ -1,0 +1,72 @@
+"""Train DERL on sentiment, judge it under missing input, and report.
+
+python examples/derl_mosi.py                                                   # synthetic data, nothing needed
+python examples/derl_mosi.py --data unaligned_50.pkl --text_encoder bert-base-uncased
+python examples/derl_mosi.py --resume runs/20260101-120000                     # go on where a run stopped
+python examples/derl_mosi.py --evaluate runs/20260101-120000                   # judge its model again
+"""
+
+import sys
+from time import perf_counter
+
+from derl.data import DataError, MissingDataset
+from derl.options import Options, parse
+from derl.protocol import Condition, evaluate
+from derl.report import write_report
+from derl.run import RunError, RunFolder, provenance
+from derl.setup import Setup
+from derl.synthetic import best_possible
+from derl.training import make_trainer
+
+
+def main() -> int:
+    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    try:
+        options = parse()
+        folder = RunFolder.open(options)
+        return run(options, folder)
+    except (DataError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(options: Options, folder: RunFolder) -> int:
+    """Train, or load what was trained; then evaluate and report."""
+    setup = Setup.build(options, folder)
+    started = perf_counter()
+    trainer, stop = make_trainer(
+        setup.model, setup.collator, setup.dataset("train"), setup.dataset("valid", rate=0.5), options, folder.path
+    )
+    if options.evaluate is None:
+        print(f"training {setup.model_name} on {setup.data_name}; everything goes to {folder.path}")
+        trainer.train(resume_from_checkpoint=folder.last_checkpoint() if options.resume else None)
+        if stop.stopped:
+            print(f"\nstopped; to go on: python {sys.argv[0]} --resume {folder.path}")
+            return 130
+        folder.save_model(trainer, setup.tokenizer)
+    trained = perf_counter()
+
+    def test(condition: Condition) -> MissingDataset:
+        return setup.dataset("test", rate=condition.rate, available=condition.available)
+
+    def best(dataset: MissingDataset) -> dict[str, float]:
+        items = [dataset[index]["keep"] for index in range(len(dataset))]
+        keep = {name: [item[name] for item in items] for name in dataset.modalities}
+        scores = best_possible(setup.synthetic.posterior("test", keep), dataset.split.labels)
+        return {name: score.item() for name, score in scores.items()}
+
+    results, predictions = evaluate(
+        trainer,
+        test,
+        setup.splits["train"].labels,
+        model_name=setup.model_name,
+        best_possible=best if setup.synthetic is not None else None,
+    )
+    seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
+    results = provenance(setup, options, folder, seconds) | results
+    write_report(results, predictions, folder.path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
