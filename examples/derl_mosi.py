@@ -24,15 +24,19 @@ def main() -> int:
     try:
         options = parse()
         folder = RunFolder.open(options)
-        return run(options, folder)
+        try:
+            setup = Setup.build(options, folder)
+        except (DataError, RunError):
+            folder.abandon()
+            raise
+        return run(setup, options, folder)
     except (DataError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def run(options: Options, folder: RunFolder) -> int:
-    """Train, or load what was trained; then evaluate and report."""
-    setup = Setup.build(options, folder)
+def run(setup: Setup, options: Options, folder: RunFolder) -> int:
+    """Train, unless there is a model already; then evaluate and report."""
     started = perf_counter()
     trainer, stop = make_trainer(
         setup.model, setup.collator, setup.dataset("train"), setup.dataset("valid", rate=0.5), options, folder.path

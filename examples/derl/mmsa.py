@@ -142,7 +142,7 @@ def _frames(key: str, value: Any) -> np.ndarray:
         _refuse(f"key {key!r} to be a numeric array (N, L, D)", _kind(value), "is it an MMSA file?")
     if not array.size:
         _refuse(f"frames in key {key!r}", _kind(value), "use an MMSA file that has them")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling nan warns
         return np.array(array, dtype=np.float32)
 
 

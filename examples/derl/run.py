@@ -46,6 +46,12 @@ class RunFolder:
             folder._create(options)
         return folder
 
+    def abandon(self) -> None:
+        """Remove the folder again where a run ended before it held more than its options."""
+        if [entry.name for entry in self.path.iterdir()] == [OPTIONS]:
+            (self.path / OPTIONS).unlink()
+            self.path.rmdir()
+
     def last_checkpoint(self) -> str | None:
         """The newest checkpoint; None where there is none yet."""
         checkpoints = self.path / "checkpoints"

@@ -34,6 +34,7 @@ class Schedule:
         max_grad_norm: gradients are scaled down to this norm.
         seed: of initial weights, batches, dropout and what goes missing.
         num_workers: processes that load data.
+        precision: "fp32", "bf16" (autocast), or "auto": bf16 where matrix units for it exist.
     """
 
     epochs: int = 12
@@ -45,6 +46,7 @@ class Schedule:
     max_grad_norm: float = 1.0
     seed: int = 0
     num_workers: int = 0
+    precision: str = "auto"
 
 
 class SentimentTrainer(Trainer):
@@ -131,7 +133,8 @@ def make_trainer(
         seed=schedule.seed,
         dataloader_num_workers=schedule.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
+        bf16=schedule.precision == "bf16" or (schedule.precision == "auto" and _has_bf16_units()),
+        use_cpu=not torch.accelerator.is_available(),
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -159,6 +162,13 @@ def make_trainer(
         trainer.remove_callback(callback)
     trainer.add_callback(EpochLine())
     return trainer, stop
+
+
+def _has_bf16_units() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware: a recent GPU, or a CPU with AMX."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not torch.accelerator.is_available() and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _optimizer(model: SentimentModel, schedule: Schedule) -> torch.optim.AdamW:

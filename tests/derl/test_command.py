@@ -1,0 +1,154 @@
+"""The command as a user runs it: train, stop, go on, judge again."""
+
+import csv
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from derl.synthetic import make_synthetic
+from transformers import BertConfig, BertModel
+
+COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]
+OUTPUTS = ["results.json", "report.md", "predictions.csv", "robustness.png", "routing.png", "confusion.png"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A tiny pickle in MMSA's layout and a tiny text encoder, both made here."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic = make_synthetic(
+        sizes={"train": 32, "valid": 12, "test": 14}, max_lengths={"text": 20, "audio": 12, "vision": 9}
+    )
+    content = {
+        name: {
+            "raw_text": np.array(split.text, dtype=object),
+            "id": split.ids,
+            "regression_labels": split.labels.numpy(),
+            "audio": split.features["audio"].numpy(),
+            "audio_lengths": split.lengths["audio"].tolist(),
+            "vision": split.features["vision"].numpy(),
+            "vision_lengths": split.lengths["vision"].tolist(),
+        }
+        for name, split in synthetic.splits.items()
+    }
+    (folder / "tiny.pkl").write_bytes(pickle.dumps(content))
+    synthetic.tokenizer.save_pretrained(folder / "encoder")
+    BertModel(
+        BertConfig(
+            vocab_size=len(synthetic.tokenizer),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+        )
+    ).save_pretrained(folder / "encoder")
+    return folder
+
+
+def options(data, folder, *more):
+    return [
+        *("--data", str(data / "tiny.pkl"), "--text_encoder", str(data / "encoder"), "--output_dir", str(folder)),
+        *("--epochs", "6", "--batch_size", "4", *more),
+    ]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    done = run(*options(data, folder))
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def read_predictions(folder):
+    with (folder / "predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_reports_beside_constant_predictors(finished):
+    folder, done = finished
+    assert [name for name in OUTPUTS if not (folder / name).exists()] == []
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["intra_modal"]["rows"]) == {"DERL", "all negative", "all positive", "training mean"}
+    assert len(results["intra_modal"]["rows"]["DERL"]) == 10
+    assert len(results["inter_modal"]["conditions"]) == 7
+    assert results["data"]["synthetic"] is False
+    assert len(read_predictions(folder)) == 14
+    assert "converting" in done.stdout
+    assert "training mean" in done.stdout
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_never_stopped(data, finished, tmp_path):
+    folder = tmp_path / "stopped"
+    with subprocess.Popen(
+        [*COMMAND, *options(data, folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode == 130, output
+    assert f"--resume {folder}" in output
+    assert not (folder / "results.json").exists()
+    resumed = run("--resume", str(folder))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "converting" not in resumed.stdout
+    assert read_predictions(folder) == read_predictions(finished[0])
+
+
+def test_evaluation_alone_gives_the_same_figures(finished):
+    folder, _ = finished
+    before = read_predictions(folder)
+    (folder / "predictions.csv").unlink()
+    done = run("--evaluate", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert read_predictions(folder) == before
+
+
+def test_the_plain_baseline_runs_the_same_protocol(data, tmp_path):
+    done = run(*options(data, tmp_path / "plain", "--model", "plain", "--epochs", "1"))
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "plain" / "results.json").read_text())
+    assert "plain" in results["intra_modal"]["rows"]
+    assert results["routing"] is None
+
+
+def test_an_existing_folder_is_never_overwritten(data, finished):
+    folder, _ = finished
+    before = (folder / "results.json").read_bytes()
+    done = run(*options(data, folder))
+    assert done.returncode == 2
+    assert "expected a new or empty folder" in done.stderr
+    assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume", "nowhere"], "expected the folder of a run"),
+        (["--evaluate", "nowhere"], "expected the folder of a run"),
+        (["--output_dir", "/dev/null/run"], "expected a folder that can be written"),
+        (["--data", "nowhere.pkl", "--output_dir", "{folder}"], "nowhere.pkl"),
+    ],
+)
+def test_bad_input_is_one_clear_line_before_any_training(arguments, message, tmp_path):
+    done = run(*(argument.format(folder=tmp_path / "run") for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,183 @@
+"""DerlModel and its plain baseline."""
+
+import pytest
+import torch
+from derl.baseline import PlainModel
+from derl.config import DerlConfig
+from derl.model import DerlModel
+from modx.losses import orthogonality_loss, reconstruction_loss
+from transformers import BertConfig
+
+TINY_TEXT = BertConfig(
+    vocab_size=130,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+SMALL = {"dim": 16, "num_heads": 2, "head_dim": 8, "ffn_dim": 16, "expert_dim": 24, "reconstructor_dim": 16}
+
+
+def make_batch(batch_size=6, rows_complete=2):
+    inputs = {
+        "text": torch.randint(103, 130, (batch_size, 9)),
+        "audio": torch.randn(batch_size, 12, 5),
+        "vision": torch.randn(batch_size, 7, 20),
+    }
+    inputs["text"][:, 0], inputs["text"][:, -1] = 101, 102
+    masks = {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in inputs.items()}
+    keep = {name: torch.rand(mask.shape) > 0.6 for name, mask in masks.items()}
+    for part in keep.values():
+        part[:rows_complete] = True
+    return inputs, masks, keep, torch.linspace(-3, 3, batch_size)
+
+
+def make_model(model_class=DerlModel, **overrides):
+    return model_class(DerlConfig(text_config=TINY_TEXT, **(SMALL | overrides)))
+
+
+def test_the_mosi_model_has_the_papers_size_beside_its_text_encoder():
+    with torch.device("meta"):
+        model = DerlModel(DerlConfig())
+    own = [p.numel() for name, p in model.named_parameters() if "text_encoder" not in name]
+    assert sum(own) == 2_893_335
+
+
+def test_the_mosei_preset_has_eight_tokens_three_private_experts_and_its_own_widths():
+    config = DerlConfig.mosei(text_config=TINY_TEXT)
+    assert (config.num_tokens, config.num_private_experts) == (8, 3)
+    assert config.input_dims == {"audio": 74, "vision": 35}
+    model = DerlModel(config).eval()
+    inputs = {
+        "text": torch.full((2, 9), 105),
+        "audio": torch.randn(2, 500, 74),
+        "vision": torch.randn(2, 30, 35),
+    }
+    assert model(inputs).fusion_weights.shape == (2, 8, 6)
+
+
+def test_loss_is_equation_18_over_two_separate_passes():
+    model = make_model(orthogonality_weight=0.3, reconstruction_weight=0.7).train()
+    inputs, masks, keep, labels = make_batch()
+    output = model(inputs, masks, keep, labels)
+
+    def views_of(seen):
+        features = model.encoder(model.embed(seen, masks), masks)
+        return features, model.disentangler(features)
+
+    features, views = views_of(model.corrupt(inputs, keep))
+    targets = views_of(inputs)
+    rebuilt = model.reconstructor(features, views)
+    task = (output.prediction - labels).square().mean()
+    expected = (
+        task
+        + 0.3 * orthogonality_loss(views.private, views.shared)
+        + 0.7 * reconstruction_loss(rebuilt, *targets).total
+    )
+    torch.testing.assert_close(output.loss, expected)
+    torch.testing.assert_close(output.task_loss, task)
+
+
+def test_rows_that_lost_nothing_are_encoded_once():
+    model = make_model().train()
+    inputs, masks, keep, labels = make_batch(batch_size=6, rows_complete=2)
+    keep["audio"][2:] &= torch.arange(12) > 0  # rows 2 to 5 surely lose a frame
+    sizes = []
+    model.text_encoder.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
+    model(inputs, masks, keep, labels)
+    assert sizes == [6 + 4]
+    model.eval()
+    model(inputs, masks, keep, labels)
+    assert sizes[1:] == [6]
+
+
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_lost_and_padded_content_never_reaches_the_prediction(model_class):
+    model = make_model(model_class).eval()
+    inputs, masks, keep, _ = make_batch()
+    masks["audio"][:, 8:] = False
+    keep["audio"] &= masks["audio"]
+    expected = model(inputs, masks, keep).prediction
+    for name in ("audio", "vision"):
+        inputs[name] = torch.where(keep[name][..., None], inputs[name], torch.nan)
+    lost_words = ~keep["text"] & (inputs["text"] > 102)
+    inputs["text"] = torch.where(lost_words, 129 - torch.randint(0, 20, lost_words.shape), inputs["text"])
+    assert torch.equal(model(inputs, masks, keep).prediction, expected)
+
+
+def test_padding_more_leaves_the_prediction_unchanged():
+    model = make_model().eval()
+    inputs, masks, keep, _ = make_batch()
+    expected = model(inputs, masks, keep).prediction
+    longer = {
+        name: torch.cat([part, part.new_full((6, 5, *part.shape[2:]), 0 if name == "text" else 9)], 1)
+        for name, part in inputs.items()
+    }
+    no = torch.zeros(6, 5, dtype=torch.bool)
+    padded = model(
+        longer,
+        {name: torch.cat([part, no], 1) for name, part in masks.items()},
+        {name: torch.cat([part, no], 1) for name, part in keep.items()},
+    )
+    torch.testing.assert_close(padded.prediction, expected)
+
+
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_every_parameter_gets_a_gradient(model_class):
+    model = make_model(model_class).train()
+    model(*make_batch()).loss.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_detached_targets_change_the_gradient_but_not_the_loss():
+    batch = make_batch()
+    found = []
+    for detach in (False, True):
+        torch.manual_seed(1)
+        model = make_model(detach_target=detach, reconstruction_weight=1.0).train()
+        loss = model(*batch).loss
+        loss.backward()
+        found.append((loss, model.encoder.tokens.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.allclose(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("modalities", [("text",), ("audio", "vision"), ("vision", "text", "audio")])
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_saved_models_load_with_any_modalities(model_class, modalities, tmp_path):
+    model = make_model(model_class, modalities=modalities).eval()
+    inputs, masks, keep, _ = make_batch()
+    if modalities != ("text",):
+        model.fit_features(inputs, {name: torch.full((6,), part.shape[1]) for name, part in inputs.items()})
+    batch = [{name: part[name] for name in modalities} for part in (inputs, masks, keep)]
+    model.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.bin"))
+    loaded = model_class.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(*batch).prediction, model(*batch).prediction)
+
+
+def test_features_are_standardised_by_their_real_frames():
+    model = make_model(modalities=["audio", "text"])
+    audio = 7 + 3 * torch.randn(50, 12, 5)
+    audio[:, 6:] = 1e6  # padding
+    audio[..., 4] = 2.0  # a feature that never varies
+    model.fit_features({"audio": audio}, {"audio": torch.full((50,), 6)})
+    standard = model.standardize({"audio": audio[:, :6], "text": torch.zeros(50, 3)})["audio"]
+    torch.testing.assert_close(standard[..., :4].mean((0, 1)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard[..., :4].std((0, 1), correction=0), torch.ones(4))
+    assert standard[..., 4].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"modalities": ["audio", "smell"]}, "expected max_lengths for"),
+        ({"modalities": ["smell"], "max_lengths": {"smell": 4}}, "expected input_dims for"),
+        ({"task_loss": "huber"}, "expected task_loss 'mse' or 'mae', got 'huber'"),
+    ],
+)
+def test_a_config_that_does_not_fit_says_what_would(overrides, message):
+    with pytest.raises(Exception, match=message):
+        DerlConfig(**overrides)
