@@ -124,7 +124,7 @@ class ExpertLoad(Metric):
         num_experts: size of the last axis of the weights.
 
     Raises:
-        ValueError: if `num_experts` is below 1, or weights or mask have another shape or dtype.
+        ValueError: if `num_experts` is below 2, or weights or mask have another shape or dtype.
 
     Example:
         >>> metric = ExpertLoad(2)
@@ -140,10 +140,7 @@ class ExpertLoad(Metric):
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_experts < 1:
-            raise ValueError(
-                f"ExpertLoad expected num_experts >= 1, got {num_experts}; pass the last size of the weights."
-            )
+        _check_num_experts("ExpertLoad", num_experts)
         self.num_experts = num_experts
         self.add_state("total", default=torch.zeros(num_experts), dist_reduce_fx="sum")
         self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
@@ -185,11 +182,7 @@ class RoutingEntropy(Metric):
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_experts < 2:
-            raise ValueError(
-                f"RoutingEntropy expected num_experts >= 2, got {num_experts}; with one expert there is nothing "
-                "to route."
-            )
+        _check_num_experts("RoutingEntropy", num_experts)
         self.num_experts = num_experts
         self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
@@ -257,6 +250,14 @@ def _check_scores(caller: str, preds: Tensor, target: Tensor) -> None:
                 f"{caller} expected finite {name}, got {scores[row].item()} in row {row}; find where it comes "
                 "from, or drop the row."
             )
+
+
+def _check_num_experts(caller: str, num_experts: int) -> None:
+    if num_experts < 2:
+        raise ValueError(
+            f"{caller} expected num_experts >= 2, got {num_experts}; with one expert there is nothing to route, so "
+            "leave this metric out."
+        )
 
 
 def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 from derl.baseline import PlainModel
 from derl.config import DerlConfig
 from derl.model import DerlModel
-from modx.losses import orthogonality_loss, reconstruction_loss
 from transformers import BertConfig
+
+from modx.losses import orthogonality_loss, reconstruction_loss
 
 TINY_TEXT = BertConfig(
     vocab_size=130,
