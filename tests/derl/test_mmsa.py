@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from derl.mmsa import _load, describe_repairs, read_mmsa
+from derl.mmsa import describe_repairs, read_mmsa
 from derl.split import DataError
+from derl.unpickle import load_pickle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -422,7 +423,7 @@ PLAIN = st.recursive(
 @given(value=PLAIN, protocol=st.sampled_from(PROTOCOLS))
 def test_plain_data_survives_exactly(write, value, protocol):
     for data in (pickle.dumps(value, protocol), pickletools.optimize(pickle.dumps(value, protocol))):
-        assert _load(write(data)) == value
+        assert load_pickle(write(data)) == value
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real file {REAL.name} is not beside the repository")
