@@ -36,6 +36,7 @@ class DerlConfig(PreTrainedConfig):
     """
 
     model_type = "derl"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["task_loss", "orthogonality_loss", "reconstruction_loss"]
     sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
     }

@@ -1,53 +1,51 @@
 """What the command can be told."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import HfArgumentParser
 
-from derl.training import Schedule
+
+def _option(default: Any, text: str, choices: list[str] | None = None) -> Any:
+    return field(default=default, metadata={"help": text} | ({"choices": choices} if choices else {}))
 
 
 @dataclass
-class Options(Schedule):
-    """Every option of ``examples/derl_mosi.py``; those of :class:`derl.training.Schedule` come first.
+class Options:
+    """Every option of ``examples/derl_mosi.py``; batch size, schedule and learning rate are the paper's (Li et al.)."""
 
-    Attributes:
-        as described in each field's help.
-    """
-
-    data: str | None = field(
-        default=None, metadata={"help": "MMSA-layout pickle, such as unaligned_50.pkl; left out: synthetic data"}
+    data: str | None = _option(None, "MMSA-layout pickle, such as unaligned_50.pkl; left out: synthetic data")
+    text_encoder: str | None = _option(
+        None, "Hugging Face text encoder, a folder or a name; left out with --data: bert-base-uncased"
     )
-    text_encoder: str | None = field(
-        default=None,
-        metadata={"help": "Hugging Face text encoder, a folder or a name; bert-base-uncased where --data is given"},
+    preset: str = _option("mosi", "sizes of the paper's model on that data set", ["mosi", "mosei"])
+    model: str = _option("derl", "derl, or its plain baseline: a linear layer on means", ["derl", "plain"])
+    epochs: int = _option(15, "passes over the training split")
+    batch_size: int = _option(64, "samples a step")
+    learning_rate: float | None = _option(
+        None, "peak, of all but the text encoder; left out: 1e-4, or 2e-4 on the synthetic data"
     )
-    preset: str = field(default="mosi", metadata={"help": "sizes of the paper's model", "choices": ["mosi", "mosei"]})
-    model: str = field(
-        default="derl",
-        metadata={"help": "derl, or its plain baseline: a linear layer on means", "choices": ["derl", "plain"]},
+    text_learning_rate: float | None = _option(
+        None, "peak, of the text encoder; left out: as --learning_rate, or 1e-3 on the synthetic data"
     )
-    task_loss: str = field(
-        default="mse", metadata={"help": "error of the score to minimise", "choices": ["mse", "mae"]}
+    warmup: float = _option(0.1, "share of the steps in which the learning rate rises before its cosine falls")
+    weight_decay: float = _option(1e-4, "of matrices; biases and norms have none")
+    max_grad_norm: float = _option(1.0, "gradients are scaled down to this norm")
+    task_loss: str = _option("mse", "error of the score to minimise", ["mse", "mae"])
+    orthogonality_weight: float = _option(0.1, "weight of eq. 5 in the loss")
+    orthogonality_penalty: str = _option(
+        "cosine", "eq. 5: the cosine, as printed, or a function of it", ["cosine", "relu", "abs", "square"]
     )
-    orthogonality_weight: float = field(default=0.1, metadata={"help": "weight of eq. 5 in the loss"})
-    orthogonality_penalty: str = field(
-        default="cosine",
-        metadata={
-            "help": "eq. 5: the cosine as printed, or a function of it",
-            "choices": ["cosine", "relu", "abs", "square"],
-        },
+    reconstruction_weight: float = _option(0.1, "weight of eq. 12 in the loss")
+    detach_target: bool = _option(
+        False, "stop the gradient into the complete views (eq. 7, 9, 11); as printed, it flows"
     )
-    reconstruction_weight: float = field(default=0.1, metadata={"help": "weight of eq. 12 in the loss"})
-    detach_target: bool = field(
-        default=False,
-        metadata={"help": "stop the gradient into the complete views (eq. 7, 9, 11); printed: let it flow"},
-    )
-    output_dir: str | None = field(default=None, metadata={"help": "a new folder; left out: runs/DATE-TIME"})
-    resume: str | None = field(
-        default=None, metadata={"help": "go on with the run in this folder, by the options it was started with"}
-    )
-    evaluate: str | None = field(default=None, metadata={"help": "judge the model of the run in this folder again"})
+    seed: int = _option(0, "of initial weights, batches, dropout and what goes missing")
+    precision: str = _option("auto", "autocast; auto: bf16 where the hardware multiplies it", ["auto", "fp32", "bf16"])
+    num_workers: int = _option(0, "processes that load data")
+    output_dir: str | None = _option(None, "a new folder; left out: runs/DATE-TIME")
+    resume: str | None = _option(None, "go on with the run in this folder, by the options it was started with")
+    evaluate: str | None = _option(None, "judge the model of the run in this folder again")
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -56,4 +54,15 @@ def parse(arguments: list[str] | None = None) -> Options:
     (options,) = parser.parse_args_into_dataclasses(arguments)
     if options.resume is not None and options.evaluate is not None:
         parser.error("--resume and --evaluate both name a run; give one")
+    _fill_in(options)
     return options
+
+
+def _fill_in(options: Options) -> None:
+    """Set the learning rates that depend on the data, so that the run's folder records what was used."""
+    if options.learning_rate is None:
+        options.learning_rate = 2e-4 if options.data is None else 1e-4
+        if options.data is None and options.text_learning_rate is None:
+            options.text_learning_rate = 1e-3  # the encoder starts from nothing
+    if options.text_learning_rate is None:
+        options.text_learning_rate = options.learning_rate

@@ -80,7 +80,7 @@ def evaluate(
         for condition in conditions:
             dataset = make_dataset(condition)
             labels = dataset.split.labels
-            output = trainer.predict(dataset, ignore_keys=["task_loss"]).predictions
+            output = trainer.predict(dataset).predictions
             output = output if isinstance(output, tuple) else (output,)
             scores = torch.as_tensor(output[0]).float()
             if not predictions:

@@ -1,7 +1,6 @@
 """Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
 
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,38 +14,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from derl.data import Collator
 from derl.model import SentimentModel
+from derl.options import Options
 from modx.metrics import sentiment_metrics
 
 LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss")
-
-
-@dataclass
-class Schedule:
-    """How to train; the learning rate, batch size and schedule are the paper's for CMU-MOSI.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: samples a step.
-        learning_rate: peak, of everything but the text encoder.
-        text_learning_rate: peak, of the text encoder; None: the same.
-        warmup: share of the steps in which the learning rate rises, before it falls as a cosine.
-        weight_decay: of matrices; biases and norms have none.
-        max_grad_norm: gradients are scaled down to this norm.
-        seed: of initial weights, batches, dropout and what goes missing.
-        num_workers: processes that load data.
-        precision: "fp32", "bf16" (autocast), or "auto": bf16 where matrix units for it exist.
-    """
-
-    epochs: int = 12
-    batch_size: int = 64
-    learning_rate: float = 1e-4
-    text_learning_rate: float | None = None
-    warmup: float = 0.1
-    weight_decay: float = 1e-4
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    num_workers: int = 0
-    precision: str = "auto"
 
 
 class SentimentTrainer(Trainer):
@@ -116,24 +87,24 @@ def make_trainer(
     collator: Collator,
     train: Dataset[Any],
     valid: Dataset[Any],
-    schedule: Schedule,
+    options: Options,
     folder: Path,
 ) -> tuple[SentimentTrainer, StopOnInterrupt]:
     """Set up training of ``model``, with checkpoints and TensorBoard logs in ``folder``."""
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
-        num_train_epochs=schedule.epochs,
-        per_device_train_batch_size=schedule.batch_size,
-        per_device_eval_batch_size=schedule.batch_size,
-        learning_rate=schedule.learning_rate,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=schedule.warmup,
-        weight_decay=schedule.weight_decay,
-        max_grad_norm=schedule.max_grad_norm,
-        seed=schedule.seed,
-        dataloader_num_workers=schedule.num_workers,
+        warmup_steps=options.warmup,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        seed=options.seed,
+        dataloader_num_workers=options.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=schedule.precision == "bf16" or (schedule.precision == "auto" and _has_bf16_units()),
+        bf16=options.precision == "bf16" or (options.precision == "auto" and _has_bf16_units()),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -155,7 +126,7 @@ def make_trainer(
         train_dataset=train,
         eval_dataset=valid,
         compute_metrics=_metrics,
-        optimizers=(_optimizer(model, schedule), None),
+        optimizers=(_optimizer(model, options), None),
         callbacks=[stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
     )
     for callback in (ProgressCallback, PrinterCallback):
@@ -171,17 +142,16 @@ def _has_bf16_units() -> bool:
     return not torch.accelerator.is_available() and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def _optimizer(model: SentimentModel, schedule: Schedule) -> torch.optim.AdamW:
+def _optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         key = ("text_encoder" in name, parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
-    text_rate = schedule.learning_rate if schedule.text_learning_rate is None else schedule.text_learning_rate
     return torch.optim.AdamW(
         {
             "params": parameters,
-            "lr": text_rate if is_text else schedule.learning_rate,
-            "weight_decay": schedule.weight_decay if is_matrix else 0.0,
+            "lr": options.text_learning_rate if is_text else options.learning_rate,
+            "weight_decay": options.weight_decay if is_matrix else 0.0,
         }
         for (is_text, is_matrix), parameters in groups.items()
     )
