@@ -74,10 +74,10 @@ class Experts(nn.Module):
         Returns:
             ``(..., D_out)``.
         """
-        tokens = x.flatten(0, -2)
+        tokens = x.reshape(-1, x.shape[-1])
         _, mixed = expert_mixture(
             tokens,
-            None if router_weights is None else router_weights.flatten(0, -2),
+            None if router_weights is None else router_weights.reshape(-1, router_weights.shape[-1]),
             self.w1,
             self.b1,
             self.w2,
@@ -87,8 +87,7 @@ class Experts(nn.Module):
             num_shared=self.w1.shape[0],
             activation=self.activation,
         )
-        output: Tensor = mixed.unflatten(0, x.shape[:-1])
-        return output
+        return mixed.reshape(*x.shape[:-1], self.w2.shape[2])
 
     def extra_repr(self) -> str:
         num_experts, hidden_dim, in_dim = self.w1.shape

@@ -169,6 +169,9 @@ class TransformerEncoder(nn.Module):
             x = block(x, mask, num_queries=num_queries if last else None)
         return x
 
+    def extra_repr(self) -> str:
+        return f"{self.dim}, depth={len(self.blocks)}"
+
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, head_dim: int) -> Tensor:
     """Attention over the tokens shown; zeros for a sample that shows none, where a softmax would give nan."""

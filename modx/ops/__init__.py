@@ -164,10 +164,12 @@ def _check_dtypes(x: Tensor, router_weights: Tensor | None, *weights: Tensor) ->
             f"expert_mixture expected floating-point tensors, got x {x.dtype}"
             f"{''.join(f', router_weights {gate.dtype}' for gate in gates)}, w1 {weights[0].dtype}."
         )
-    if torch.is_autocast_enabled(x.device.type):
+    if all(tensor.dtype == x.dtype for tensor in weights):
+        return
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return  # the matrix products cast their own operands
-    if any(tensor.dtype != x.dtype for tensor in weights):
-        raise ValueError(
-            f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
-            f"got {', '.join(str(tensor.dtype) for tensor in weights)}; cast one of them, or use autocast."
-        )
+    raise ValueError(
+        f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
+        f"got {', '.join(str(tensor.dtype) for tensor in weights)}; cast one of them, or use autocast."
+    )

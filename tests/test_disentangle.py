@@ -1,0 +1,231 @@
+"""The disentangler gives eq. 3 and 4 for any modalities, and says which one does not fit."""
+
+import re
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modx import Disentangled, HybridExpertDisentangler
+
+HOSTILE_NAMES = ("type", "a.b", "", "forward", "two words", "training", "0", "моль")
+
+
+def features_of(modalities, dim=4, batch_size=2, dtype=torch.float64) -> dict[str, Tensor]:
+    """Token counts 1, 2, 3, ... in the order of the modalities."""
+    return {name: torch.randn(batch_size, n, dim, dtype=dtype) for n, name in enumerate(modalities, start=1)}
+
+
+def by_loops(module: HybridExpertDisentangler, features: dict[str, Tensor], activation: str = "gelu") -> Disentangled:
+    num_private, num_shared = module.num_private_experts, module.num_shared_experts
+    result = Disentangled({}, {}, {})
+    for index, name in enumerate(module.modalities):
+        shape, width = features[name].shape[:2], features[name].shape[2]
+        private, shared, weights = [], [], []
+        for row in features[name].flatten(0, 1).tolist():
+            weight = oracles.router(module.routers[index], row)
+            own = [index * num_private + k for k in range(num_private)]
+            common = [len(module.modalities) * num_private + k for k in range(num_shared)]
+            for view, experts, part in (
+                (private, own, weight[:num_private]),
+                (shared, common, weight[num_private:]),
+            ):
+                outputs = [oracles.mlp(row, oracles.network(module.experts, e), activation) for e in experts]
+                view.append(oracles.scaled_sum(part, outputs, width))
+            weights.append(weight)
+        result.private[name] = oracles.tensor(private, width).unflatten(0, shape)
+        result.shared[name] = oracles.tensor(shared, width).unflatten(0, shape)
+        result.router_weights[name] = oracles.tensor(weights, num_private + num_shared).unflatten(0, shape)
+    return result
+
+
+def assert_same(got: Disentangled, expected: Disentangled) -> None:
+    for field in Disentangled._fields:
+        torch.testing.assert_close(getattr(got, field), getattr(expected, field), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "eager", "reference"])
+@pytest.mark.parametrize("counts", [(1, 3), (2, 1), (0, 2), (3, 0)])
+@pytest.mark.parametrize("router_hidden_dim", [None, 3], ids=["linear router", "mlp router"])
+def test_disentangles_as_a_loop_does(counts, router_hidden_dim, implementation):
+    module = HybridExpertDisentangler(
+        ("text", "audio", "vision"),
+        4,
+        5,
+        num_private_experts=counts[0],
+        num_shared_experts=counts[1],
+        router_hidden_dim=router_hidden_dim,
+        temperature=0.6,
+        implementation=implementation,
+        dtype=torch.float64,
+    )
+    features = features_of(module.modalities)
+    assert_same(module(features), by_loops(module, features))
+
+
+@pytest.mark.parametrize("activation", ["gelu_tanh", "relu", "silu"])
+def test_its_experts_use_the_activation_asked_for(activation):
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, activation=activation, dtype=torch.float64)
+    features = features_of(module.modalities)
+    assert_same(module(features), by_loops(module, features, activation))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(1, 8),
+    experts=st.tuples(st.integers(0, 2), st.integers(0, 3)).filter(any),
+    batch_size=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_takes_one_to_eight_modalities_of_any_name(count, experts, batch_size, seed):
+    torch.manual_seed(seed)
+    module = HybridExpertDisentangler(
+        HOSTILE_NAMES[:count],
+        3,
+        2,
+        num_private_experts=experts[0],
+        num_shared_experts=experts[1],
+        dtype=torch.float64,
+    )
+    features = features_of(module.modalities, dim=3, batch_size=batch_size)
+    views = module(features)
+    assert_same(views, by_loops(module, features))
+    for view in views:
+        assert tuple(view) == module.modalities
+
+
+def test_gradients_are_those_of_what_it_computes():
+    module = HybridExpertDisentangler(("text", "audio"), 3, 2, num_shared_experts=2, dtype=torch.float64)
+    features = {name: part.requires_grad_() for name, part in features_of(module.modalities, dim=3).items()}
+
+    def run(text, audio, *parameters):
+        named = dict(zip(dict(module.named_parameters()), parameters, strict=True))
+        views = torch.func.functional_call(module, named, ({"text": text, "audio": audio},))
+        return tuple(part for view in views for part in view.values())
+
+    assert torch.autograd.gradcheck(run, (*features.values(), *module.parameters()))
+
+
+def test_without_private_experts_the_private_views_are_exactly_zeros():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, num_private_experts=0)
+    views = module(features_of(module.modalities, dtype=torch.float32))
+    assert not any(view.any() for view in views.private.values())
+    assert all(view.any() for view in views.shared.values())
+
+
+def test_without_shared_experts_the_shared_views_are_exactly_zeros():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, num_shared_experts=0)
+    views = module(features_of(module.modalities, dtype=torch.float32))
+    assert not any(view.any() for view in views.shared.values())
+    assert all(view.any() for view in views.private.values())
+
+
+def test_a_modality_never_sees_the_private_experts_or_the_tokens_of_another():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5)
+    features = features_of(module.modalities, dtype=torch.float32)
+    expected = module(features)
+    with torch.no_grad():
+        for parameter in (*module.routers[1].parameters(), *(bank[1] for bank in module.experts.parameters())):
+            parameter.fill_(torch.nan)
+    views = module(features | {"audio": torch.full((2, 2, 4), torch.nan)})
+    for view, want in zip(views, expected, strict=True):
+        torch.testing.assert_close(view["text"], want["text"], rtol=1e-6, atol=1e-6)
+
+
+def test_permuting_samples_permutes_the_views():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, dtype=torch.float64)
+    features, order = features_of(module.modalities, batch_size=4), torch.tensor([2, 0, 3, 1])
+    views = module({name: part[order] for name, part in features.items()})
+    expected = [{name: part[order] for name, part in view.items()} for view in module(features)]
+    assert_same(views, Disentangled(*expected))
+
+
+def test_permuting_modalities_with_their_experts_changes_nothing():
+    module = HybridExpertDisentangler(("a", "b", "c"), 4, 5, num_private_experts=2, dtype=torch.float64)
+    other = HybridExpertDisentangler(("c", "a", "b"), 4, 5, num_private_experts=2, dtype=torch.float64)
+    for index, name in enumerate(other.modalities):
+        other.routers[index].load_state_dict(module.routers[module.modalities.index(name)].state_dict())
+    order = torch.tensor([4, 5, 0, 1, 2, 3, 6, 7, 8])
+    other.experts.load_state_dict({name: bank[order] for name, bank in module.experts.state_dict().items()})
+    features = features_of(module.modalities)
+    assert_same(other(features), module(features))
+
+
+def test_the_order_of_the_mapping_does_not_matter():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, dtype=torch.float64)
+    features = features_of(module.modalities)
+    assert_same(module(dict(reversed(features.items()))), module(features))
+
+
+def test_a_modality_without_tokens_gives_views_without_tokens():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5)
+    views = module({"text": torch.randn(2, 0, 4), "audio": torch.randn(2, 3, 4)})
+    assert views.private["text"].shape == views.shared["text"].shape == (2, 0, 4)
+    assert views.private["audio"].any()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": None, "audio": None}, "got (); pass zeros for a modality that is missing."),
+        ({"audio": None}, "got ('text',); pass zeros for a modality that is missing."),
+        ({"vision": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'vision'); pass zeros for a modality that is missin"),
+        ({"audio": None, "speech": torch.zeros(2, 1, 4)}, "got ('text', 'speech'); pass zeros"),
+    ],
+)
+def test_refuses_other_modalities_than_its_own_and_says_the_remedy(changed, message):
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5)
+    features = features_of(module.modalities, dtype=torch.float32) | changed
+    expected = "HybridExpertDisentangler expected modalities ('text', 'audio'), " + message
+    with pytest.raises(ValueError, match="^" + re.escape(expected)):
+        module({name: part for name, part in features.items() if part is not None})
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (torch.zeros(2, 3, 5), "'audio' of shape (2, tokens, 4), got (2, 3, 5)"),
+        (torch.zeros(2, 4), "'audio' of shape (2, tokens, 4), got (2, 4)"),
+        (torch.zeros(3, 3, 4), "'audio' of shape (2, tokens, 4), got (3, 3, 4)"),
+        (torch.zeros(2, 3, 4, dtype=torch.long), "'audio' in a floating-point dtype, got torch.int64; embed or cast"),
+        (torch.zeros(2, 3, 4, dtype=torch.bool), "'audio' in a floating-point dtype, got torch.bool"),
+        (torch.tensor(0.0), "'audio' of shape (2, tokens, 4), got ()"),
+    ],
+)
+def test_refuses_features_that_do_not_fit_and_names_the_modality(audio, message):
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5)
+    with pytest.raises(ValueError, match="^HybridExpertDisentangler expected " + re.escape(message)):
+        module({"text": torch.zeros(2, 1, 4), "audio": audio})
+
+
+def test_refuses_a_first_feature_without_dimensions():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5)
+    with pytest.raises(ValueError, match=r"HybridExpertDisentangler expected 'text' of shape .*, got \(\)"):
+        module({"text": torch.tensor(0.0), "audio": torch.zeros(2, 1, 4)})
+
+
+@pytest.mark.parametrize("modalities", [(), ("text", "text"), "text"])
+def test_refuses_names_that_are_not_a_collection_of_distinct_ones(modalities):
+    message = re.escape(f"modalities: one or more distinct names, got {modalities!r}")
+    with pytest.raises(ValueError, match="HybridExpertDisentangler expected " + message):
+        HybridExpertDisentangler(modalities, 4, 5)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (-1, 3), (2, -1)])
+def test_refuses_impossible_numbers_of_experts(counts):
+    with pytest.raises(ValueError, match=f"at least one expert in all, got {counts[0]} and {counts[1]}"):
+        HybridExpertDisentangler(("text",), 4, 5, num_private_experts=counts[0], num_shared_experts=counts[1])
+
+
+def test_passes_the_implementation_on():
+    module = HybridExpertDisentangler(("text",), 4, 5, implementation="triton")
+    with pytest.raises(NotImplementedError, match="no Triton kernels in this version"):
+        module({"text": torch.zeros(2, 1, 4)})
+
+
+def test_has_the_size_of_the_paper():
+    module = HybridExpertDisentangler(("text", "audio", "vision"), 128, 256)
+    assert sum(p.numel() for p in module.parameters()) == 395_520 + 1_548 + 3

@@ -1,0 +1,251 @@
+"""Sequences become bottleneck tokens as loops say, whatever lies behind their masks and however they are padded."""
+
+import re
+
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modx import BottleneckEncoder
+
+INPUT_DIMS = {"type": 3, "a.b": 2}
+MAX_LENGTHS = {"a.b": 9, "type": 7}
+SIZES = {"num_tokens": 2, "num_heads": 2, "head_dim": 3, "ffn_dim": 5, "max_lengths": MAX_LENGTHS}
+
+
+def make(**kwargs) -> BottleneckEncoder:
+    """Every parameter is moved off its start, so that no scale of one or shift of zero hides a mistake."""
+    module = BottleneckEncoder(INPUT_DIMS, 4, **{"dtype": torch.float64} | SIZES | kwargs)
+    for parameter in module.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return module
+
+
+def draw(batch_size: int = 2, lengths=(5, 6), dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    return {
+        name: torch.randn(batch_size, length, dim, dtype=dtype)
+        for (name, dim), length in zip(INPUT_DIMS.items(), lengths, strict=True)
+    }
+
+
+def masks_of(inputs: dict[str, Tensor], rate: float = 0.5) -> dict[str, Tensor]:
+    return {name: torch.rand(part.shape[:2]) >= rate for name, part in inputs.items()}
+
+
+def by_loops(module: BottleneckEncoder, inputs: dict[str, Tensor], masks: dict[str, Tensor] | None) -> dict:
+    encoded = {}
+    for index, name in enumerate(module.modalities):
+        samples, positions = [], module.positions[index].tolist()
+        for sample, frames in enumerate(inputs[name].tolist()):
+            shown = [True] * len(frames) if masks is None else masks[name][sample].tolist()
+            rows = module.tokens.tolist() + [oracles.linear(module.projections[index], frame) for frame in frames]
+            rows = [[a + b for a, b in zip(row, p, strict=True)] for row, p in zip(rows, positions, strict=False)]
+            x = oracles.tensor(rows, 4)
+            for block in module.transformers[index].blocks:
+                x = oracles.transformer_block(block, x, [True] * module.num_tokens + shown)
+            samples.append(x[: module.num_tokens])
+        encoded[name] = torch.stack(samples)
+    return encoded
+
+
+def close(got, expected, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("masked", [False, True])
+def test_encodes_as_loops_do(depth, masked):
+    module, inputs = make(depth=depth), draw()
+    masks = masks_of(inputs) if masked else None
+    close(module(inputs, masks), by_loops(module, inputs, masks))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    batch_size=st.integers(1, 3),
+    lengths=st.tuples(st.integers(0, 7), st.integers(0, 9)),
+    num_tokens=st.integers(1, 3),
+    rate=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_encodes_as_loops_do_at_any_length_and_mask(batch_size, lengths, num_tokens, rate, seed):
+    torch.manual_seed(seed)
+    module, inputs = make(num_tokens=num_tokens), draw(batch_size, lengths)
+    masks = masks_of(inputs, rate)
+    close(module(inputs, masks), by_loops(module, inputs, masks))
+
+
+def test_gradients_are_those_of_what_it_computes():
+    module, inputs = make(), draw(lengths=(2, 3))
+    masks = {"type": torch.tensor([[True, False]] * 2), "a.b": torch.tensor([[False] * 3, [True] * 3])}
+    names = list(inputs)
+
+    def run(*parts):
+        named = dict(zip(dict(module.named_parameters()), parts[2:], strict=True))
+        arguments = (dict(zip(names, parts[:2], strict=True)), masks)
+        return torch.cat(list(torch.func.functional_call(module, named, arguments).values()))
+
+    leaves = [part.requires_grad_() for part in inputs.values()]
+    assert torch.autograd.gradcheck(run, (*leaves, *module.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -1e38])
+def test_nothing_behind_a_mask_leaks_into_outputs_or_gradients(poison, depth):
+    module, clean = make(depth=depth, dtype=torch.float32), draw(dtype=torch.float32)
+    masks = masks_of(clean)
+    dirty = {name: part.masked_fill(~masks[name][..., None], poison) for name, part in clean.items()}
+    results = []
+    for inputs in (clean, dirty):
+        leaves = {name: part.clone().requires_grad_() for name, part in inputs.items()}
+        module.zero_grad()
+        encoded = module(leaves, masks)
+        sum(part.sin().sum() for part in encoded.values()).backward()
+        results.append([*encoded.values(), *(part.grad for part in (*leaves.values(), *module.parameters()))])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.isfinite().all()
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_padding_changes_nothing(depth, dtype, tolerance):
+    module = BottleneckEncoder(INPUT_DIMS, 4, depth=depth, dtype=dtype, **SIZES)
+    inputs = draw(lengths=(5, 6), dtype=dtype)
+    masks = {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in inputs.items()}
+    expected = module(inputs, masks)
+    close(module(inputs), expected, tolerance)
+    for extra in (1, 2):
+        padded = {name: F.pad(part, (0, 0, 0, extra), value=torch.nan) for name, part in inputs.items()}
+        longer = {name: F.pad(mask, (0, extra)) for name, mask in masks.items()}
+        close(module(padded, longer), expected, tolerance)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_sequence_wholly_masked_gives_what_no_frames_give_with_finite_gradients(depth):
+    module, inputs = make(depth=depth), draw()
+    encoded = module(inputs, {name: torch.zeros(part.shape[:2], dtype=torch.bool) for name, part in inputs.items()})
+    close(encoded, module(draw(lengths=(0, 0))))
+    for part in encoded.values():
+        close(part[0], part[1])
+    sum(part.square().sum() for part in encoded.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_empty_batch_gives_no_tokens(depth, masked):
+    inputs = draw(batch_size=0)
+    encoded = make(depth=depth)(inputs, masks_of(inputs) if masked else None)
+    assert {name: part.shape for name, part in encoded.items()} == dict.fromkeys(INPUT_DIMS, (0, 2, 4))
+
+
+def test_sequences_may_be_as_long_as_promised():
+    encoded = make()(draw(lengths=(7, 9)))
+    assert {name: part.shape for name, part in encoded.items()} == dict.fromkeys(INPUT_DIMS, (2, 2, 4))
+
+
+def test_modalities_share_the_bottleneck_tokens_and_nothing_else():
+    module, inputs = make(), draw()
+    encoded = module(inputs)
+    encoded["type"].sum().backward()
+    used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+    assert "tokens" in used
+    assert all(name == "tokens" or ".0." in name or name.endswith(".0") for name in used)
+    close(module(inputs | {"a.b": torch.full((2, 6, 2), torch.nan, dtype=torch.float64)})["type"], encoded["type"])
+
+
+def test_positions_tell_frames_apart():
+    module, inputs = make(), draw()
+    encoded, turned = module(inputs), module({name: part.flip(1) for name, part in inputs.items()})
+    assert not torch.allclose(encoded["type"], turned["type"])
+
+
+def test_tokens_and_positions_start_small():
+    module = BottleneckEncoder({"a": 3}, 64, num_tokens=50, max_lengths={"a": 200})
+    for parameter in (module.tokens, module.positions[0]):
+        assert parameter.std().item() == pytest.approx(0.02, rel=0.1)
+        assert parameter.mean().abs().item() < 0.002
+
+
+def test_permuting_samples_permutes_the_tokens():
+    module, inputs, order = make(depth=2), draw(4), torch.tensor([2, 0, 3, 1])
+    masks = masks_of(inputs)
+
+    def take(parts):
+        return {name: part[order] for name, part in parts.items()}
+
+    close(module(take(inputs), take(masks)), take(module(inputs, masks)))
+
+
+def test_permuting_modalities_with_their_parameters_changes_nothing():
+    module, inputs = make(), draw()
+    other = BottleneckEncoder(dict(reversed(INPUT_DIMS.items())), 4, dtype=torch.float64, **SIZES)
+    swapped = {
+        re.sub(r"\.([01])(?=\.|$)", lambda index: f".{1 - int(index[1])}", name, count=1): part
+        for name, part in module.state_dict().items()
+    }
+    other.load_state_dict(swapped)
+    close(other(inputs), module(inputs))
+
+
+def test_has_the_size_of_the_paper():
+    module = BottleneckEncoder(
+        {"text": 768, "audio": 5, "vision": 20},
+        128,
+        num_tokens=4,
+        max_lengths={"text": 50, "audio": 375, "vision": 500},
+    )
+    assert sum(p.numel() for p in module.parameters()) == 101_888 + 512 + 119_936 + 3 * 296_320
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"a.b": torch.zeros(2, 10, 2)}, "expected at most 9 frames of 'a.b', got 10"),
+        ({"type": torch.zeros(2, 8, 3)}, "expected at most 7 frames of 'type', got 8"),
+        ({"a.b": torch.zeros(2, 5, 3)}, "expected 'a.b' of shape (2, tokens, 2), got (2, 5, 3)"),
+        ({"a.b": torch.zeros(3, 5, 2)}, "expected 'a.b' of shape (2, tokens, 2), got (3, 5, 2)"),
+        ({"a.b": torch.zeros(5, 2)}, "expected 'a.b' of shape (2, tokens, 2), got (5, 2)"),
+        ({"a.b": torch.zeros(2, 5, 2, dtype=torch.long)}, "expected 'a.b' in a floating-point dtype, got torch.int64"),
+        ({"a.b": None}, "expected modalities ('type', 'a.b'), got ('type',); pass zeros for"),
+        ({"c": torch.zeros(2, 5, 2)}, "expected modalities ('type', 'a.b'), got ('type', 'a.b', 'c')"),
+    ],
+)
+def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
+    inputs = {name: part for name, part in (draw(dtype=torch.float32) | inputs).items() if part is not None}
+    with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
+        make(dtype=torch.float32)(inputs)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(2, 6), "expected the mask of 'a.b': bool of shape (2, 6), got torch.float32 of shape (2, 6)"),
+        (torch.ones(2, 5, dtype=torch.bool), "expected the mask of 'a.b': bool of shape (2, 6), got torch.bool of sh"),
+        (torch.ones(6, dtype=torch.bool), "expected the mask of 'a.b': bool of shape (2, 6), got torch.bool"),
+        (None, "masks expected modalities ('type', 'a.b'), got ('type',)"),
+    ],
+)
+def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
+    inputs = draw()
+    masks = {name: part for name, part in (masks_of(inputs) | {"a.b": mask}).items() if part is not None}
+    with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
+        make()(inputs, masks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_lengths": {"type": 5}}, "expected max_lengths for modalities ('type', 'a.b'), got ('type',)"),
+        ({"num_tokens": 0}, "expected num_tokens >= 1, got 0"),
+        ({"input_dims": {}}, "expected modalities: one or more distinct names, got {}"),
+    ],
+)
+def test_refuses_a_configuration_that_does_not_fit(arguments, message):
+    with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
+        BottleneckEncoder(**{"input_dims": INPUT_DIMS, "dim": 4} | SIZES | arguments)

@@ -1,0 +1,167 @@
+"""The modality router gives eq. 13-15, and nothing of an absent input is seen."""
+
+import re
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modx import Fused, ModalityRouter
+
+
+def make(num_inputs: int = 3, dim: int = 4, **kwargs) -> ModalityRouter:
+    return ModalityRouter(num_inputs, dim, 5, **{"dtype": torch.float64} | kwargs)
+
+
+def draw(num_inputs: int = 3, *shape: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    return [torch.randn(shape or (2, 3, 4), dtype=dtype) for _ in range(num_inputs)]
+
+
+def by_loops(module: ModalityRouter, inputs: list[Tensor], present: Tensor | None = None) -> Fused:
+    batch_size, tokens, dim = inputs[0].shape
+    features, weights = [], []
+    for sample in range(batch_size):
+        shown = [True] * len(inputs) if present is None else present[sample].tolist()
+        for token in range(tokens):
+            rows = [
+                part[sample, token].tolist() if there else [0.0] * dim
+                for part, there in zip(inputs, shown, strict=True)
+            ]
+            weight = oracles.router(module.router, [value for row in rows for value in row], shown)
+            features.append(oracles.scaled_sum(weight, rows, dim))
+            weights.append(weight)
+    return Fused(
+        oracles.tensor(features, dim).reshape(batch_size, tokens, dim),
+        oracles.tensor(weights, len(inputs)).reshape(batch_size, tokens, len(inputs)),
+    )
+
+
+def assert_same(got: Fused, expected: Fused) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 4)),
+    num_inputs=st.integers(1, 6),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_fuses_as_a_loop_does(shape, num_inputs, masked, seed):
+    torch.manual_seed(seed)
+    module, inputs = make(num_inputs, shape[2]), draw(num_inputs, *shape)
+    present = torch.rand(shape[0], num_inputs) > 0.5 if masked else None
+    assert_same(module(inputs, present), by_loops(module, inputs, present))
+
+
+def test_temperature_starts_at_one_over_the_number_of_inputs_unless_given():
+    assert make(6).router.temperature.item() == pytest.approx(1 / 6)
+    assert make(6, temperature=2.0).router.temperature.item() == pytest.approx(2.0)
+
+
+def test_a_mapping_is_taken_in_its_order_and_its_names_do_not_matter():
+    module, inputs = make(), draw()
+    names = ("type", "a.b", "")
+    assert_same(module(dict(zip(names, inputs, strict=True))), module(inputs))
+    assert_same(module(tuple(inputs)), module(inputs))
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf, 1e38])
+def test_nothing_in_an_absent_input_leaks_into_outputs_or_gradients(poison):
+    module = make(dtype=torch.float32)
+    present = torch.tensor([[True, False, True], [False, True, False], [False, False, False], [True, True, True]])
+    clean = draw(3, 4, 3, 4, dtype=torch.float32)
+    dirty = [part.masked_fill(~present[:, i, None, None], poison) for i, part in enumerate(clean)]
+    results = []
+    for inputs in (clean, dirty):
+        leaves = [part.clone().requires_grad_() for part in inputs]
+        module.zero_grad()
+        fused = module(leaves, present)
+        (fused.features.sin().sum() + fused.router_weights.square().sum()).backward()
+        results.append([*fused, *(part.grad for part in leaves), *(part.grad for part in module.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.isfinite().all()
+        assert torch.equal(ours, theirs)
+
+
+def test_an_absent_input_gets_weight_zero_and_no_gradient():
+    module, inputs = make(), [part.requires_grad_() for part in draw()]
+    present = torch.tensor([[True, False, True], [True, True, True]])
+    fused = module(inputs, present)
+    assert not fused.router_weights[0, :, 1].any()
+    torch.testing.assert_close(fused.router_weights.sum(-1), torch.ones(2, 3, dtype=torch.float64))
+    fused.features.sum().backward()
+    assert not inputs[1].grad[0].any()
+    assert inputs[1].grad[1].any()
+
+
+def test_where_all_inputs_are_absent_the_result_is_zeros_and_gradients_are_finite():
+    module, inputs = make(), draw()
+    fused = module(inputs, torch.zeros(2, 3, dtype=torch.bool))
+    assert not fused.features.any()
+    assert not fused.router_weights.any()
+    (fused.features.sum() + fused.router_weights.sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+
+
+def test_all_present_is_the_same_as_not_saying():
+    module, inputs = make(), draw()
+    assert_same(module(inputs, torch.ones(2, 3, dtype=torch.bool)), module(inputs))
+
+
+def test_gradients_are_those_of_what_it_computes():
+    module = make()
+    present = torch.tensor([[True, False, True], [False, False, False]])
+
+    def run(*parts):
+        named = dict(zip(dict(module.named_parameters()), parts[3:], strict=True))
+        return tuple(torch.func.functional_call(module, named, (list(parts[:3]), present)))
+
+    inputs = [part.requires_grad_() for part in draw(3, 2, 2, 4)]
+    assert torch.autograd.gradcheck(run, (*inputs, *module.parameters()))
+
+
+def test_permuting_samples_permutes_the_result():
+    module, inputs, order = make(), draw(3, 4, 3, 4), torch.tensor([2, 0, 3, 1])
+    present = torch.rand(4, 3) > 0.5
+    expected = Fused(*(part[order] for part in module(inputs, present)))
+    assert_same(module([part[order] for part in inputs], present[order]), expected)
+
+
+def test_permuting_inputs_with_their_part_of_the_router_permutes_the_weights_alone():
+    module, other, order = make(), make(), [2, 0, 1]
+    bank, permuted = module.router.logits, other.router.logits
+    permuted.w1.data = bank.w1.data.unflatten(2, (3, 4))[:, :, order].flatten(2)
+    permuted.b1.data = bank.b1.data
+    permuted.w2.data, permuted.b2.data = bank.w2.data[:, :, order], bank.b2.data[:, order]
+    inputs = draw()
+    expected = module(inputs)
+    got = other([inputs[i] for i in order])
+    assert_same(got, Fused(expected.features, expected.router_weights[..., order]))
+
+
+def test_has_the_size_of_the_paper():
+    assert sum(p.numel() for p in ModalityRouter(6, 128, 256).parameters()) == 198_406 + 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "present", "message"),
+    [
+        (draw(2), None, "expected 3 inputs, got 2; pass zeros for one that is missing and mark it absent in present"),
+        (draw(4), None, "expected 3 inputs, got 4"),
+        ([], None, "expected 3 inputs, got 0"),
+        (draw(3, 2, 3, 5), None, "expected input 0 of shape (2, 3, 4), got (2, 3, 5)"),
+        ([*draw(2), *draw(1, 2, 2, 4)], None, "expected input 2 of shape (2, 3, 4), got (2, 2, 4); all inputs need"),
+        ([*draw(2), *draw(1, 1, 3, 4)], None, "expected input 2 of shape (2, 3, 4), got (1, 3, 4)"),
+        (draw(3, 2, 4), None, "expected input 0 of shape"),
+        (draw(), torch.ones(2, 3), "expected present: bool of shape (2, 3), got torch.float32 of shape (2, 3)"),
+        (draw(), torch.ones(2, 2, dtype=torch.bool), "expected present: bool of shape (2, 3), got torch.bool of sh"),
+        (draw(), torch.ones(3, dtype=torch.bool), "expected present: bool of shape (2, 3), got torch.bool of shape (3"),
+    ],
+)
+def test_refuses_what_does_not_fit_and_says_why(inputs, present, message):
+    with pytest.raises(ValueError, match="^ModalityRouter " + re.escape(message)):
+        make()(inputs, present)

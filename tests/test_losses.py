@@ -1,0 +1,206 @@
+"""The losses give eq. 5, 7, 9, 11 and 12, and gradients that stay finite where a view is zero."""
+
+import math
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from modx import Disentangled, Reconstruction
+from modx.losses import orthogonality_loss, reconstruction_loss
+
+MODALITIES = ("text", "audio", "a.b")
+PENALTIES = {
+    "cosine": lambda cosine: cosine,
+    "relu": lambda cosine: max(cosine, 0.0),
+    "abs": abs,
+    "square": lambda cosine: cosine**2,
+}
+every_penalty = pytest.mark.parametrize("penalty", PENALTIES)
+
+
+def draw(batch_size: int = 2, **kwargs) -> dict[str, Tensor]:
+    kwargs = {"dtype": torch.float64} | kwargs
+    return {name: torch.randn(batch_size, n, 4, **kwargs) for n, name in enumerate(MODALITIES, start=1)}
+
+
+# orthogonality
+
+
+@every_penalty
+def test_orthogonality_is_the_loop_of_the_formula(penalty):
+    private, shared = draw(), draw()
+    expected = 0.0
+    for name in MODALITIES:
+        pairs = list(zip(private[name].flatten(0, 1).tolist(), shared[name].flatten(0, 1).tolist(), strict=True))
+        for a, b in pairs:
+            product = sum(p * q for p, q in zip(a, b, strict=True))
+            expected += PENALTIES[penalty](product / (math.hypot(*a) * math.hypot(*b))) / len(pairs)
+    assert orthogonality_loss(private, shared, penalty=penalty).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_orthogonality_is_the_printed_cosine_unless_asked():
+    private, shared = draw(), draw()
+    assert orthogonality_loss(private, shared) == orthogonality_loss(private, shared, penalty="cosine")
+
+
+@pytest.mark.parametrize(("penalty", "opposite"), [("cosine", -3.0), ("relu", 0.0), ("abs", 3.0), ("square", 3.0)])
+def test_only_the_printed_penalty_rewards_opposite_views(penalty, opposite):
+    views = draw()
+    against = {name: -2 * part for name, part in views.items()}
+    assert orthogonality_loss(views, against, penalty=penalty).item() == pytest.approx(opposite, abs=1e-12)
+    assert orthogonality_loss(views, views, penalty=penalty).item() == pytest.approx(3.0)
+
+
+@every_penalty
+def test_orthogonal_views_cost_nothing(penalty):
+    private, shared = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
+    private[..., 0], shared[..., 2] = 5.0, -3.0
+    assert orthogonality_loss({"text": private}, {"text": shared}, penalty=penalty).item() == 0.0
+
+
+@every_penalty
+@pytest.mark.parametrize("zero", ["private", "shared", "both"])
+def test_a_zero_view_costs_nothing_and_has_a_finite_gradient(penalty, zero):
+    views = {
+        name: torch.randn(2, 3, 4).mul(0 if zero in (name, "both") else 1).requires_grad_()
+        for name in ("private", "shared")
+    }
+    loss = orthogonality_loss({"text": views["private"]}, {"text": views["shared"]}, penalty=penalty)
+    assert loss.item() == 0.0
+    loss.backward()
+    assert all(view.grad.isfinite().all() for view in views.values())
+
+
+@every_penalty
+def test_gradients_of_orthogonality_are_those_of_what_it_computes(penalty):
+    views = [part.requires_grad_() for parts in (draw(), draw()) for part in parts.values()]
+
+    def run(*parts):
+        private, shared = (dict(zip(MODALITIES, half, strict=True)) for half in (parts[:3], parts[3:]))
+        return orthogonality_loss(private, shared, penalty=penalty)
+
+    assert torch.autograd.gradcheck(run, views)
+
+
+def test_orthogonality_is_blind_to_the_order_of_samples_and_modalities():
+    private, shared, order = draw(4), draw(4), torch.tensor([2, 0, 3, 1])
+    moved = ({name: view[name][order] for name in reversed(MODALITIES)} for view in (private, shared))
+    torch.testing.assert_close(orthogonality_loss(*moved), orthogonality_loss(private, shared))
+
+
+def test_orthogonality_refuses_an_unknown_penalty():
+    message = "penalty to be one of ('cosine', 'relu', 'abs', 'square'), got 'l1'"
+    with pytest.raises(ValueError, match="orthogonality_loss expected " + re.escape(message)):
+        orthogonality_loss(draw(), draw(), penalty="l1")
+
+
+def test_orthogonality_refuses_views_of_different_modalities():
+    private, shared = draw(), draw()
+    del shared["audio"]
+    message = "orthogonality_loss expected modalities ('text', 'audio', 'a.b'), got ('text', 'a.b')"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        orthogonality_loss(private, shared)
+
+
+# reconstruction
+
+
+def mean_absolute_error(rebuilt: dict[str, Tensor], target: dict[str, Tensor]) -> float:
+    total = 0.0
+    for name in MODALITIES:
+        differences = zip(rebuilt[name].flatten().tolist(), target[name].flatten().tolist(), strict=True)
+        total += sum(abs(a - b) for a, b in differences) / rebuilt[name].numel()
+    return total
+
+
+def test_reconstruction_is_the_loop_of_the_formulas_level_by_level():
+    rebuilt = Reconstruction(draw(), draw(), draw(), draw())
+    features, views = draw(), Disentangled(draw(), draw(), {})
+    loss = reconstruction_loss(rebuilt, features, views)
+    expected = {
+        "input": mean_absolute_error(rebuilt.input, features),
+        "disentangled": mean_absolute_error(rebuilt.private, views.private)
+        + mean_absolute_error(rebuilt.shared, views.shared),
+        "joint": mean_absolute_error(rebuilt.joint, features),
+    }
+    for level, value in expected.items():
+        assert getattr(loss, level).item() == pytest.approx(value, rel=1e-12)
+    assert loss.total.item() == pytest.approx(sum(expected.values()), rel=1e-12)
+
+
+@pytest.mark.parametrize("level", ["input", "disentangled", "joint", None])
+def test_a_level_left_out_counts_nothing(level):
+    kept = {"input": {"input"}, "disentangled": {"private", "shared"}, "joint": {"joint"}, None: set()}[level]
+    rebuilt = Reconstruction(*(draw() if field in kept else None for field in Reconstruction._fields))
+    loss = reconstruction_loss(rebuilt, draw(), Disentangled(draw(), draw(), {}))
+    for field in ("input", "disentangled", "joint"):
+        part = getattr(loss, field)
+        assert part.shape == ()
+        assert part.dtype == torch.float64
+        assert (part.item() > 0) == (field == level)
+    assert loss.total == (0 if level is None else getattr(loss, level))
+
+
+def test_what_is_rebuilt_without_error_costs_nothing():
+    features, views = draw(), Disentangled(draw(), draw(), {})
+    rebuilt = Reconstruction(features, views.private, views.shared, features)
+    assert reconstruction_loss(rebuilt, features, views).total == 0
+
+
+@pytest.mark.parametrize("detach_target", [False, True])
+def test_detach_target_stops_the_gradient_into_targets_alone(detach_target):
+    rebuilt = Reconstruction(*(draw(requires_grad=True) for _ in Reconstruction._fields))
+    features = draw(requires_grad=True)
+    views = Disentangled(draw(requires_grad=True), draw(requires_grad=True), {})
+    loss = reconstruction_loss(rebuilt, features, views, detach_target=detach_target)
+    loss.total.backward()
+    for name in MODALITIES:
+        assert all(level[name].grad.any() for level in rebuilt)
+        for target in (features, views.private, views.shared):
+            assert (target[name].grad is None) == detach_target
+
+
+def test_detach_target_leaves_the_value_alone():
+    rebuilt = Reconstruction(draw(), draw(), draw(), draw())
+    targets = (draw(), Disentangled(draw(), draw(), {}))
+    assert reconstruction_loss(rebuilt, *targets) == reconstruction_loss(rebuilt, *targets, detach_target=True)
+
+
+@pytest.mark.parametrize("detach_target", [False, True])
+def test_gradients_of_reconstruction_are_those_of_what_it_computes(detach_target):
+    rebuilt = [part.requires_grad_() for _ in range(4) for part in draw().values()]
+    targets = (draw(), Disentangled(draw(), draw(), {}))
+
+    def run(*parts):
+        levels = [dict(zip(MODALITIES, parts[i : i + 3], strict=True)) for i in (0, 3, 6, 9)]
+        return tuple(reconstruction_loss(Reconstruction(*levels), *targets, detach_target=detach_target))
+
+    assert torch.autograd.gradcheck(run, rebuilt)
+
+
+def test_reconstruction_is_blind_to_the_order_of_samples_and_modalities():
+    order = torch.tensor([2, 0, 3, 1])
+    rebuilt, features, views = Reconstruction(*(draw(4) for _ in range(4))), draw(4), (draw(4), draw(4))
+
+    def move(parts):
+        return {name: parts[name][order] for name in reversed(MODALITIES)}
+
+    moved = reconstruction_loss(
+        Reconstruction(*map(move, rebuilt)), move(features), Disentangled(*map(move, views), {})
+    )
+    torch.testing.assert_close(moved, reconstruction_loss(rebuilt, features, Disentangled(*views, {})))
+
+
+@pytest.mark.parametrize("position", ["features", "private", "shared"])
+def test_reconstruction_refuses_targets_of_other_modalities(position):
+    targets = {"features": draw(), "private": draw(), "shared": draw()}
+    del targets[position]["audio"]
+    message = "reconstruction_loss expected modalities ('text', 'audio', 'a.b'), got ('text', 'a.b')"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        reconstruction_loss(
+            Reconstruction(draw(), draw(), draw(), draw()),
+            targets["features"],
+            Disentangled(targets["private"], targets["shared"], {}),
+        )
