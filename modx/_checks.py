@@ -22,12 +22,12 @@ def check_modalities(owner: str, expected: tuple[str, ...], got: Mapping[str, ob
 def check_features(owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int]) -> None:
     """Features must be floating-point ``(B, N_m, dims[m])`` for every modality m, of one batch size."""
     check_modalities(owner, tuple(dims), features)
-    batch_sizes = [feature.shape[0] for feature in features.values() if feature.ndim]
+    batch_size = next((feature.shape[0] for feature in features.values() if feature.ndim), "B")
     for name, dim in dims.items():
         feature = features[name]
-        if feature.ndim != 3 or feature.shape[2] != dim or feature.shape[0] != batch_sizes[0]:
+        if feature.ndim != 3 or feature.shape[2] != dim or feature.shape[0] != batch_size:
             raise ValueError(
-                f"{owner} expected {name!r} of shape ({batch_sizes[0] if batch_sizes else 'B'}, tokens, {dim}), got {tuple(feature.shape)}."
+                f"{owner} expected {name!r} of shape ({batch_size}, tokens, {dim}), got {tuple(feature.shape)}."
             )
         if not feature.is_floating_point():
             raise ValueError(

@@ -1,0 +1,109 @@
+"""What a run says at its end: tables on the terminal, and files that hold everything."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rich.box import HORIZONTALS
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from derl.figures import figures
+from derl.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
+
+
+def write_report(
+    results: dict[str, Any], predictions: list[dict[str, Any]], folder: Path, console: Console | None = None
+) -> None:
+    """Print the tables, and write results.json, report.md, predictions.csv and the pictures, each whole or not at all.
+
+    Args:
+        results: what :func:`derl.protocol.evaluate` found, and where it comes from.
+        predictions: a dict a test sample: id, label, and the score under every condition.
+        folder: where the files go; those of an earlier report are replaced.
+        console: where the tables go; None: standard output.
+
+    Raises:
+        OSError: a file cannot be written; its name is in the error.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 100)
+    tables = [intra_modal_table(results), inter_modal_table(results)]
+    _print(console, results, tables)
+    _write(folder / "results.json", lambda file: file.write(_json(results)))
+    _write(folder / "predictions.csv", lambda file: file.write(_csv(predictions)))
+    pictures = figures(results)
+    for name, draw in pictures.items():
+        figure = draw(results)
+        _write(folder / name, lambda file, figure=figure: figure.savefig(file, format="png", dpi=150))
+    _write(folder / "report.md", lambda file: file.write(_markdown(results, tables, list(pictures)).encode()))
+    console.print(f"report, predictions and pictures: {folder}", highlight=False)
+
+
+def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> None:
+    console.print(f"\n{headline(results)}\n", highlight=False, soft_wrap=False)
+    for table in tables:
+        printed = RichTable(title=table.title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
+        for index, name in enumerate(table.header):
+            printed.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for index, row in enumerate(table.rows):
+            printed.add_row(*row, end_section=index + 1 in table.rules)
+        console.print(printed)
+        console.print()
+    for line in notes(results):
+        console.print(line, highlight=False)
+    for line in warnings(results):
+        console.print(f"[bold]{line}[/bold]", highlight=False)
+
+
+def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:
+    parts = [f"# {results['model']} on {results['data']['name']}", headline(results)]
+    parts += [markdown(table) for table in tables]
+    parts += ["\n".join(f"- {line}" for line in [*notes(results), *warnings(results)])]
+    parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
+    facts = {
+        "command": f"`{results['command']}`",
+        "machine": results["machine"],
+        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+        "seconds": ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["seconds"].items()),
+    }
+    parts += ["## How", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+    if "options" in results:
+        parts += ["```json\n" + json.dumps(results["options"], indent=2) + "\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _json(results: dict[str, Any]) -> bytes:
+    return (json.dumps(_strict(results), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _strict(value: Any) -> Any:
+    """The same structure with None for nan and infinities, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _strict(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(predictions: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(predictions[0]))
+    writer.writeheader()
+    writer.writerows(predictions)
+    return text.getvalue().encode()
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            fill(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
