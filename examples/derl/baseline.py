@@ -33,6 +33,6 @@ class PlainModel(SentimentModel):
             torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
             for name, part in embedded.items()
         ]
-        prediction = self.head(torch.cat(means, dim=1)).squeeze(-1)
+        prediction = self.score(torch.cat(means, dim=1))
         loss = None if labels is None else self.task_loss(prediction, labels)
         return DerlOutput(loss=loss, task_loss=loss, prediction=prediction)

@@ -126,10 +126,16 @@ class SentimentModel(PreTrainedModel):
             embedded["text"] = output.last_hidden_state
         return embedded
 
+    def score(self, pooled: Tensor) -> Tensor:
+        """Apply the head in full precision: a score rounded to bf16 has two or three digits."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            prediction: Tensor = self.head(pooled.float()).squeeze(-1)
+        return prediction
+
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """Mean squared or absolute error of the score."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
-        return criterion(prediction.float(), labels.float())
+        return criterion(prediction, labels)
 
 
 class DerlModel(SentimentModel):
@@ -222,7 +228,7 @@ class DerlModel(SentimentModel):
         fused, weights = self.modality_router(
             [views.private[name] for name in names] + [views.shared[name] for name in names]
         )
-        return self.head(self.fusion(fused + self.fusion_positions).mean(1)).squeeze(-1), weights
+        return self.score(self.fusion(fused + self.fusion_positions).mean(1)), weights
 
     def _supervise(
         self,

@@ -1,18 +1,18 @@
 """Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
 
+import math
 import signal
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from derl.data import Collator
+from derl.data import Collator, MissingDataset
 from derl.model import SentimentModel
 from derl.options import Options
 from modx.metrics import sentiment_metrics
@@ -57,6 +57,18 @@ class EpochLine(ProgressCallback):
             )
 
 
+class SetEpoch(TrainerCallback):
+    """Tell the training data which epoch it is: accelerate does not when it goes on in the middle of one."""
+
+    def __init__(self, dataset: MissingDataset) -> None:
+        self.dataset = dataset
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.dataset.set_epoch(math.floor(state.epoch or 0))
+
+
 class StopOnInterrupt(TrainerCallback):
     """On the first Ctrl-C, finish the step, write a checkpoint and stop; a second one stops at once."""
 
@@ -74,9 +86,20 @@ class StopOnInterrupt(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         if self.stopped:
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            control.should_training_stop = True
+            control.should_save = not self._epoch_is_whole(state)  # a whole one is saved once it is evaluated
         return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.stopped and not self._epoch_is_whole(state):
+            control.should_evaluate = control.should_save = False  # no choice of checkpoint by part of an epoch
+        return control
+
+    @staticmethod
+    def _epoch_is_whole(state: TrainerState) -> bool:
+        return float(state.epoch or 0).is_integer()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -85,8 +108,8 @@ class StopOnInterrupt(TrainerCallback):
 def make_trainer(
     model: SentimentModel,
     collator: Collator,
-    train: Dataset[Any],
-    valid: Dataset[Any],
+    train: MissingDataset,
+    valid: MissingDataset,
     options: Options,
     folder: Path,
 ) -> tuple[SentimentTrainer, StopOnInterrupt]:
@@ -127,7 +150,7 @@ def make_trainer(
         eval_dataset=valid,
         compute_metrics=_metrics,
         optimizers=(_optimizer(model, options), None),
-        callbacks=[stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
+        callbacks=[SetEpoch(train), stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
     )
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
