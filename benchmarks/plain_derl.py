@@ -1,0 +1,216 @@
+"""PlainDerl: DERL composed from torch's own layers, the yardstick for speed and memory.
+
+Every frame is projected to a query, a key and a value and every row goes through every block; experts and
+reconstructors are separate modules called in turn; the complete and the incomplete batch are two passes.
+Attention is PyTorch's fused one. B batch, N bottleneck tokens, D model width.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from derl.config import DerlConfig
+from derl.model import DerlModel
+from torch import Tensor, nn
+
+Features = dict[str, Tensor]
+
+
+class PlainDerl(nn.Module):
+    """The function of :class:`derl.model.DerlModel` from text states and standardised features on, with its losses.
+
+    The kinds of losses are the defaults: squared error, the cosine as printed, targets that are not constants.
+
+    Args:
+        config: as of the model.
+        input_dims: width of a frame for every modality, text included.
+    """
+
+    def __init__(self, config: DerlConfig, input_dims: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, input_dims)
+        self.disentangler = Disentangler(config)
+        self.reconstructor = Reconstructor(config)
+        views = 2 * len(input_dims)
+        self.modality_router = Router(MLP(views * config.dim, config.router_dim, views))
+        self.fusion_positions = nn.Parameter(0.02 * torch.randn(config.num_tokens, config.dim))
+        self.fusion = nn.ModuleList(Block(config) for _ in range(config.fusion_depth))
+        self.head = nn.Linear(config.dim, 1)
+
+    def load_from(self, model: DerlModel) -> "PlainDerl":
+        """Copy the parameters of `model`, so that both compute the same function."""
+        self.load_state_dict(self.translate(dict(model.named_parameters())))
+        return self
+
+    def translate(self, tensors: Mapping[str, Tensor]) -> Features:
+        """Bring the model's parameters, or their gradients, to the names and shapes of this module's."""
+        layers = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
+        translated = {}
+        for name, tensor in tensors.items():
+            owner, _, leaf = name.replace("modality_router.router.", "modality_router.").rpartition(".")
+            owner = owner.replace(".blocks", "")
+            if leaf in layers:
+                for mlp, part in zip(self._mlps(owner), tensor, strict=True):
+                    translated[f"{mlp}.{layers[leaf]}"] = part.T if leaf == "w2" else part
+            else:
+                translated[f"{owner}.{leaf}" if owner else leaf] = tensor
+        return translated
+
+    def _mlps(self, bank: str) -> list[str]:
+        """Names of the modules that hold the experts of a bank, in its order."""
+        modalities, config = range(len(self.config.modalities)), self.config
+        match bank:
+            case "disentangler.experts":
+                private = [f"private_experts.{m}.{k}" for m in modalities for k in range(config.num_private_experts)]
+                shared = [f"shared_experts.{k}" for k in range(config.num_shared_experts)]
+                return [f"disentangler.{name}" for name in private + shared]
+            case "reconstructor.networks.input":
+                return [f"reconstructor.r1.{m}" for m in modalities]
+            case "reconstructor.networks.disentangled":
+                return [f"reconstructor.r2_{view}.{m}" for view in ("private", "shared") for m in modalities]
+            case "reconstructor.networks.joint":
+                return [f"reconstructor.r3.{m}" for m in modalities]
+        return [bank]
+
+    def forward(self, inputs: Features, masks: Features, keep: Features, labels: Tensor) -> Tensor:
+        """Return the training loss (eq. 18); arguments as of the model, text as states."""
+        corrupted = {name: part * keep[name][..., None] for name, part in inputs.items()}
+        features = self.encoder(corrupted, masks)
+        private, shared = self.disentangler(features)
+        target_features = self.encoder(inputs, masks)
+        target_private, target_shared = self.disentangler(target_features)
+
+        stacked = torch.stack([*private, *shared], dim=2)  # (B, N, 2 M, D)
+        weights = self.modality_router(stacked.flatten(2))
+        x = (weights[..., None] * stacked).sum(2) + self.fusion_positions
+        for block in self.fusion:
+            x = block(x)
+        task = F.mse_loss(self.head(x.mean(1)).squeeze(-1), labels)
+
+        orthogonality = sum(F.cosine_similarity(p, s, dim=-1).mean() for p, s in zip(private, shared, strict=True))
+        rebuilt = self.reconstructor(features, private, shared)
+        targets = (target_features, target_private, target_shared, target_features)
+        reconstruction = sum(
+            F.l1_loss(part, target)
+            for parts, of_level in zip(rebuilt, targets, strict=True)
+            for part, target in zip(parts, of_level, strict=True)
+        )
+        return (
+            task + self.config.orthogonality_weight * orthogonality + self.config.reconstruction_weight * reconstruction
+        )
+
+
+class MLP(nn.Sequential):
+    """Linear, GELU, linear."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__(nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
+
+
+class Router(nn.Module):
+    """A softmax over the logits of a network, at a learnable temperature."""
+
+    def __init__(self, logits: nn.Module) -> None:
+        super().__init__()
+        self.logits = logits
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.logits(x) / self.log_temperature.exp()).softmax(-1)
+
+
+class Block(nn.Module):
+    """Pre-norm attention of all rows to all rows, then an MLP."""
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__()
+        dim, inner_dim = config.dim, config.num_heads * config.head_dim
+        self.heads = (config.num_heads, config.head_dim)
+        self.query_norm, self.key_norm, self.value_norm = (nn.LayerNorm(dim) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(dim, inner_dim, bias=False) for _ in range(3))
+        self.proj = nn.Linear(inner_dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = MLP(dim, config.ffn_dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        projected = (self.query(self.query_norm(x)), self.key(self.key_norm(x)), self.value(self.value_norm(x)))
+        query, key, value = (part.unflatten(-1, self.heads).transpose(1, 2) for part in projected)
+        shown = None if mask is None else mask[:, None, None, :]
+        attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
+        x = x + self.proj(attention.transpose(1, 2).flatten(2))
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class Encoder(nn.Module):
+    """Bottleneck tokens and frames through a transformer for each modality; the tokens leave."""
+
+    def __init__(self, config: DerlConfig, input_dims: Mapping[str, int]) -> None:
+        super().__init__()
+        self.modalities, self.num_tokens = config.modalities, config.num_tokens
+        self.projections = nn.ModuleList(nn.Linear(input_dims[name], config.dim) for name in self.modalities)
+        self.tokens = nn.Parameter(0.02 * torch.randn(config.num_tokens, config.dim))
+        self.positions = nn.ParameterList(
+            nn.Parameter(0.02 * torch.randn(config.num_tokens + config.max_lengths[name], config.dim))
+            for name in self.modalities
+        )
+        self.transformers = nn.ModuleList(
+            nn.ModuleList(Block(config) for _ in range(config.encoder_depth)) for _ in self.modalities
+        )
+
+    def forward(self, inputs: Features, masks: Features) -> list[Tensor]:
+        encoded = []
+        for index, name in enumerate(self.modalities):
+            frames, mask = self.projections[index](inputs[name]), masks[name]
+            x = torch.cat([self.tokens.expand(len(frames), -1, -1), frames], dim=1)
+            x = x + self.positions[index][: x.shape[1]]
+            mask = torch.cat([mask.new_ones(len(mask), self.num_tokens), mask], dim=1)
+            for block in self.transformers[index]:
+                x = block(x, mask)
+            encoded.append(x[:, : self.num_tokens])
+        return encoded
+
+
+class Disentangler(nn.Module):
+    """Each modality's private experts and the shared ones, one after the other."""
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__()
+
+        def experts(count: int) -> nn.ModuleList:
+            return nn.ModuleList(MLP(config.dim, config.expert_dim, config.dim) for _ in range(count))
+
+        count = config.num_private_experts + config.num_shared_experts
+        self.routers = nn.ModuleList(Router(nn.Linear(config.dim, count)) for _ in config.modalities)
+        self.private_experts = nn.ModuleList(experts(config.num_private_experts) for _ in config.modalities)
+        self.shared_experts = experts(config.num_shared_experts)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        private, shared = [], []
+        for x, router, own in zip(features, self.routers, self.private_experts, strict=True):
+            weights = router(x)
+            outputs = [weights[..., k, None] * expert(x) for k, expert in enumerate([*own, *self.shared_experts])]
+            private.append(torch.stack(outputs[: len(own)]).sum(0))
+            shared.append(torch.stack(outputs[len(own) :]).sum(0))
+        return private, shared
+
+
+class Reconstructor(nn.Module):
+    """R1, R2 for either view, and R3, each modality's own."""
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__()
+
+        def networks(width: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                MLP(width * config.dim, width * config.reconstructor_dim, config.dim) for _ in config.modalities
+            )
+
+        self.r1, self.r2_private, self.r2_shared, self.r3 = networks(1), networks(1), networks(1), networks(2)
+
+    def forward(
+        self, features: Sequence[Tensor], private: Sequence[Tensor], shared: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        both = [torch.cat(pair, dim=-1) for pair in zip(private, shared, strict=True)]
+        levels = ((self.r1, features), (self.r2_private, private), (self.r2_shared, shared), (self.r3, both))
+        return tuple([net(x) for net, x in zip(nets, inputs, strict=True)] for nets, inputs in levels)

@@ -1,0 +1,19 @@
+"""The training step under pytest-benchmark: ``pytest benchmarks --benchmark-only``."""
+
+import pytest
+from training_step import PROVIDERS, make_agreeing_steps, make_batch
+
+
+@pytest.mark.benchmark(group="training step")
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_training_step(benchmark, provider):
+    """Loss and gradients agree; then the provider's steps are timed, one of the other's, untimed, before each."""
+    batch = make_batch()
+    steps = make_agreeing_steps(batch)
+
+    def setup():
+        for other in PROVIDERS:
+            if other != provider:
+                steps[other](batch)
+
+    benchmark.pedantic(steps[provider], args=(batch,), setup=setup, rounds=5, warmup_rounds=1)

@@ -1,0 +1,241 @@
+"""One training step of DERL, modx against the plain composition: ``python benchmarks/training_step.py``.
+
+Forward, loss, backward and AdamW at the paper's sizes for CMU-MOSI, batch 64, without the text encoder: text
+comes as its states. Half of the samples lose frames, each modality at a rate from U(0, 1); nothing is padded.
+
+Time: in one process, a step of each in turn; the ratio is that of the two steps of a round.
+
+Memory (Linux): in a process of its own, a provider makes parameters, optimizer and inputs, takes a warm-up step
+on two samples, which also makes the optimizer's state, and drops the gradients; the memory resident then is
+subtracted from the peak (``ru_maxrss``) after one step on the whole batch. What a step needs includes gradients.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # as pytest's pythonpath does
+
+from derl.config import DerlConfig
+from derl.model import DerlModel
+from plain_derl import PlainDerl
+from transformers import BertConfig
+
+from modx.missing import drop_frames, erase
+
+BATCH_SIZE = 64
+PROVIDERS = ("plain", "modx")
+RESULTS = Path(__file__).parent / "results"
+
+Features = dict[str, Tensor]
+Batch = dict[str, Any]
+
+
+class StatesModel(DerlModel):
+    """DerlModel without its text encoder: text comes as states ``(B, L, 768)``, lost ones become zeros."""
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        del self.text_encoder
+
+    def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
+        return {name: erase(inputs[name], keep[name]) for name in self.config.modalities}
+
+    def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
+        return {name: inputs[name] for name in self.config.modalities}
+
+
+class TrainingStep:
+    """A model of one provider and its optimizer; called, it takes a step on a batch."""
+
+    def __init__(self, provider: str) -> None:
+        torch.manual_seed(0)
+        config = make_config()
+        self.model: nn.Module = (
+            StatesModel(config).train() if provider == "modx" else PlainDerl(config, frame_dims(config))
+        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+
+    def loss(self, batch: Batch) -> Tensor:
+        output = self.model(**batch)
+        return output if isinstance(output, Tensor) else output.loss
+
+    def __call__(self, batch: Batch) -> None:
+        self.optimizer.zero_grad()
+        self.loss(batch).backward()
+        self.optimizer.step()
+
+
+def make_config() -> DerlConfig:
+    """MOSI's sizes, and a text encoder of BERT-base's width but no layers, soon thrown away."""
+    return DerlConfig(text_config=BertConfig(vocab_size=1, num_hidden_layers=0, pad_token_id=0))
+
+
+def frame_dims(config: DerlConfig) -> dict[str, int]:
+    return {"text": config.text_config.hidden_size, **config.input_dims}
+
+
+def make_batch(batch_size: int = BATCH_SIZE) -> Batch:
+    """Random frames of full length; every second sample loses some."""
+    config, generator = make_config(), torch.Generator().manual_seed(0)
+    batch: Batch = {"inputs": {}, "masks": {}, "keep": {}, "labels": 3 * torch.randn(batch_size, generator=generator)}
+    for name, dim in frame_dims(config).items():
+        length = config.max_lengths[name]
+        rates = torch.rand(batch_size, generator=generator)
+        rates[1::2] = 0
+        batch["inputs"][name] = torch.randn(batch_size, length, dim, generator=generator)
+        batch["masks"][name] = torch.ones(batch_size, length, dtype=torch.bool)
+        batch["keep"][name] = drop_frames(batch["masks"][name], rates, generator=generator)
+    return batch
+
+
+def make_agreeing_steps(batch: Batch) -> dict[str, TrainingStep]:
+    """Both providers with the same parameters, after asserting that losses and gradients are the same."""
+    steps = {provider: TrainingStep(provider) for provider in PROVIDERS}
+    plain, modx = steps["plain"].model, steps["modx"].model
+    plain.load_from(modx)
+    losses = {provider: step.loss(batch) for provider, step in steps.items()}
+    torch.testing.assert_close(losses["modx"], losses["plain"], rtol=1e-5, atol=0)
+    for loss in losses.values():
+        loss.backward()
+    gradients = {name: parameter.grad for name, parameter in plain.named_parameters()}
+    others = plain.translate({name: parameter.grad for name, parameter in modx.named_parameters()})
+    assert gradients.keys() == others.keys()
+    # the key norms' shifts have no gradient, as a softmax sees no offset: what is there is rounding
+    rounding = 1e-7 * torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    for name, gradient in gradients.items():
+        error = (others[name] - gradient).norm()
+        assert error <= 1e-4 * gradient.norm() + rounding, f"{name}: gradients differ by {error / gradient.norm():.1e}"
+    return steps
+
+
+def measure_seconds(rounds: int) -> dict[str, list[float]]:
+    """Seconds of each provider's step, round by round, the order turned around every round."""
+    batch = make_batch()
+    steps = make_agreeing_steps(batch)
+    seconds: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
+    for step in steps.values():
+        step(batch)
+    for index in range(rounds):
+        for provider in PROVIDERS if index % 2 else reversed(PROVIDERS):
+            start = time.perf_counter()
+            steps[provider](batch)
+            seconds[provider].append(time.perf_counter() - start)
+    return seconds
+
+
+def measure_own_memory(provider: str) -> int:
+    """Bytes that one step adds to this process at its peak."""
+    step, batch, small = TrainingStep(provider), make_batch(), make_batch(2)
+    step(small)
+    step.optimizer.zero_grad()
+    gc.collect()
+    resident, peak_before = psutil.Process().memory_info().rss, _peak()
+    step(batch)
+    assert _peak() > peak_before, "the peak was reached before the step"
+    return _peak() - resident
+
+
+def measure_memory(repeats: int) -> dict[str, list[int]]:
+    """Bytes of each provider's step, each in a fresh process; to be called while this one is still small."""
+    command = [sys.executable, __file__, "--memory-of"]
+    return {
+        provider: [
+            int(subprocess.run([*command, provider], check=True, capture_output=True, text=True).stdout)
+            for _ in range(repeats)
+        ]
+        for provider in PROVIDERS
+    }
+
+
+def report(seconds: dict[str, list[float]], memory: dict[str, list[int]], command: str) -> dict[str, Any]:
+    """Everything measured, and its summary: median and quartiles."""
+    mebibytes = {provider: [value / 2**20 for value in values] for provider, values in memory.items()}
+    speed_up = [plain / modx for plain, modx in zip(seconds["plain"], seconds["modx"], strict=True)]
+    saving = statistics.median(memory["plain"]) / statistics.median(memory["modx"])
+    return {
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "torch": torch.__version__,
+        "command": command,
+        "seconds": {provider: _summary(values) for provider, values in seconds.items()},
+        "speed_up": _summary(speed_up),
+        "peak_mebibytes": {provider: _summary(values) for provider, values in mebibytes.items()},
+        "memory_ratio": saving,
+    }
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    def spread(summary: dict[str, Any], digits: int) -> str:
+        low, high = summary["quartiles"]
+        return f"{summary['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+    seconds, memory = results["seconds"], results["peak_mebibytes"]
+    rows = [f"| {name} | {spread(seconds[name], 3)} | {spread(memory[name], 0)} |" for name in PROVIDERS]
+    machine = results["machine"]
+    return "\n".join(
+        [
+            f"One training step of DERL without the text encoder, CMU-MOSI's sizes, batch {BATCH_SIZE}: median and "
+            "quartiles.",
+            "",
+            "| | seconds | peak memory, MiB |",
+            "|---|---|---|",
+            *rows,
+            f"| plain / modx | {spread(results['speed_up'], 1)} | {results['memory_ratio']:.1f} |",
+            "",
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch {results['torch']}; "
+            f"`{results['command']}`",
+            "",
+        ]
+    )
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "quartiles": [low, high], "all": values}
+
+
+def _peak() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15, help="timed steps of each provider")
+    parser.add_argument("--repeats", type=int, default=5, help="processes that measure the memory of each provider")
+    parser.add_argument("--memory-of", choices=PROVIDERS, help="print the bytes one step adds to this process")
+    options = parser.parse_args()
+    if options.memory_of is not None:
+        print(measure_own_memory(options.memory_of))
+        return
+    memory = measure_memory(options.repeats)
+    results = report(measure_seconds(options.rounds), memory, " ".join(["python", *sys.argv]))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "training_step.json").write_text(json.dumps(results, indent=2) + "\n")
+    table = to_markdown(results)
+    (RESULTS / "training_step.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
