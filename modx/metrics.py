@@ -14,7 +14,7 @@ try:
     from torchmetrics.utilities import dim_zero_cat
 except ImportError as error:
     raise ImportError(
-        "modx.metrics needs torchmetrics, which is not installed; run `pip install modx[metrics]`."
+        "modx.metrics needs torchmetrics, which is not installed; run ``pip install modx[metrics]``."
     ) from error
 
 
@@ -25,25 +25,25 @@ class ConstantInputWarning(UserWarning):
 def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Score predicted sentiment the way CMU-MOSI and CMU-MOSEI are reported.
 
-    - `mae`: mean absolute error, on the scale of the labels.
-    - `corr`: Pearson correlation; nan, with a warning, if predictions or labels are constant.
-    - `acc2_has0`, `f1_has0`: two classes, positive where a score is >= 0.
-    - `acc2_non0`, `f1_non0`: two classes, positive where a score is > 0, over the rows whose label is not
+    - ``mae``: mean absolute error, on the scale of the labels.
+    - ``corr``: Pearson correlation; nan, with a warning, if predictions or labels are constant.
+    - ``acc2_has0``, ``f1_has0``: two classes, positive where a score is >= 0.
+    - ``acc2_non0``, ``f1_non0``: two classes, positive where a score is > 0, over the rows whose label is not
       exactly 0; nan, with a warning, if there are none.
-    - `acc5`, `acc7`: scores clipped to [-2, 2] or [-3, 3], then rounded, halves to even.
+    - ``acc5``, ``acc7``: scores clipped to [-2, 2] or [-3, 3], then rounded, halves to even.
 
     Accuracies and F1 are fractions in [0, 1]; F1 is the mean over both classes weighted by their labels.
 
     Args:
-        preds: `(N,)` floating predicted scores.
-        target: `(N,)` floating labels.
+        preds: ``(N,)`` floating predicted scores.
+        target: ``(N,)`` floating labels.
 
     Returns:
-        The eight scalars by name, in the order `mae`, `corr`, `acc2_has0`, `acc2_non0`, `f1_has0`, `f1_non0`,
-        `acc5`, `acc7`, in the wider dtype of the two inputs, float32 at least.
+        The eight scalars by name, in the order ``mae``, ``corr``, ``acc2_has0``, ``acc2_non0``, ``f1_has0``,
+        ``f1_non0``, ``acc5``, ``acc7``, in the wider dtype of the two inputs, float32 at least.
 
     Raises:
-        ValueError: if there is no row, the inputs are not floating `(N,)` of one length, or a score is not
+        ValueError: if there is no row, the inputs are not floating ``(N,)`` of one length, or a score is not
             finite.
 
     Warns:
@@ -79,10 +79,10 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 class SentimentMetrics(Metric):
-    """Collect predictions over batches and processes, then score them all with `sentiment_metrics`.
+    """Collect predictions over batches and processes, then score them all with ``sentiment_metrics``.
 
-    `update(preds, target)` takes a batch, floating `(N,)` each; `compute()` returns the dict of
-    `sentiment_metrics` over all rows so far, the same as in one shot. Errors and warnings are the same too.
+    ``update(preds, target)`` takes a batch, floating ``(N,)`` each; ``compute()`` returns the dict of
+    ``sentiment_metrics`` over all rows so far, the same as in one shot. Errors and warnings are the same too.
 
     Example:
         >>> metric = SentimentMetrics()
@@ -116,15 +116,15 @@ class SentimentMetrics(Metric):
 class ExpertLoad(Metric):
     """Mean weight each expert receives from a router over real tokens.
 
-    `update(router_weights, mask=None)` takes weights `(..., num_experts)` that sum to 1 over the experts, and
-    a bool mask `(...)`, True where a token counts; `compute()` returns `(num_experts,)`, which sums to 1, or
+    ``update(router_weights, mask=None)`` takes weights ``(..., num_experts)`` that sum to 1 over the experts, and
+    a bool mask ``(...)``, True where a token counts; ``compute()`` returns ``(num_experts,)``, which sums to 1, or
     nan if no token was counted.
 
     Args:
         num_experts: size of the last axis of the weights.
 
     Raises:
-        ValueError: if `num_experts` is below 2, or weights or mask have another shape or dtype.
+        ValueError: if ``num_experts`` is below 2, or weights or mask have another shape or dtype.
 
     Example:
         >>> metric = ExpertLoad(2)
@@ -159,14 +159,14 @@ class ExpertLoad(Metric):
 class RoutingEntropy(Metric):
     """Mean entropy of a router's weights over real tokens: 0 if one expert takes all, 1 if uniform.
 
-    Each token contributes `-sum_e w_e log w_e / log num_experts`, with 0 log 0 = 0. `update` takes what
-    `ExpertLoad.update` takes; `compute()` returns a scalar, nan if no token was counted.
+    Each token contributes ``-sum_e w_e log w_e / log num_experts``, with 0 log 0 = 0. ``update`` takes what
+    ``ExpertLoad.update`` takes; ``compute()`` returns a scalar, nan if no token was counted.
 
     Args:
         num_experts: size of the last axis of the weights.
 
     Raises:
-        ValueError: if `num_experts` is below 2, or weights or mask have another shape or dtype.
+        ValueError: if ``num_experts`` is below 2, or weights or mask have another shape or dtype.
 
     Example:
         >>> metric = RoutingEntropy(2)
@@ -200,7 +200,7 @@ class RoutingEntropy(Metric):
 
 
 def _two_classes(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return accuracy and weighted F1 of `(N,)` bool classes, nan if N = 0."""
+    """Return accuracy and weighted F1 of ``(N,)`` bool classes, nan if N = 0."""
     if not len(target):
         _warn("acc2_non0 and f1_non0 are nan: every label is 0.")
         return torch.tensor(torch.nan), torch.tensor(torch.nan)
@@ -210,7 +210,7 @@ def _two_classes(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded_accuracy(preds: Tensor, target: Tensor, *, limit: int) -> Tensor:
-    """Return the accuracy over the `2 limit + 1` classes of clipped, rounded scores."""
+    """Return the accuracy over the ``2 limit + 1`` classes of clipped, rounded scores."""
     pred_class, true_class = (scores.clamp(-limit, limit).round().long() + limit for scores in (preds, target))
     return multiclass_accuracy(pred_class, true_class, num_classes=2 * limit + 1, average="micro")
 
@@ -261,7 +261,7 @@ def _check_num_experts(caller: str, num_experts: int) -> None:
 
 
 def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the weights of the tokens that count, `(n, num_experts)`."""
+    """Return the weights of the tokens that count, ``(n, num_experts)``."""
     if not router_weights.is_floating_point() or not router_weights.ndim or router_weights.shape[-1] != num_experts:
         raise ValueError(
             f"{caller} expected floating router_weights (..., num_experts={num_experts}), got "

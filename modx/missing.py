@@ -1,10 +1,10 @@
 """Which elements of a sample go missing, and how their absence is written into its values.
 
-A mask is bool `(B, T)`, True where an element (a frame, a word piece) is real and observed. Every function
+A mask is bool ``(B, T)``, True where an element (a frame, a word piece) is real and observed. Every function
 that loses something returns a keep mask of the same shape, True where an element is real and survived, and
-leaves its inputs alone; `erase` applies it. Padding is False before and after, and never counts towards a rate.
+leaves its inputs alone; ``erase`` applies it. Padding is False before and after, and never counts towards a rate.
 
-The same state of `generator` gives the same losses on any device the masks are on: draws are made on the
+The same state of ``generator`` gives the same losses on any device the masks are on: draws are made on the
 generator's own device.
 """
 
@@ -15,21 +15,21 @@ from torch import Tensor
 
 
 def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Lose every real frame independently with probability `rate` (Li et al., DERL, eq. 1).
+    """Lose every real frame independently with probability ``rate`` (Li et al., DERL, eq. 1).
 
     One uniform number is drawn per element and compared with the rate, so from the same generator state the
     frames lost at a lower rate are a subset of those lost at a higher one.
 
     Args:
-        mask: `(B, T)` bool, True where a frame is real.
-        rate: probability in [0, 1], one for all samples or `(B,)`.
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: probability in [0, 1], one for all samples or ``(B,)``.
         generator: source of the draws; None uses PyTorch's default one.
 
     Returns:
-        `(B, T)` bool, True where a frame is real and survived.
+        ``(B, T)`` bool, True where a frame is real and survived.
 
     Raises:
-        ValueError: if `mask` is not bool `(B, T)`, or `rate` is out of range or of another shape.
+        ValueError: if ``mask`` is not bool ``(B, T)``, or ``rate`` is out of range or of another shape.
 
     Example:
         >>> mask = torch.tensor([[True, True, False], [True, True, True]])
@@ -52,20 +52,20 @@ def drop_bursts(
 
         P(bad -> good) = 1 / mean_length,    P(good -> bad) = rate / ((1 - rate) mean_length),
 
-    so each real frame is lost with probability `rate` and bursts last `mean_length` frames on average.
-    `mean_length = 1 / (1 - rate)` is independent loss; `rate = 1` loses everything, whatever the length.
+    so each real frame is lost with probability ``rate`` and bursts last ``mean_length`` frames on average.
+    ``mean_length = 1 / (1 - rate)`` is independent loss; ``rate = 1`` loses everything, whatever the length.
 
     Args:
-        mask: `(B, T)` bool, True where a frame is real.
-        rate: stationary probability of loss in [0, 1], one for all samples or `(B,)`.
-        mean_length: mean length of a burst in real frames, at least 1 and at least `rate / (1 - rate)`.
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: stationary probability of loss in [0, 1], one for all samples or ``(B,)``.
+        mean_length: mean length of a burst in real frames, at least 1 and at least ``rate / (1 - rate)``.
         generator: source of the draws; None uses PyTorch's default one.
 
     Returns:
-        `(B, T)` bool, True where a frame is real and survived.
+        ``(B, T)`` bool, True where a frame is real and survived.
 
     Raises:
-        ValueError: as for `drop_frames`, or if no chain has this rate and mean length.
+        ValueError: as for ``drop_frames``, or if no chain has this rate and mean length.
 
     Sources:
         E. N. Gilbert, Capacity of a burst-noise channel, Bell System Technical Journal 39 (1960).
@@ -89,21 +89,21 @@ def drop_bursts(
 
 
 def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Lose one contiguous block of `round(rate * n)` of a sample's n real frames, placed uniformly.
+    """Lose one contiguous block of ``round(rate * n)`` of a sample's n real frames, placed uniformly.
 
     Contiguous means along the real frames: padding between them is stepped over. Halves round to even, as
-    Python's `round` does.
+    Python's ``round`` does.
 
     Args:
-        mask: `(B, T)` bool, True where a frame is real.
-        rate: fraction in [0, 1], one for all samples or `(B,)`.
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: fraction in [0, 1], one for all samples or ``(B,)``.
         generator: source of the draws; None uses PyTorch's default one.
 
     Returns:
-        `(B, T)` bool, True where a frame is real and survived.
+        ``(B, T)`` bool, True where a frame is real and survived.
 
     Raises:
-        ValueError: as for `drop_frames`.
+        ValueError: as for ``drop_frames``.
 
     Example:
         >>> mask = torch.tensor([[True, True, False, True, True], [True, True, False, False, False]])
@@ -128,25 +128,25 @@ def drop_modalities(
     generator: torch.Generator | None = None,
     keep_one: bool = True,
 ) -> dict[str, Tensor]:
-    """Lose every modality of a sample as a whole, independently with probability `rate`.
+    """Lose every modality of a sample as a whole, independently with probability ``rate``.
 
-    One uniform number is drawn per sample and modality, in the mapping's order. With `keep_one`, a sample that
+    One uniform number is drawn per sample and modality, in the mapping's order. With ``keep_one``, a sample that
     would lose all it has keeps the modality with the largest number, a uniform choice; losses at a lower rate
     are therefore a subset of those at a higher one here too. A modality without a real element in a sample is
     already missing there and cannot be the one kept.
 
     Args:
-        masks: modality name -> `(B, T_m)` bool, True where an element is real.
-        rate: probability in [0, 1], one for all samples or `(B,)`.
+        masks: modality name -> ``(B, T_m)`` bool, True where an element is real.
+        rate: probability in [0, 1], one for all samples or ``(B,)``.
         generator: source of the draws; None uses PyTorch's default one.
         keep_one: leave every sample at least one of the modalities it has.
 
     Returns:
-        Modality name -> `(B, T_m)` bool, True where an element is real and survived.
+        Modality name -> ``(B, T_m)`` bool, True where an element is real and survived.
 
     Raises:
-        ValueError: if there is no modality, a mask is not bool `(B, T_m)` or differs in B, or as for
-            `drop_frames`.
+        ValueError: if there is no modality, a mask is not bool ``(B, T_m)`` or differs in B, or as for
+            ``drop_frames``.
 
     Example:
         >>> masks = {"text": torch.ones(4, 3, dtype=torch.bool), "audio": torch.ones(4, 5, dtype=torch.bool)}
@@ -167,18 +167,18 @@ def drop_modalities(
 
 
 def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> dict[str, Tensor]:
-    """Lose all modalities except `available`, in every sample: a row of a table by available modality.
+    """Lose all modalities except ``available``, in every sample: a row of a table by available modality.
 
     Args:
-        masks: modality name -> `(B, T_m)` bool, True where an element is real.
+        masks: modality name -> ``(B, T_m)`` bool, True where an element is real.
         available: names of the modalities that survive; may be empty.
 
     Returns:
-        Modality name -> `(B, T_m)` bool, True where an element is real and survived.
+        Modality name -> ``(B, T_m)`` bool, True where an element is real and survived.
 
     Raises:
-        ValueError: if `available` is one string or names a modality that `masks` lacks, or as for
-            `drop_modalities`.
+        ValueError: if ``available`` is one string or names a modality that ``masks`` lacks, or as for
+            ``drop_modalities``.
 
     Example:
         >>> masks = {"text": torch.tensor([[True, False]]), "audio": torch.tensor([[True, True]])}
@@ -210,21 +210,21 @@ def erase(
     """Overwrite what a keep mask lost: features with zeros, token ids with the unknown token.
 
     Lost content is selected away, never multiplied, so its NaN or infinity cannot reach the result or a
-    gradient. Where `keep` is False for padding, padding is overwritten as well; naming [PAD] among
-    `special_token_ids` leaves it in place.
+    gradient. Where ``keep`` is False for padding, padding is overwritten as well; naming [PAD] among
+    ``special_token_ids`` leaves it in place.
 
     Args:
-        values: `(B, T, D)` floating features, or `(B, T)` integer token ids.
-        keep: `(B, T)` bool, True where an element is kept.
+        values: ``(B, T, D)`` floating features, or ``(B, T)`` integer token ids.
+        keep: ``(B, T)`` bool, True where an element is kept.
         unk_token_id: the id that replaces a lost token; required for token ids, unused for features.
-        special_token_ids: ids that stay even where `keep` is False, such as [CLS], [SEP] and [PAD].
+        special_token_ids: ids that stay even where ``keep`` is False, such as [CLS], [SEP] and [PAD].
 
     Returns:
-        A new tensor with the shape and dtype of `values`.
+        A new tensor with the shape and dtype of ``values``.
 
     Raises:
-        ValueError: if `keep` is not bool `(B, T)`, `values` is neither of the two kinds or of another shape,
-            or token ids come without `unk_token_id`.
+        ValueError: if ``keep`` is not bool ``(B, T)``, ``values`` is neither of the two kinds or of another shape,
+            or token ids come without ``unk_token_id``.
 
     Example:
         >>> keep = torch.tensor([[False, True, False, False]])
@@ -258,7 +258,7 @@ def erase(
 
 
 def _transitions(rates: Tensor, mean_length: float) -> tuple[Tensor, Tensor]:
-    """Return P(good -> bad) and P(bad -> bad) of the chain, each shaped as `rates`."""
+    """Return P(good -> bad) and P(bad -> bad) of the chain, each shaped as ``rates``."""
     if not 1 <= mean_length < float("inf"):
         raise ValueError(
             f"drop_bursts expected mean_length to be a finite number of frames, at least 1, got {mean_length}; "
@@ -279,10 +279,10 @@ def _transitions(rates: Tensor, mean_length: float) -> tuple[Tensor, Tensor]:
 
 
 def _chain(uniform: Tensor, start: Tensor, good_to_bad: Tensor, bad_to_bad: Tensor) -> Tensor:
-    """Run a two-state chain on `(B, T)` uniform draws without stepping through time; True is bad.
+    """Run a two-state chain on ``(B, T)`` uniform draws without stepping through time; True is bad.
 
     A draw below both transition probabilities leads to bad from either state, one above both to good. Only a
-    draw between them depends on the past: it holds the state if `good_to_bad <= bad_to_bad`, and flips it
+    draw between them depends on the past: it holds the state if ``good_to_bad <= bad_to_bad``, and flips it
     otherwise. So each state is the last one set outright, flipped by the parity of the steps since.
     """
     low, high = torch.minimum(good_to_bad, bad_to_bad), torch.maximum(good_to_bad, bad_to_bad)
@@ -300,13 +300,13 @@ def _rank(mask: Tensor) -> Tensor:
 
 
 def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Draw from [0, 1) where the generator lives, and move the draws to `device`."""
+    """Draw from [0, 1) where the generator lives, and move the draws to ``device``."""
     source = device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=source, dtype=torch.float32).to(device)
 
 
 def _rate_column(caller: str, rate: float | Tensor, mask: Tensor) -> Tensor:
-    """Validate a rate and return it as a `(B, 1)` float64 column on the CPU."""
+    """Validate a rate and return it as a ``(B, 1)`` float64 column on the CPU."""
     rates = torch.as_tensor(rate, dtype=torch.float64, device="cpu").detach()
     if rates.ndim and rates.shape != mask.shape[:1]:
         raise ValueError(
@@ -341,5 +341,5 @@ def _check_mask(caller: str, name: str, mask: Tensor) -> None:
     if mask.dtype != torch.bool or mask.ndim != 2:
         raise ValueError(
             f"{caller} expected {name} to be bool of shape (B, T), got {mask.dtype} {tuple(mask.shape)}; "
-            "compare it, as in `attention_mask != 0`, and add a batch axis if it lacks one."
+            "compare it, as in ``attention_mask != 0``, and add a batch axis if it lacks one."
         )

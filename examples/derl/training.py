@@ -162,7 +162,9 @@ def _has_bf16_units() -> bool:
     """Whether this machine multiplies bf16 matrices in hardware: a recent GPU, or a CPU with AMX."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not torch.accelerator.is_available() and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    if torch.accelerator.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # the latter: an older torch
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
