@@ -21,18 +21,21 @@ from derl.training import make_trainer
 
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    options = parse()
     try:
-        options = parse()
         folder = RunFolder.open(options)
         try:
             setup = Setup.build(options, folder)
-        except (DataError, RunError):
+        except BaseException:
             folder.abandon()
             raise
         return run(setup, options, folder)
     except (DataError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what was trained and saved is kept", file=sys.stderr)
+        return 130
 
 
 def run(setup: Setup, options: Options, folder: RunFolder) -> int:

@@ -54,6 +54,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     (options,) = parser.parse_args_into_dataclasses(arguments)
     if options.resume is not None and options.evaluate is not None:
         parser.error("--resume and --evaluate both name a run; give one")
+    for name in ("epochs", "batch_size"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} expected a number of at least 1, got {getattr(options, name)}")
     _fill_in(options)
     return options
 

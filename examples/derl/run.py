@@ -48,7 +48,7 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Remove the folder again where a run ended before it held more than its options."""
-        if [entry.name for entry in self.path.iterdir()] == [OPTIONS]:
+        if self.path.exists() and [entry.name for entry in self.path.iterdir()] == [OPTIONS]:
             (self.path / OPTIONS).unlink()
             self.path.rmdir()
 

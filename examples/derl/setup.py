@@ -1,5 +1,7 @@
 """From options to data, tokenizer and model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class Setup:
             tokenizer, data_name = None, Path(options.data).name
         encoder = options.text_encoder or ("bert-base-uncased" if options.data is not None else None)
         if "text" in splits["train"].modalities and encoder is not None:
-            tokenizer = _tokenizer(encoder)
+            tokenizer = _tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
         set_seed(options.seed)
         model_name, model_class = MODELS[options.model]
         if options.evaluate is not None:
@@ -51,7 +53,8 @@ class Setup:
         else:
             config = _config(options, splits["train"], tokenizer)
             if "text" in config.modalities and encoder is not None:
-                model = model_class.from_text_pretrained(encoder, config)
+                with _explained(encoder):
+                    model = model_class.from_text_pretrained(encoder, config)
             else:
                 model = model_class(config)
             model.fit_features(splits["train"].features, splits["train"].lengths)
@@ -79,8 +82,21 @@ class Setup:
 
 
 def _tokenizer(encoder: str) -> PreTrainedTokenizerBase:
+    with _explained(encoder):
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
+    if tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:
+        raise RunError(
+            f"--text_encoder {encoder}: expected a tokenizer with an unknown and a padding token, to stand for missing "
+            "words and for padding, found one without; choose another encoder."
+        )
+    return tokenizer
+
+
+@contextmanager
+def _explained(encoder: str) -> Iterator[None]:
+    """Turn a failure to load into one line."""
     try:
-        return AutoTokenizer.from_pretrained(encoder)
+        yield
     except (OSError, ValueError) as error:
         raise RunError(
             f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
@@ -104,7 +120,8 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings["max_lengths"] = {name: frames.shape[1] for name, frames in train.features.items()} | {"text": 50}
     if tokenizer is not None:
         settings["unk_token_id"] = tokenizer.unk_token_id
-        settings["special_token_ids"] = [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
+        special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        settings["special_token_ids"] = [token for token in special if token is not None]
         settings["text_config"] = BertConfig(  # trained from scratch; a pretrained encoder brings its own
             vocab_size=len(tokenizer),
             hidden_size=64,
