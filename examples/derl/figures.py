@@ -108,5 +108,5 @@ def _finish(axes: Axes, title: str, label: str) -> None:
 
 
 def _data(results: dict[str, Any]) -> str:
-    name = results["data"]["name"]
-    return f"{name} (not real sentiment)" if results["data"]["synthetic"] else str(name)
+    name = results["data"]["name"].replace("$", r"\$")
+    return f"{name} (not real sentiment)" if results["data"]["synthetic"] else name

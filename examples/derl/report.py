@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from derl.figures import figures
 from derl.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
@@ -42,23 +43,26 @@ def write_report(
         figure = draw(results)
         _write(folder / name, lambda file, figure=figure: figure.savefig(file, format="png", dpi=150))
     _write(folder / "report.md", lambda file: file.write(_markdown(results, tables, list(pictures)).encode()))
-    console.print(f"report, predictions and pictures: {folder}", highlight=False)
+    console.print(Text(f"report, predictions and pictures: {folder}"))
 
 
 def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> None:
-    console.print(f"\n{headline(results)}\n", highlight=False, soft_wrap=False)
+    console.print(Text(f"\n{headline(results)}\n"))
     for table in tables:
         printed = RichTable(title=table.title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
         for index, name in enumerate(table.header):
-            printed.add_column(name, justify="right" if index else "left", no_wrap=True)
+            if index:
+                printed.add_column(name, justify="right", no_wrap=True)
+            else:
+                printed.add_column(name, overflow="fold", ratio=1)
         for index, row in enumerate(table.rows):
-            printed.add_row(*row, end_section=index + 1 in table.rules)
+            printed.add_row(*map(Text, row), end_section=index + 1 in table.rules)
         console.print(printed)
         console.print()
     for line in notes(results):
-        console.print(line, highlight=False)
+        console.print(Text(line))
     for line in warnings(results):
-        console.print(f"[bold]{line}[/bold]", highlight=False)
+        console.print(Text(line, style="bold"))
 
 
 def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:
@@ -105,5 +109,7 @@ def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
         with temporary.open("wb") as file:
             fill(file)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

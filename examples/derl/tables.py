@@ -58,8 +58,9 @@ def inter_modal_table(results: dict[str, Any]) -> Table:
     table = Table(f"{model}: only some modalities available", ["available", *COLUMNS])
     for names, metrics in zip(part["conditions"], part["rows"][model], strict=True):
         table.add("+".join(names), metrics)
-    table.rule()
-    table.add("average, incomplete", part["average_incomplete"][model])
+    if len(part["conditions"]) > 1:
+        table.rule()
+        table.add("average, incomplete", part["average_incomplete"][model])
     _add_averages(table, part["average_all"], model, "average, all")
     return table
 
@@ -81,7 +82,7 @@ def warnings(results: dict[str, Any]) -> list[str]:
         ("inter_modal", ["+".join(names) for names in results["inter_modal"]["conditions"]]),
     ):
         rows = results[key]["rows"]
-        for metric, name, sign in (("mae", "MAE", 1), ("acc2_non0", "Acc-2", -1)):
+        for metric, name, sign in (("mae", "MAE", 1), ("acc2_has0", "Acc-2 has0", -1), ("acc2_non0", "Acc-2 non0", -1)):
             worse = [
                 label
                 for index, label in enumerate(labels)

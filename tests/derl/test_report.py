@@ -127,7 +127,8 @@ def test_a_collapse_is_named(tmp_path):
     results["inter_modal"]["rows"]["DERL"][1] = metrics(accuracy=0.5)
     assert warnings(results) == [
         "No better than a constant in MAE: r = 0.9.",
-        "No better than a constant in Acc-2: audio.",
+        "No better than a constant in Acc-2 has0: audio.",
+        "No better than a constant in Acc-2 non0: audio.",
     ]
     assert "No better than a constant in MAE: r = 0.9." in report(results, tmp_path)
 
@@ -139,6 +140,12 @@ def test_any_number_of_modalities_and_a_model_without_routers(modalities, tmp_pa
     report(make_results(modalities=modalities, routing=False), tmp_path)
     assert not (tmp_path / "routing.png").exists()
     assert len(inter_modal_table(make_results(modalities=modalities)).header) == 7
+
+
+def test_a_file_name_is_printed_as_it_is(tmp_path):
+    results = make_results(synthetic=False)
+    results["data"]["name"] = "a[/b]$x_{$ :smile:.pkl"
+    assert "a[/b]$x_{$ :smile:.pkl" in report(results, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path):
