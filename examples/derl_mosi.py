@@ -17,11 +17,13 @@ from derl.run import RunError, RunFolder, provenance
 from derl.setup import Setup
 from derl.synthetic import best_possible
 from derl.training import make_trainer
+from transformers.utils.logging import disable_progress_bar
 
 
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     options = parse()
+    disable_progress_bar()  # of writing and reading weights; training and judging keep theirs
     try:
         folder = RunFolder.open(options)
         try:

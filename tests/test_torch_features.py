@@ -145,9 +145,9 @@ def test_compiles_as_one_graph_with_the_same_outputs_and_gradients(block):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # inductor's own
-def test_inductor_compiles_the_disentangler_to_the_same_outputs_and_gradients():
+def test_inductor_compiles_experts_to_the_same_outputs_and_gradients():
     torch._dynamo.reset()
-    module, inputs = HybridExpertDisentangler(MODALITIES, 8, 5), features(3)
+    module, inputs = BLOCKS["Experts"].build(), BLOCKS["Experts"].inputs(3)
     compiled = torch.compile(module, fullgraph=True)
     got, expected = (outputs_and_gradients(run, module, inputs) for run in (compiled, module))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)

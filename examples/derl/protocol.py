@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import Trainer
 
 from derl.config import DerlConfig
@@ -76,27 +77,27 @@ def evaluate(
     rows: dict[str, dict[str, list[Metrics]]] = {key: {} for key in groups}
     predictions: list[dict[str, Any]] = []
     outputs: dict[str, Any] = {}
-    for key, conditions in groups.items():
-        for condition in conditions:
-            dataset = make_dataset(condition)
-            labels = dataset.split.labels
-            output = trainer.predict(dataset).predictions
-            output = output if isinstance(output, tuple) else (output,)
-            scores = torch.as_tensor(output[0]).float()
-            if not predictions:
-                predictions = [
-                    {"id": name, "label": label} for name, label in zip(dataset.split.ids, labels.tolist(), strict=True)
-                ]
-            for row, score in zip(predictions, scores.tolist(), strict=True):
-                row[condition.name] = score
-            outputs[condition.name] = output
-            found = {model_name: _measure(scores, labels)}
-            for name, value in constants(train_labels).items():
-                found[name] = _measure(torch.full_like(labels, value), labels)
-            if best_possible is not None:
-                found["best possible"] = best_possible(dataset)
-            for name, metrics in found.items():
-                rows[key].setdefault(name, []).append(metrics)
+    cases = [(key, condition) for key, conditions in groups.items() for condition in conditions]
+    for key, condition in tqdm(cases, desc="judging", unit="condition"):
+        dataset = make_dataset(condition)
+        labels = dataset.split.labels
+        output = trainer.predict(dataset).predictions
+        output = output if isinstance(output, tuple) else (output,)
+        scores = torch.as_tensor(output[0]).float()
+        if not predictions:
+            predictions = [
+                {"id": name, "label": label} for name, label in zip(dataset.split.ids, labels.tolist(), strict=True)
+            ]
+        for row, score in zip(predictions, scores.tolist(), strict=True):
+            row[condition.name] = score
+        outputs[condition.name] = output
+        found = {model_name: _measure(scores, labels)}
+        for name, value in constants(train_labels).items():
+            found[name] = _measure(torch.full_like(labels, value), labels)
+        if best_possible is not None:
+            found["best possible"] = best_possible(dataset)
+        for name, metrics in found.items():
+            rows[key].setdefault(name, []).append(metrics)
     incomplete = len(groups["inter_modal"]) - 1
     results = {
         "intra_modal": {

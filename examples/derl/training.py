@@ -41,6 +41,11 @@ class EpochLine(ProgressCallback):
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         """Leave the raw logs to TensorBoard."""
 
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        """Show a bar while the validation split is judged; the protocol has one of its own."""
+        if self.training_bar is not None:
+            super().on_prediction_step(*args, **kwargs)
+
     def on_evaluate(
         self,
         args: TrainingArguments,
