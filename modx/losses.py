@@ -45,7 +45,7 @@ def orthogonality_loss(
         A scalar.
 
     Raises:
-        ValueError: the modalities differ, or the penalty is unknown.
+        ValueError: the modalities or a modality's two shapes differ, or the penalty is unknown.
 
     Example:
         >>> view = {"text": torch.ones(2, 4, 8)}
@@ -55,6 +55,12 @@ def orthogonality_loss(
     if penalty not in _PENALTIES:
         raise ValueError(f"orthogonality_loss expected penalty to be one of {tuple(_PENALTIES)}, got {penalty!r}.")
     check_modalities("orthogonality_loss", tuple(private), shared)
+    for name, view in private.items():
+        if view.shape != shared[name].shape:
+            raise ValueError(
+                f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
+                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}."
+            )
     losses = [_PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
     return torch.stack(losses).sum()
 

@@ -204,3 +204,8 @@ def test_reconstruction_refuses_targets_of_other_modalities(position):
             targets["features"],
             Disentangled(targets["private"], targets["shared"], {}),
         )
+
+
+def test_orthogonality_refuses_views_that_would_broadcast():
+    with pytest.raises(ValueError, match=r"views of 'a' of one shape, got \(2, 4, 8\) and \(2, 1, 8\)"):
+        orthogonality_loss({"a": torch.ones(2, 4, 8)}, {"a": torch.ones(2, 1, 8)})

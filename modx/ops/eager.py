@@ -26,25 +26,24 @@ def expert_mixture(
         bank1, bank2 = w1[experts], w2[experts]
         hidden = activation(F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
         if weights is None:
-            return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
+            output = hidden @ bank2.flatten(0, 1)
+            return output + b2[experts].sum(0).to(output.dtype)
         weights = weights.to(hidden.dtype)
         scaled: Tensor = hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]
         return scaled.flatten(1) @ bank2.flatten(0, 1) + weights @ b2[experts]
 
-    def zeros() -> Tensor:
-        return x.new_zeros(x.shape[0], w2.shape[2])
-
-    private = zeros() if num_private == 0 or not group_sizes else None
-    if private is None:
+    private = shared = None
+    if num_private and group_sizes:
         parts, start = [], 0
         for group, size in enumerate(group_sizes):
             tokens = slice(start, start + size)
             weights = None if router_weights is None else router_weights[tokens, :num_private]
-            experts = slice(group * num_private, (group + 1) * num_private)
-            parts.append(mix(x[tokens], weights, experts))
+            parts.append(mix(x[tokens], weights, slice(group * num_private, (group + 1) * num_private)))
             start += size
         private = torch.cat(parts)
-    if num_shared == 0:
-        return private, zeros()
-    weights = None if router_weights is None else router_weights[:, num_private:]
-    return private, mix(x, weights, slice(len(group_sizes) * num_private, None))
+    if num_shared:
+        weights = None if router_weights is None else router_weights[:, num_private:]
+        shared = mix(x, weights, slice(len(group_sizes) * num_private, None))
+    if private is None:  # an empty sum takes the dtype that autocast gave the other
+        private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
+    return private, torch.zeros_like(private) if shared is None else shared
