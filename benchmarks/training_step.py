@@ -52,6 +52,9 @@ class StatesModel(DerlModel):
         super().__init__(config)
         del self.text_encoder
 
+    def check(self, *batch: Any) -> None:
+        """Let text through that is not token ids."""
+
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
         return {name: erase(inputs[name], keep[name]) for name in self.config.modalities}
 

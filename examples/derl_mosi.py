@@ -29,7 +29,8 @@ def main() -> int:
         try:
             setup = Setup.build(options, folder)
         except BaseException:
-            folder.abandon()
+            if options.resume is None and options.evaluate is None:
+                folder.abandon()
             raise
         return run(setup, options, folder)
     except (DataError, RunError) as error:
@@ -69,7 +70,7 @@ def run(setup: Setup, options: Options, folder: RunFolder) -> int:
         test,
         setup.splits["train"].labels,
         model_name=setup.model_name,
-        best_possible=best if setup.synthetic is not None else None,
+        best_possible=best if setup.synthetic is not None and options.text_encoder is None else None,
     )
     seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
     results = provenance(setup, options, folder, seconds) | results

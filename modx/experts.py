@@ -73,7 +73,15 @@ class Experts(nn.Module):
 
         Returns:
             ``(..., D_out)``.
+
+        Raises:
+            ValueError: a shape or a dtype does not fit.
         """
+        if router_weights is not None and router_weights.shape[:-1] != x.shape[:-1]:
+            raise ValueError(
+                f"Experts expected router_weights of shape {(*x.shape[:-1], self.w1.shape[0])}, "
+                f"got {tuple(router_weights.shape)}."
+            )
         tokens = x.reshape(-1, x.shape[-1])
         _, mixed = expert_mixture(
             tokens,

@@ -99,6 +99,12 @@ def reconstruction_loss(
         if rebuilt is None:
             return next(iter(target_features.values())).new_zeros(())
         check_modalities("reconstruction_loss", tuple(rebuilt), target)
+        for name, part in rebuilt.items():
+            if part.shape != target[name].shape:
+                raise ValueError(
+                    f"reconstruction_loss expected {name!r} and its target of one shape, "
+                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}."
+                )
         losses = [
             F.l1_loss(part, target[name].detach() if detach_target else target[name]) for name, part in rebuilt.items()
         ]

@@ -87,3 +87,8 @@ def test_refuses_a_size_below_one(name):
 def test_refuses_an_unknown_activation():
     with pytest.raises(ValueError, match=r"Experts expected activation to be one of \('gelu', .*\), got 'tanh'"):
         Experts(2, 3, 4, activation="tanh")
+
+
+def test_refuses_router_weights_of_other_tokens():
+    with pytest.raises(ValueError, match=r"router_weights of shape \(2, 5, 3\), got \(5, 2, 3\)"):
+        Experts(3, 8, 16)(torch.randn(2, 5, 8), torch.rand(5, 2, 3))

@@ -209,3 +209,11 @@ def test_reconstruction_refuses_targets_of_other_modalities(position):
 def test_orthogonality_refuses_views_that_would_broadcast():
     with pytest.raises(ValueError, match=r"views of 'a' of one shape, got \(2, 4, 8\) and \(2, 1, 8\)"):
         orthogonality_loss({"a": torch.ones(2, 4, 8)}, {"a": torch.ones(2, 1, 8)})
+
+
+def test_reconstruction_refuses_targets_that_would_broadcast():
+    views = Disentangled({}, {}, {})
+    with pytest.raises(ValueError, match=r"'a' and its target of one shape, got \(2, 4, 8\) and \(1, 4, 8\)"):
+        reconstruction_loss(
+            Reconstruction({"a": torch.ones(2, 4, 8)}, None, None, None), {"a": torch.ones(1, 4, 8)}, views
+        )

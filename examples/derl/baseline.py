@@ -26,6 +26,7 @@ class PlainModel(SentimentModel):
         labels: Tensor | None = None,
     ) -> DerlOutput:
         """Predict from what was kept; arguments as of :meth:`derl.model.DerlModel.forward`."""
+        self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         embedded = self.embed(inputs if keep is None else self.corrupt(inputs, keep), masks)

@@ -30,7 +30,7 @@ class DerlConfig(PreTrainedConfig):
         reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
         router_dim: hidden width of the modality router.
         task_loss: "mse" or "mae".
-        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in eq. 18; 0 leaves the loss out.
+        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in eq. 18.
         orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
         detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
     """

@@ -127,10 +127,46 @@ class SentimentModel(PreTrainedModel):
         return embedded
 
     def score(self, pooled: Tensor) -> Tensor:
-        """Apply the head in full precision: a score rounded to bf16 has two or three digits."""
+        """Apply the head without autocast: a score rounded to bf16 has two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            prediction: Tensor = self.head(pooled.float()).squeeze(-1)
+            prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
         return prediction
+
+    def check(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None,
+        keep: Mapping[str, Tensor] | None,
+        labels: Tensor | None,
+    ) -> None:
+        """Refuse a batch whose names, widths or sizes do not fit the model.
+
+        Raises:
+            ValueError: says which part, what was expected and what came.
+        """
+        owner, names = type(self).__name__, set(self.config.modalities)
+        for label, part in (("inputs", inputs), ("masks", masks), ("keep", keep)):
+            if part is not None and part.keys() != names:
+                raise ValueError(
+                    f"{owner} expected {label} for modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
+                    "a modality that is missing stays in inputs and is marked lost in keep."
+                )
+        batch_size = next(iter(inputs.values())).shape[0]
+        for name, part in inputs.items():
+            sizes = (batch_size, part.shape[1]) if name == "text" else (*part.shape[:2], self.config.input_dims[name])
+            if batch_size == 0 or part.shape[0] != batch_size or tuple(part.shape) != sizes:
+                raise ValueError(
+                    f"{owner} expected inputs of one batch size of at least 1, text ids (B, L) and features (B, L, D) "
+                    f"with D = {self.config.input_dims}, got {name!r} of shape {tuple(part.shape)}."
+                )
+            for label, mask in (("masks", masks), ("keep", keep)):
+                if mask is not None and mask[name].shape != part.shape[:2]:
+                    raise ValueError(
+                        f"{owner} expected {label} of {name!r} of shape {tuple(part.shape[:2])}, "
+                        f"got {tuple(mask[name].shape)}."
+                    )
+        if labels is not None and tuple(labels.shape) != (batch_size,):
+            raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
 
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """Mean squared or absolute error of the score."""
@@ -196,6 +232,7 @@ class DerlModel(SentimentModel):
             keep: bool ``(B, L)``, True where an element survived; None: all did.
             labels: ``(B,)``, the sentiment score.
         """
+        self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         batch_size = next(iter(inputs.values())).shape[0]

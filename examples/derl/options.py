@@ -1,9 +1,24 @@
 """What the command can be told."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import HfArgumentParser
+
+LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "learning_rate": 0,
+    "text_learning_rate": 0,
+    "warmup": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+    "orthogonality_weight": 0,
+    "reconstruction_weight": 0,
+    "seed": 0,
+    "num_workers": 0,
+}
 
 
 def _option(default: Any, text: str, choices: list[str] | None = None) -> Any:
@@ -29,7 +44,7 @@ class Options:
         None, "peak, of the text encoder; left out: as --learning_rate, or 1e-3 on the synthetic data"
     )
     warmup: float = _option(0.1, "share of the steps in which the learning rate rises before its cosine falls")
-    weight_decay: float = _option(1e-4, "of matrices; biases and norms have none")
+    weight_decay: float = _option(1e-4, "of parameters with two or more dimensions")
     max_grad_norm: float = _option(1.0, "gradients are scaled down to this norm")
     task_loss: str = _option("mse", "error of the score to minimise", ["mse", "mae"])
     orthogonality_weight: float = _option(0.1, "weight of eq. 5 in the loss")
@@ -41,7 +56,11 @@ class Options:
         False, "stop the gradient into the complete views (eq. 7, 9, 11); as printed, it flows"
     )
     seed: int = _option(0, "of initial weights, batches, dropout and what goes missing")
-    precision: str = _option("auto", "autocast; auto: bf16 where the hardware multiplies it", ["auto", "fp32", "bf16"])
+    precision: str = _option(
+        "auto",
+        "auto: bf16 autocast where the hardware has it; fp32 for the default run",
+        ["auto", "fp32", "bf16"],
+    )
     num_workers: int = _option(0, "processes that load data")
     output_dir: str | None = _option(None, "a new folder; left out: runs/DATE-TIME")
     resume: str | None = _option(None, "go on with the run in this folder, by the options it was started with")
@@ -54,18 +73,20 @@ def parse(arguments: list[str] | None = None) -> Options:
     (options,) = parser.parse_args_into_dataclasses(arguments)
     if options.resume is not None and options.evaluate is not None:
         parser.error("--resume and --evaluate both name a run; give one")
-    for name in ("epochs", "batch_size"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} expected a number of at least 1, got {getattr(options, name)}")
+    for name, least in LEAST.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value < math.inf:
+            parser.error(f"--{name} expected a finite number of at least {least}, got {value}")
     _fill_in(options)
     return options
 
 
 def _fill_in(options: Options) -> None:
     """Set the learning rates that depend on the data, so that the run's folder records what was used."""
+    from_nothing = options.data is None and options.text_encoder is None
     if options.learning_rate is None:
         options.learning_rate = 2e-4 if options.data is None else 1e-4
-        if options.data is None and options.text_learning_rate is None:
-            options.text_learning_rate = 1e-3  # the encoder starts from nothing
     if options.text_learning_rate is None:
-        options.text_learning_rate = options.learning_rate
+        options.text_learning_rate = 1e-3 if from_nothing else options.learning_rate
+    if options.precision == "auto" and from_nothing:
+        options.precision = "fp32"  # its encoder is too small to gain from bf16

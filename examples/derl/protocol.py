@@ -44,10 +44,14 @@ def inter_modal(modalities: Sequence[str]) -> list[Condition]:
 
 
 def constants(train_labels: Tensor) -> dict[str, float]:
-    """Predictors that ignore their input: the means of the negative, of the positive and of all training labels."""
+    """Predictors that ignore their input: the means of the negative, of the positive and of all training labels.
+
+    Where the training split has no label of a sign, that constant is -1 or 1.
+    """
+    negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
     return {
-        "all negative": train_labels[train_labels < 0].mean().item(),
-        "all positive": train_labels[train_labels > 0].mean().item(),
+        "all negative": negative.mean().item() if len(negative) else -1.0,
+        "all positive": positive.mean().item() if len(positive) else 1.0,
         "training mean": train_labels.mean().item(),
     }
 

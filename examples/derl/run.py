@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from derl.options import Options
 
 OPTIONS = "options.json"
+DATA = "data.safetensors"
 
 
 class RunError(ValueError):
@@ -47,9 +48,11 @@ class RunFolder:
         return folder
 
     def abandon(self) -> None:
-        """Remove the folder again where a run ended before it held more than its options."""
-        if self.path.exists() and [entry.name for entry in self.path.iterdir()] == [OPTIONS]:
-            (self.path / OPTIONS).unlink()
+        """Remove the folder again where a run ended before it held more than its options and converted data."""
+        entries = list(self.path.iterdir())
+        if {entry.name for entry in entries} <= {OPTIONS, DATA}:
+            for entry in entries:
+                entry.unlink()
             self.path.rmdir()
 
     def last_checkpoint(self) -> str | None:

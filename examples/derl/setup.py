@@ -13,7 +13,7 @@ from derl.config import DerlConfig
 from derl.data import Collator, MissingDataset, load_data
 from derl.model import DerlModel, SentimentModel
 from derl.options import Options
-from derl.run import RunError, RunFolder
+from derl.run import DATA, RunError, RunFolder
 from derl.split import Split
 from derl.synthetic import SyntheticMosi, make_synthetic
 
@@ -41,7 +41,7 @@ class Setup:
             synthetic = make_synthetic()
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
-            splits = load_data(options.data, folder.path / "data.safetensors")
+            splits = load_data(options.data, folder.path / DATA)
             tokenizer, data_name = None, Path(options.data).name
         encoder = options.text_encoder or ("bert-base-uncased" if options.data is not None else None)
         if "text" in splits["train"].modalities and encoder is not None:

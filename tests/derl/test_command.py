@@ -145,7 +145,7 @@ def test_an_existing_folder_is_never_overwritten(data, finished):
         (["--evaluate", "nowhere"], "expected the folder of a run"),
         (["--output_dir", "/dev/null/run"], "expected a folder that can be written"),
         (["--data", "nowhere.pkl", "--output_dir", "{folder}"], "nowhere.pkl"),
-        (["--epochs", "0", "--output_dir", "{folder}"], "--epochs expected a number of at least 1, got 0"),
+        (["--epochs", "0", "--output_dir", "{folder}"], "--epochs expected a finite number of at least 1, got 0"),
     ],
 )
 def test_bad_input_is_one_clear_line_before_any_training(arguments, message, tmp_path):
@@ -161,3 +161,4 @@ def test_an_encoder_that_is_not_there_is_named(data, tmp_path):
     assert done.returncode == 2
     assert f"--text_encoder {tmp_path}: expected a folder or a model" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -182,3 +182,40 @@ def test_features_are_standardised_by_their_real_frames():
 def test_a_config_that_does_not_fit_says_what_would(overrides, message):
     with pytest.raises(Exception, match=message):
         DerlConfig(**overrides)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_runs_in_other_dtypes(model_class, dtype):
+    model = make_model(model_class).eval().to(dtype)
+    inputs, masks, keep, _ = make_batch()
+    inputs = {name: part if name == "text" else part.to(dtype) for name, part in inputs.items()}
+    assert model(inputs, masks, keep).prediction.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda inputs, masks, keep: inputs.pop("audio"), "expected inputs for modalities"),
+        (lambda inputs, masks, keep: inputs.update(smell=inputs["audio"]), "expected inputs for modalities"),
+        (lambda inputs, masks, keep: keep.pop("text"), "expected keep for modalities"),
+        (lambda inputs, masks, keep: inputs.update(audio=torch.zeros(6, 12, 4)), r"got 'audio' of shape \(6, 12, 4\)"),
+        (lambda inputs, masks, keep: inputs.update(audio=torch.zeros(5, 12, 5)), r"got 'audio' of shape \(5, 12, 5\)"),
+        (
+            lambda inputs, masks, keep: keep.update(audio=torch.ones(6, 11).bool()),
+            r"keep of 'audio' of shape",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_a_batch_that_does_not_fit_says_what_would(model_class, change, message):
+    inputs, masks, keep, labels = make_batch()
+    change(inputs, masks, keep)
+    with pytest.raises(ValueError, match=message):
+        make_model(model_class)(inputs, masks, keep, labels)
+
+
+def test_labels_of_another_shape_are_refused():
+    inputs, masks, keep, labels = make_batch()
+    with pytest.raises(ValueError, match=r"expected labels of shape \(6,\), got \(6, 1\)"):
+        make_model()(inputs, masks, keep, labels[:, None])
