@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -19,8 +20,11 @@ def check_modalities(owner: str, expected: tuple[str, ...], got: Mapping[str, ob
         )
 
 
-def check_features(owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int]) -> None:
-    """Features must be floating-point ``(B, N_m, dims[m])`` for every modality m, of one batch size."""
+def check_features(owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int], dtype: torch.dtype) -> None:
+    """Features must be floating-point ``(B, N_m, dims[m])`` for every modality m, of one batch size.
+
+    Their dtype must be the parameters', but under autocast, which casts by itself.
+    """
     check_modalities(owner, tuple(dims), features)
     batch_size = next((feature.shape[0] for feature in features.values() if feature.ndim), "B")
     for name, dim in dims.items():
@@ -33,3 +37,13 @@ def check_features(owner: str, features: Mapping[str, Tensor], dims: Mapping[str
             raise ValueError(
                 f"{owner} expected {name!r} in a floating-point dtype, got {feature.dtype}; embed or cast it first."
             )
+        if feature.dtype != dtype and not autocasts(feature.device.type):
+            raise ValueError(
+                f"{owner} expected {name!r} in the dtype of its parameters, {dtype}, got {feature.dtype}; "
+                "cast one of them, or use autocast."
+            )
+
+
+def autocasts(device: str) -> bool:
+    """Whether matrix products on a device now cast their own operands."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

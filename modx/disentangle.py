@@ -99,7 +99,9 @@ class HybridExpertDisentangler(nn.Module):
         Raises:
             ValueError: a modality is missing, unknown, or of the wrong width or dtype.
         """
-        check_features("HybridExpertDisentangler", features, dict.fromkeys(self.modalities, self.dim))
+        check_features(
+            "HybridExpertDisentangler", features, dict.fromkeys(self.modalities, self.dim), self.experts.w1.dtype
+        )
         weights = {name: router(features[name]) for name, router in zip(self.modalities, self.routers, strict=True)}
         tokens = [features[name].flatten(0, 1) for name in self.modalities]
         sizes = [part.shape[0] for part in tokens]

@@ -94,7 +94,7 @@ class BottleneckEncoder(nn.Module):
         Raises:
             ValueError: a modality is missing or unknown, or a shape, a length or a dtype does not fit.
         """
-        check_features("BottleneckEncoder", inputs, self.input_dims)
+        check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype)
         if masks is not None:
             check_modalities("BottleneckEncoder masks", self.modalities, masks)
         return {

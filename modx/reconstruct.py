@@ -89,9 +89,9 @@ class MultiLevelReconstructor(nn.Module):
         Raises:
             ValueError: a modality is missing, unknown, or of the wrong width or dtype.
         """
-        dims = dict.fromkeys(self.modalities, self.dim)
+        dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
         for part in (features, disentangled.private, disentangled.shared):
-            check_features("MultiLevelReconstructor", part, dims)
+            check_features("MultiLevelReconstructor", part, dims, dtype)
         private = [disentangled.private[name] for name in self.modalities]
         shared = [disentangled.shared[name] for name in self.modalities]
         rebuilt: dict[str, list[Tensor]] = {}

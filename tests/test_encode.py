@@ -247,3 +247,11 @@ def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
 def test_refuses_a_configuration_that_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
         BottleneckEncoder(**{"input_dims": INPUT_DIMS, "dim": 4} | SIZES | arguments)
+
+
+def test_refuses_frames_in_another_dtype_than_its_parameters():
+    encode = BottleneckEncoder({"a": 3}, 8, num_tokens=2, max_lengths={"a": 5}, num_heads=2, head_dim=4)
+    with pytest.raises(
+        ValueError, match=r"expected 'a' in the dtype of its parameters, torch\.float32, got torch\.float64"
+    ):
+        encode({"a": torch.zeros(2, 5, 3, dtype=torch.float64)})

@@ -5,9 +5,9 @@ T tokens, E experts, P private experts a group, S shared experts, H hidden width
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
+from .._checks import autocasts
 from . import eager, reference
 from .activations import ACTIVATIONS
 
@@ -65,6 +65,7 @@ def expert_mixture(
         NotImplementedError: ``implementation="triton"``, which this version does not have.
 
     Example:
+        >>> import torch
         >>> x = torch.randn(5, 8)  # three text tokens, two audio tokens
         >>> w1, b1, w2, b2 = torch.randn(3, 16, 8), torch.zeros(3, 16), torch.randn(3, 16, 4), torch.zeros(3, 4)
         >>> weights = torch.full((5, 2), 0.5)  # one private expert each, one shared
@@ -166,9 +167,8 @@ def _check_dtypes(x: Tensor, router_weights: Tensor | None, *weights: Tensor) ->
         )
     if all(tensor.dtype == x.dtype for tensor in weights):
         return
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return  # the matrix products cast their own operands
+    if autocasts(x.device.type):
+        return
     raise ValueError(
         f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
         f"got {', '.join(str(tensor.dtype) for tensor in weights)}; cast one of them, or use autocast."
