@@ -1,7 +1,8 @@
 """What the command can be told."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
@@ -73,6 +74,11 @@ def parse(arguments: list[str] | None = None) -> Options:
     (options,) = parser.parse_args_into_dataclasses(arguments)
     if options.resume is not None and options.evaluate is not None:
         parser.error("--resume and --evaluate both name a run; give one")
+    if options.resume is not None or options.evaluate is not None:
+        given = [f.name for f in fields(Options) if getattr(options, f.name) != f.default]
+        if len(given) > 1:
+            others = ", ".join(f"--{name}" for name in given if name not in ("resume", "evaluate"))
+            parser.error(f"a run goes on by the options it was started with; leave out {others}")
     for name, least in LEAST.items():
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
@@ -82,7 +88,11 @@ def parse(arguments: list[str] | None = None) -> Options:
 
 
 def _fill_in(options: Options) -> None:
-    """Set the learning rates that depend on the data, so that the run's folder records what was used."""
+    """Set what depends on the data, so that the run's folder records what was used, wherever it is gone on with."""
+    for name in ("data", "text_encoder"):
+        path = getattr(options, name)
+        if path is not None and Path(path).exists():
+            setattr(options, name, str(Path(path).absolute()))
     from_nothing = options.data is None and options.text_encoder is None
     if options.learning_rate is None:
         options.learning_rate = 2e-4 if options.data is None else 1e-4

@@ -142,6 +142,7 @@ def test_an_existing_folder_is_never_overwritten(data, finished):
     ("arguments", "message"),
     [
         (["--resume", "nowhere"], "expected the folder of a run"),
+        (["--resume", "nowhere", "--epochs", "3"], "leave out --epochs"),
         (["--evaluate", "nowhere"], "expected the folder of a run"),
         (["--output_dir", "/dev/null/run"], "expected a folder that can be written"),
         (["--data", "nowhere.pkl", "--output_dir", "{folder}"], "nowhere.pkl"),
