@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.config import DerlConfig
-from derl.model import DerlOutput, SentimentModel, all_real
+from derl.sentiment import DerlOutput, SentimentModel, all_real
 
 
 class PlainModel(SentimentModel):

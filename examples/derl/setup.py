@@ -11,9 +11,10 @@ from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set
 from derl.baseline import PlainModel
 from derl.config import DerlConfig
 from derl.data import Collator, MissingDataset, load_data
-from derl.model import DerlModel, SentimentModel
+from derl.model import DerlModel
 from derl.options import Options
 from derl.run import DATA, RunError, RunFolder
+from derl.sentiment import SentimentModel
 from derl.split import Split
 from derl.synthetic import SyntheticMosi, make_synthetic
 

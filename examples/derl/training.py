@@ -13,8 +13,8 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from derl.data import Collator, MissingDataset
-from derl.model import SentimentModel
 from derl.options import Options
+from derl.sentiment import SentimentModel
 from modx.metrics import sentiment_metrics
 
 LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss")

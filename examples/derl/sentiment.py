@@ -1,0 +1,176 @@
+"""SentimentModel: what DERL and its plain baseline share, before and after what makes them differ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from derl.config import DerlConfig
+from modx.missing import erase
+
+Features = dict[str, Tensor]
+
+
+@dataclass
+class DerlOutput(ModelOutput):
+    """What DERL answers; the three losses and their weighted sum (eq. 18) where labels are given.
+
+    Attributes:
+        loss: scalar; in evaluation the task's alone.
+        task_loss: scalar.
+        orthogonality_loss, reconstruction_loss: scalars, in training only (eq. 5, 12).
+        prediction: ``(B,)``, the sentiment score.
+        expert_weights: for every modality ``(B, N, P + S)``: HED's router (eq. 3).
+        fusion_weights: ``(B, N, 2 M)``: the private views of all modalities, then the shared ones (eq. 14).
+    """
+
+    loss: Tensor | None = None
+    task_loss: Tensor | None = None
+    orthogonality_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    prediction: Tensor | None = None
+    expert_weights: Features | None = None
+    fusion_weights: Tensor | None = None
+
+
+class SentimentModel(PreTrainedModel):
+    """What DERL and its plain baseline share: a fine-tuned text encoder, and how input goes missing."""
+
+    config_class = DerlConfig
+    base_model_prefix = "derl"
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        if "text" in config.modalities:
+            self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+        width = sum(self._frame_dims())
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_scale", torch.ones(width))
+
+    @classmethod
+    def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
+        """Build the model around a pretrained text encoder, a folder or a name on the Hub."""
+        pretrained = AutoModel.from_pretrained(text_encoder, dtype=torch.float32)
+        config.text_config = pretrained.config
+        model = cls(config)
+        model.text_encoder = _without_pooler(pretrained)
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave modules as their constructors drew them."""
+
+    def input_dims(self) -> dict[str, int]:
+        """Width of a frame for every modality, as it comes from :meth:`embed`."""
+        text = {"text": self.config.text_config.hidden_size} if "text" in self.config.modalities else {}
+        return {name: (text | self.config.input_dims)[name] for name in self.config.modalities}
+
+    def _frame_dims(self) -> list[int]:
+        return [self.config.input_dims[name] for name in self.config.modalities if name != "text"]
+
+    def fit_features(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> None:
+        """Learn each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
+
+        Args:
+            features: ``(n, L, D_m)`` for every modality but text.
+            lengths: ``(n,)``, real frames of each sample.
+        """
+        means, scales = [torch.zeros(0)], [torch.ones(0)]
+        for name in self.config.modalities:
+            if name != "text":
+                real = torch.arange(features[name].shape[1]) < lengths[name][:, None]
+                scale, mean = torch.std_mean(features[name][real].double(), dim=0, correction=0)
+                means.append(mean.float())
+                scales.append(torch.where(scale > 0, scale, 1).float())
+        self.feature_mean.copy_(torch.cat(means))
+        self.feature_scale.copy_(torch.cat(scales))
+
+    def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Give every feature mean 0 and deviation 1, so that a frame erased to zeros is an average one."""
+        standard = {name: inputs[name] for name in self.config.modalities}
+        names = [name for name in self.config.modalities if name != "text"]
+        statistics = (part.split(self._frame_dims()) for part in (self.feature_mean, self.feature_scale))
+        for name, mean, scale in zip(names, *statistics, strict=True):
+            standard[name] = (inputs[name] - mean) / scale
+        return standard
+
+    def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
+        """Erase what was not kept (eq. 1): words become [UNK], frames zeros."""
+        return {
+            name: erase(
+                inputs[name],
+                keep[name],
+                unk_token_id=self.config.unk_token_id if name == "text" else None,
+                special_token_ids=self.config.special_token_ids if name == "text" else (),
+            )
+            for name in self.config.modalities
+        }
+
+    def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
+        """Turn token ids into the text encoder's states; other modalities pass as they are."""
+        embedded = {name: inputs[name] for name in self.config.modalities}
+        if "text" in embedded:
+            output = self.text_encoder(input_ids=inputs["text"], attention_mask=masks["text"].long())
+            embedded["text"] = output.last_hidden_state
+        return embedded
+
+    def score(self, pooled: Tensor) -> Tensor:
+        """Apply the head without autocast: a score rounded to bf16 has two or three digits."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
+        return prediction
+
+    def check(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None,
+        keep: Mapping[str, Tensor] | None,
+        labels: Tensor | None,
+    ) -> None:
+        """Refuse a batch whose names, widths or sizes do not fit the model.
+
+        Raises:
+            ValueError: says which part, what was expected and what came.
+        """
+        owner, names = type(self).__name__, set(self.config.modalities)
+        for label, part in (("inputs", inputs), ("masks", masks), ("keep", keep)):
+            if part is not None and part.keys() != names:
+                raise ValueError(
+                    f"{owner} expected {label} for modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
+                    "a modality that is missing stays in inputs and is marked lost in keep."
+                )
+        batch_size = next(iter(inputs.values())).shape[0]
+        for name, part in inputs.items():
+            sizes = (batch_size, part.shape[1]) if name == "text" else (*part.shape[:2], self.config.input_dims[name])
+            if batch_size == 0 or part.shape[0] != batch_size or tuple(part.shape) != sizes:
+                raise ValueError(
+                    f"{owner} expected inputs of one batch size of at least 1, text ids (B, L) and features (B, L, D) "
+                    f"with D = {self.config.input_dims}, got {name!r} of shape {tuple(part.shape)}."
+                )
+            for label, mask in (("masks", masks), ("keep", keep)):
+                if mask is not None and mask[name].shape != part.shape[:2]:
+                    raise ValueError(
+                        f"{owner} expected {label} of {name!r} of shape {tuple(part.shape[:2])}, "
+                        f"got {tuple(mask[name].shape)}."
+                    )
+        if labels is not None and tuple(labels.shape) != (batch_size,):
+            raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
+
+    def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared or absolute error of the score."""
+        criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
+        return criterion(prediction, labels)
+
+
+def all_real(inputs: Mapping[str, Tensor]) -> Features:
+    return {name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) for name, part in inputs.items()}
+
+
+def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Drop the pooler, which only a classification token would use: every parameter left gets a gradient."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
