@@ -1,0 +1,35 @@
+"""The expert mixture as fused kernels, for GPUs that Triton compiles for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import register
+
+__all__ = ["expert_mixture"]
+
+
+def expert_mixture(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: Sequence[int],
+    num_private: int,
+    num_shared: int,
+    activation: str,
+    least_memory: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run the kernels in the dtype of x, or in autocast's; gradients of weights come in the dtype of the weights."""
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    inputs = (x, router_weights, w1, b1, w2, b2)
+    differentiable = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
+    private, shared, _ = torch.ops.modx.expert_mixture(
+        *inputs, group_sizes, num_private, num_shared, activation, dtype, differentiable, least_memory
+    )
+    return private, shared

@@ -1,0 +1,168 @@
+"""One call of the op as the kernels take it: cast, contiguous, and its sizes in one place."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from .device import Chip, chip
+from .groups import MAX_GROUPS
+from .spans import Span, cut
+
+HIDDEN_BYTES = 64 * 2**20  # of a hidden layer that is in memory for a span of tokens; an eighth for least memory
+
+
+class Bank(NamedTuple):
+    """Experts that some tokens go through, and where their gates, hidden units and outputs are."""
+
+    experts: slice
+    rows: slice
+    gates: slice
+    hidden: slice
+    output: Tensor
+    is_shared: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """The op's tensors and sizes; tokens and weights in the dtype that is computed in, biases and gates in their own."""
+
+    x: Tensor
+    gates: Tensor | None
+    w1: Tensor
+    b1: Tensor
+    w2: Tensor
+    b2: Tensor
+    group_sizes: Sequence[int]
+    num_private: int
+    num_shared: int
+    activation: str
+    weight_dtype: torch.dtype  # in which the weights' gradients are wanted
+
+    @classmethod
+    def prepare(
+        cls,
+        x: Tensor,
+        gates: Tensor | None,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+        group_sizes: Sequence[int],
+        num_private: int,
+        num_shared: int,
+        activation: str,
+        dtype: torch.dtype,
+    ) -> "Call":
+        return cls(
+            x.to(dtype).contiguous(),
+            None if gates is None else gates.contiguous(),
+            w1.to(dtype).contiguous(),
+            b1.contiguous(),
+            w2.to(dtype).contiguous(),
+            b2.contiguous(),
+            group_sizes if num_private else [x.shape[0]],  # without private experts all tokens are one group
+            num_private,
+            num_shared,
+            activation,
+            torch.promote_types(w1.dtype, b1.dtype),
+        )
+
+    @property
+    def experts_per_token(self) -> int:
+        return self.num_private + self.num_shared
+
+    @property
+    def first_shared(self) -> int:
+        return self.w1.shape[0] - self.num_shared
+
+    @property
+    def hidden_dim(self) -> int:
+        return self.w1.shape[1]
+
+    @property
+    def in_dim(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def out_dim(self) -> int:
+        return self.w2.shape[2]
+
+    @property
+    def chip(self) -> Chip:
+        return chip(self.x.device)
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """What every kernel is compiled for."""
+        exact = self.x.dtype == torch.float32
+        return {
+            "P": self.num_private,
+            "S": self.num_shared,
+            "D_IN": self.in_dim,
+            "H": self.hidden_dim,
+            "ACTIVATION": self.activation,
+            "EXACT": exact,
+            "PRECISION": "ieee" if exact and torch.get_float32_matmul_precision() == "highest" else "tf32",
+        }
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Widths of a fused tile."""
+        return {
+            "BLOCK_I": max(16, triton.next_power_of_2(self.in_dim)),
+            "BLOCK_O": max(16, triton.next_power_of_2(self.out_dim)),
+        }
+
+    @property
+    def width(self) -> int:
+        """The wider side of a fused tile."""
+        return max(self.blocks.values())
+
+    def new_outputs(self) -> tuple[Tensor, Tensor]:
+        """Room for both outputs; a sum over no experts is zeros."""
+        shape = self.x.shape[0], self.out_dim
+        private = self.x.new_empty(shape) if self.num_private else self.x.new_zeros(shape)
+        return private, self.x.new_empty(shape) if self.num_shared else self.x.new_zeros(shape)
+
+    def cut(self, max_tokens: int | None = None) -> list[Span]:
+        """Spans that one launch can take."""
+        return cut(self.group_sizes, max_tokens)
+
+    def cut_hidden(self, copies: int, least_memory: bool) -> list[Span]:
+        """Spans of which so many copies of the hidden layer may be in memory."""
+        bytes_per_token = copies * self.experts_per_token * self.hidden_dim * self.x.element_size()
+        return self.cut(max((HIDDEN_BYTES >> 3 * least_memory) // bytes_per_token, 1))
+
+    def rows(self, span: Span, *tensors: Tensor | None) -> Iterator[Tensor | None]:
+        """The span's rows of each tensor."""
+        return (None if tensor is None else tensor[span.start : span.stop] for tensor in tensors)
+
+    def banks(self, span: Span, private: Tensor, shared: Tensor) -> Iterator[Bank]:
+        """The span's work bank by bank, with what lies at its output: the private bank of every group, the shared."""
+        split = self.num_private * self.hidden_dim
+        own, common = self.rows(span, private, shared)
+        if self.num_private:
+            for group, rows in span.parts():
+                experts = slice(group * self.num_private, (group + 1) * self.num_private)
+                yield Bank(experts, rows, slice(0, self.num_private), slice(0, split), own[rows], False)
+        if self.num_shared:
+            experts = slice(self.first_shared, None)
+            yield Bank(experts, slice(None), slice(self.num_private, None), slice(split, None), common, True)
+
+    def numbers(self, span: Span) -> dict[str, int]:
+        """The span's groups and experts, for a launch."""
+        ends = [*span.ends, *[span.ends[-1]] * (MAX_GROUPS - len(span.ends))]
+        return {f"end{index}": end for index, end in enumerate(ends)} | {
+            "NUM_GROUPS": len(span.ends),
+            "first_private": span.first_group * self.num_private,
+            "first_shared": self.first_shared,
+        }
+
+
+def count_tiles(span: Span, block_t: int) -> int:
+    return sum(triton.cdiv(rows.stop - rows.start, block_t) for _, rows in span.parts())

@@ -1,0 +1,139 @@
+"""Up to a width of 256: the hidden layer stays on the chip; for the weights' gradients it is in memory span by span."""
+
+from typing import Any
+
+import triton
+from torch import Tensor
+
+from .backward import backward_kernel
+from .call import Call
+from .forward import forward_kernel
+from .gradients import Gradients, Needs
+from .groups import MAX_GROUPS
+from .partial import Parts
+from .schedule import floor_power_of_2, schedule
+from .spans import Span
+from .tiles import choose_tiles
+from .weights import weights_kernel
+
+MAX_SPLITS = 8
+FEW_TOKENS = 4096  # up to here making the hidden layer twice costs less than the launches it saves (modelled)
+
+
+def forward(call: Call) -> tuple[Tensor, Tensor]:
+    """Both outputs of eq. 4."""
+    private, shared = call.new_outputs()
+    for span in call.cut():
+        plan = schedule("forward", call, span)
+        x, gates, *outputs = call.rows(span, call.x, call.gates, private, shared)
+        counts = call.num_private, call.num_shared
+        parts = Parts([out for out, count in zip(outputs, counts, strict=True) if count], plan.splits)
+        forward_kernel[plan.grid](
+            x,
+            gates,
+            call.w1,
+            call.b1,
+            call.w2,
+            call.b2,
+            parts.targets[0] if call.num_private else None,
+            parts.targets[-1] if call.num_shared else None,
+            stride_split=parts.stride,
+            BANKS=plan.banks,
+            SPLITS=plan.splits,
+            **plan.tile.options(),
+            **_arguments(call, span),
+        )
+        parts.sum()
+    return private, shared
+
+
+def backward(call: Call, d_private: Tensor, d_shared: Tensor, needs: Needs, least_memory: bool) -> Gradients:
+    """The gradients that somebody needs."""
+    gradients = Gradients(call, needs)
+    twice = (least_memory or call.x.shape[0] <= FEW_TOKENS) and len(call.group_sizes) <= MAX_GROUPS
+    stored = needs.hidden and not twice
+    for span in call.cut_hidden(2, least_memory) if stored else call.cut():
+        hidden_grad, hidden = gradients.new_hidden(span) if stored else (None, None)
+        if needs.x or needs.gates or stored:
+            _backward_span(call, span, d_private, d_shared, gradients, hidden_grad, hidden)
+        if stored:
+            gradients.add_hidden(span, hidden_grad, hidden, d_private, d_shared)
+        if needs.b2 and (stored or not needs.hidden):
+            gradients.add_output_bias(span, d_private, d_shared)
+        if needs.hidden and twice:
+            _weights(call, span, d_private, d_shared, gradients)
+    return gradients
+
+
+def _backward_span(
+    call: Call,
+    span: Span,
+    d_private: Tensor,
+    d_shared: Tensor,
+    gradients: Gradients,
+    hidden_grad: Tensor | None,
+    hidden: Tensor | None,
+) -> None:
+    plan = schedule("backward", call, span, divisible=hidden_grad is None and hidden is None)
+    x, gates, private, shared, d_x, d_gates = call.rows(
+        span, call.x, call.gates, d_private, d_shared, gradients.x, gradients.gates
+    )
+    parts = Parts([wanted for wanted in (d_x, d_gates) if wanted is not None], plan.splits)
+    backward_kernel[plan.grid](
+        private,
+        shared,
+        x,
+        gates,
+        call.w1,
+        call.b1,
+        call.w2,
+        call.b2,
+        None if d_x is None else parts.targets[0],
+        None if d_gates is None else parts.targets[-1],
+        hidden_grad,
+        hidden,
+        stride_split=parts.stride,
+        SPLITS=plan.splits,
+        **plan.tile.options(),
+        **_arguments(call, span),
+    )
+    parts.sum()
+
+
+def _weights(call: Call, span: Span, d_private: Tensor, d_shared: Tensor, gradients: Gradients) -> None:
+    """Every weight's gradient from tokens alone; all lie in one tensor, for one sum over the splits."""
+    needs = gradients.needs
+    wanted = {"w1": needs.w1 or needs.b1, "b1": needs.w1 or needs.b1, "w2": needs.w2, "b2": needs.b2}
+    like: dict[str, Tensor] = {name: getattr(call, name) for name, needed in wanted.items() if needed}
+    sizes = [part.numel() for part in like.values()]
+    (tile,) = choose_tiles("weights", call.x.element_size(), call.width, call.chip.arch)
+    programs = call.w1.shape[0] * triton.cdiv(call.hidden_dim, tile.block_h)
+    shares = min(2 * call.chip.processors // programs, call.x.shape[0] // (4 * tile.block_t), MAX_SPLITS)
+    flat = call.x.new_empty(sum(sizes), dtype=call.weight_dtype)
+    parts = Parts([flat], floor_power_of_2(shares))
+    targets = dict(zip(like, parts.targets[0].split(sizes), strict=True))
+    weights_kernel[programs, parts.splits](
+        d_private,
+        d_shared,
+        call.x,
+        call.gates,
+        call.w1,
+        call.b1,
+        call.w2,
+        targets.get("w1"),
+        targets.get("b1"),
+        targets.get("w2"),
+        targets.get("b2"),
+        num_tokens=call.x.shape[0],
+        stride_split=parts.stride,
+        SPLITS=parts.splits,
+        **tile.options(),
+        **_arguments(call, span),
+    )
+    parts.sum()
+    for name, part in zip(like, flat.split(sizes), strict=True):
+        setattr(gradients, name, part.view_as(like[name]))
+
+
+def _arguments(call: Call, span: Span) -> dict[str, Any]:
+    return call.numbers(span) | call.constants | call.blocks | {"D_OUT": call.out_dim}

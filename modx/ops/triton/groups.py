@@ -1,0 +1,42 @@
+"""Which tokens a program works on: groups' ends come as plain numbers, so that no launch waits for the device."""
+
+import triton
+import triton.language as tl
+
+MAX_GROUPS = 8  # of one launch; more groups take more launches
+# Numbers that change from batch to batch: a kernel compiled for one value of them would be compiled again for others.
+SIZES = [*(f"end{index}" for index in range(MAX_GROUPS)), "first_private", "first_shared", "num_tokens", "num_tiles", "stride_split"]
+
+
+@triton.jit
+def find_rows(tile, ends, NUM_GROUPS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """The tile's group, its first token and the end of its group; no tile straddles two groups."""
+    group = tile * 0
+    first = group
+    limit = group
+    start = 0
+    tiles = 0
+    for index in tl.static_range(NUM_GROUPS):
+        end = ends[index]
+        count = tl.cdiv(end - start, BLOCK_T)
+        inside = (tile >= tiles) & (tile < tiles + count)
+        group = tl.where(inside, index, group)
+        first = tl.where(inside, start + (tile - tiles) * BLOCK_T, first)
+        limit = tl.where(inside, end, limit)
+        tiles += count
+        start = end
+    return group, first, limit
+
+
+@triton.jit
+def find_group(group, ends, NUM_GROUPS: tl.constexpr):
+    """First token of a group, and its end."""
+    first = group * 0
+    limit = first
+    start = 0
+    for index in tl.static_range(NUM_GROUPS):
+        end = ends[index]
+        first = tl.where(group == index, start, first)
+        limit = tl.where(group == index, end, limit)
+        start = end
+    return first, limit

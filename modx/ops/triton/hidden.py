@@ -1,0 +1,189 @@
+"""For wide tokens: the hidden layer of a span of tokens is written once; matrix products of the vendor's do the rest.
+
+A fused tile would need more registers than there are for D > 256, and saves no time there: the products are long
+enough to hide the traffic. Activation, gates and their derivatives are fused into the products that feed them.
+"""
+
+import triton
+import triton.language as tl
+
+from .activations import activate, activate_with_derivative
+from .groups import SIZES, find_rows
+from .memory import load_vector
+
+TILES_ABREAST: tl.constexpr = tl.constexpr(8)  # token tiles that walk over the weights side by side, to share them in L2
+
+
+@triton.jit(do_not_specialize=SIZES)
+def hidden_kernel(
+    x,
+    gates,
+    w1,
+    b1,
+    before,
+    hidden,
+    end0,
+    end1,
+    end2,
+    end3,
+    end4,
+    end5,
+    end6,
+    end7,
+    num_tiles,
+    first_private,
+    first_shared,
+    NUM_GROUPS: tl.constexpr,
+    P: tl.constexpr,
+    S: tl.constexpr,
+    D_IN: tl.constexpr,
+    H: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """`before`, the hidden layer before its activation, and `hidden`, gated: (T, (P + S) H); None: not written."""
+    BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
+    tile, block = _place(num_tiles, (P + S) * BLOCKS)
+    ends = (end0, end1, end2, end3, end4, end5, end6, end7)
+    group, first, limit = find_rows(tile, ends, NUM_GROUPS, BLOCK_T)
+    rows = tl.arange(0, BLOCK_T)
+    exist = rows < limit - first
+    tokens = first.to(tl.int64) + rows
+    column = block // BLOCKS
+    unit = (block % BLOCKS) * BLOCK_H + tl.arange(0, BLOCK_H)
+    real = unit < H
+    expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
+    place = expert.to(tl.int64) * H + unit
+    z = _product(x, w1, tokens, exist, place, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    z += load_vector(b1 + place, real)[None, :]
+    at = tokens[:, None] * ((P + S) * H) + (column * H + unit)[None, :]
+    mask = exist[:, None] & real[None, :]
+    if before is not None:
+        tl.store(before + at, z.to(before.dtype.element_ty), mask=mask)
+    if hidden is not None:
+        a = activate(z, ACTIVATION, EXACT)
+        if gates is not None:
+            a *= load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+        tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def hidden_backward_kernel(
+    d_private,
+    d_shared,
+    x,
+    gates,
+    w1,
+    b1,
+    w2,
+    before,
+    hidden_grad,
+    hidden,
+    gate_parts,
+    end0,
+    end1,
+    end2,
+    end3,
+    end4,
+    end5,
+    end6,
+    end7,
+    num_tiles,
+    first_private,
+    first_shared,
+    NUM_GROUPS: tl.constexpr,
+    P: tl.constexpr,
+    S: tl.constexpr,
+    D_IN: tl.constexpr,
+    H: tl.constexpr,
+    D_OUT: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """dL/dz and the gated activations, (T, (P + S) H); each block's part of the gates' gradients, (T, blocks).
+
+    `before` as saved by the forward pass; None: it is made again from the tokens.
+    """
+    BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
+    tile, block = _place(num_tiles, (P + S) * BLOCKS)
+    ends = (end0, end1, end2, end3, end4, end5, end6, end7)
+    group, first, limit = find_rows(tile, ends, NUM_GROUPS, BLOCK_T)
+    rows = tl.arange(0, BLOCK_T)
+    exist = rows < limit - first
+    tokens = first.to(tl.int64) + rows
+    column = block // BLOCKS
+    unit = (block % BLOCKS) * BLOCK_H + tl.arange(0, BLOCK_H)
+    real = unit < H
+    expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
+    place = expert.to(tl.int64) * H + unit
+    at = tokens[:, None] * ((P + S) * H) + (column * H + unit)[None, :]
+    mask = exist[:, None] & real[None, :]
+    if before is not None:
+        z = tl.load(before + at, mask=mask, other=0.0).to(tl.float32)
+    else:
+        z = _product(x, w1, tokens, exist, place, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+        z += load_vector(b1 + place, real)[None, :]
+    d_out = d_shared
+    if column < P:
+        d_out = d_private
+    d_a = _product(d_out, w2, tokens, exist, place, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
+    if gate_parts is not None:
+        tl.store(gate_parts + tokens * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist)
+    d_z = d_a * slope
+    if gates is not None:
+        gate = load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+        d_z *= gate
+        a *= gate
+    tl.store(hidden_grad + at, d_z.to(hidden_grad.dtype.element_ty), mask=mask)
+    if hidden is not None:
+        tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _place(num_tiles, blocks):
+    """A program's tile of tokens and block of hidden units."""
+    abreast = TILES_ABREAST * blocks
+    above = tl.program_id(0) // abreast * TILES_ABREAST
+    height = tl.minimum(num_tiles - above, TILES_ABREAST)
+    inside = tl.program_id(0) % abreast
+    return above + inside % height, inside // height
+
+
+@triton.jit
+def _product(
+    left,
+    right,
+    tokens,
+    exist,
+    place,
+    real,
+    D: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Rows `tokens` of `left` times rows `place` of `right`, both D wide."""
+    total = tl.zeros((BLOCK_T, BLOCK_H), tl.float32)
+    for start in range(0, D, BLOCK_D):
+        features = start + tl.arange(0, BLOCK_D)
+        left_at = left + tokens[:, None] * D + features[None, :]
+        right_at = right + place[None, :] * D + features[:, None]
+        if D % BLOCK_D == 0:
+            rows = tl.load(left_at, mask=exist[:, None], other=0.0)
+            columns = tl.load(right_at, mask=real[None, :], other=0.0)
+        else:
+            some = features < D
+            rows = tl.load(left_at, mask=exist[:, None] & some[None, :], other=0.0)
+            columns = tl.load(right_at, mask=real[None, :] & some[:, None], other=0.0)
+        total = tl.dot(rows, columns, total, input_precision=PRECISION)
+    return total

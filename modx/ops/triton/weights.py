@@ -1,0 +1,125 @@
+"""Gradients of the experts' weights with nothing stored between: every hidden block is made again."""
+
+import triton
+import triton.language as tl
+
+from .activations import activate_with_derivative
+from .groups import SIZES, find_group
+from .memory import load_columns, load_rows, load_vector, store_rows
+
+
+@triton.jit(do_not_specialize=SIZES)
+def weights_kernel(
+    d_private,
+    d_shared,
+    x,
+    gates,
+    w1,
+    b1,
+    w2,
+    d_w1,
+    d_b1,
+    d_w2,
+    d_b2,
+    end0,
+    end1,
+    end2,
+    end3,
+    end4,
+    end5,
+    end6,
+    end7,
+    num_tokens,
+    first_private,
+    first_shared,
+    stride_split,
+    NUM_GROUPS: tl.constexpr,
+    P: tl.constexpr,
+    S: tl.constexpr,
+    D_IN: tl.constexpr,
+    H: tl.constexpr,
+    D_OUT: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_I: tl.constexpr,
+    BLOCK_O: tl.constexpr,
+):
+    """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted (w1 and b1 go together).
+
+    Experts are counted as the launch's own: the private ones of its groups, then the shared. A split writes
+    `stride_split` elements behind the one before it.
+    """
+    BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
+    local = tl.program_id(0) // BLOCKS
+    block = tl.program_id(0) % BLOCKS
+    split = tl.program_id(1)
+    ends = (end0, end1, end2, end3, end4, end5, end6, end7)
+    is_private = local < NUM_GROUPS * P
+    if P > 0:
+        group = local // P
+        first, limit = find_group(group, ends, NUM_GROUPS)
+        column = local % P
+        first = tl.where(is_private, first, 0)
+        limit = tl.where(is_private, limit, num_tokens)
+        column = tl.where(is_private, column, P + local - NUM_GROUPS * P)
+    else:
+        first, limit = 0, num_tokens
+        column = local
+    expert = tl.where(is_private, first_private + local, first_shared + local - NUM_GROUPS * P).to(tl.int64)
+    d_out = d_shared
+    if is_private:
+        d_out = d_private
+
+    unit = block * BLOCK_H + tl.arange(0, BLOCK_H)
+    real = unit < H
+    row = expert * H + unit
+    up = load_columns(w1, row, real, D_IN, BLOCK_I)
+    down = load_columns(w2, row, real, D_OUT, BLOCK_O)
+    bias = load_vector(b1 + row, real)
+    d_up = tl.zeros((BLOCK_H, BLOCK_I), tl.float32)
+    d_down = tl.zeros((BLOCK_H, BLOCK_O), tl.float32)
+    d_bias = tl.zeros((BLOCK_H,), tl.float32)
+    d_out_bias = tl.zeros((BLOCK_O,), tl.float32)
+    steps = tl.cdiv(tl.cdiv(limit - first, BLOCK_T), SPLITS)
+    begin = first + split * steps * BLOCK_T
+    for step in range(steps):
+        tokens = begin + step * BLOCK_T + tl.arange(0, BLOCK_T)
+        exist = tokens < limit
+        tokens = tokens.to(tl.int64)
+        inputs = load_rows(x, tokens, exist, D_IN, BLOCK_I)
+        d_mixed = load_rows(d_out, tokens, exist, D_OUT, BLOCK_O)
+        z = tl.dot(inputs, up, input_precision=PRECISION) + bias[None, :]
+        a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
+        if gates is not None:
+            gate = load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+            a *= gate
+            slope *= gate
+        if d_b2 is not None:
+            if block == 0:
+                weighted = d_mixed.to(tl.float32)
+                if gates is not None:
+                    weighted *= gate
+                d_out_bias += tl.sum(weighted, 0)
+        if d_w2 is not None:
+            d_down = tl.dot(tl.trans(a.to(inputs.dtype)), d_mixed, d_down, input_precision=PRECISION)
+        if d_b1 is not None:
+            d_z = tl.dot(d_mixed, down, input_precision=PRECISION) * slope
+            d_bias += tl.sum(d_z, 0)
+            d_up = tl.dot(tl.trans(d_z.to(inputs.dtype)), inputs, d_up, input_precision=PRECISION)
+
+    behind = split.to(tl.int64) * stride_split
+    row = local.to(tl.int64) * H + unit
+    if d_b1 is not None:
+        store_rows(d_w1 + behind, row, real, d_up, D_IN, BLOCK_I)
+        tl.store(d_b1 + behind + row, d_bias.to(d_b1.dtype.element_ty), mask=real)
+    if d_w2 is not None:
+        store_rows(d_w2 + behind, row, real, d_down, D_OUT, BLOCK_O)
+    if d_b2 is not None:
+        if block == 0:
+            outputs = tl.arange(0, BLOCK_O)
+            at = d_b2 + behind + local.to(tl.int64) * D_OUT + outputs
+            tl.store(at, d_out_bias.to(d_b2.dtype.element_ty), mask=outputs < D_OUT)
