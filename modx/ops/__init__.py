@@ -3,20 +3,17 @@
 T tokens, E experts, P private experts a group, S shared experts, H hidden width, D_in and D_out widths.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._checks import autocasts
 from . import eager, reference
 from .activations import ACTIVATIONS
+from .choice import Choice, choose
 
-__all__ = ["expert_mixture"]
-
-_IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-    "reference": reference.expert_mixture,
-    "eager": eager.expert_mixture,
-}
+__all__ = ["expert_mixture", "explain", "Choice"]
 
 
 def expert_mixture(
@@ -32,6 +29,7 @@ def expert_mixture(
     num_shared: int,
     activation: str = "gelu",
     implementation: str = "auto",
+    least_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
     r"""Run every token through its group's private experts and through the shared ones, and sum each by weight.
 
@@ -55,14 +53,16 @@ def expert_mixture(
         num_private: P, private experts of each group.
         num_shared: S, experts that every group uses.
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
-        implementation: "auto", "reference" or "eager".
+        implementation: "auto", "reference", "eager" or "triton"; :func:`explain` tells what "auto" would run.
+        least_memory: keep only the inputs for the backward pass and make the hidden layer again, a piece at a time.
 
     Returns:
         ``(private, shared)``, each ``(T, D_out)``; a sum over no experts is zeros.
 
     Raises:
-        ValueError: a shape, a dtype, a count or a name does not fit; the message says which and what would.
-        NotImplementedError: ``implementation="triton"``, which this version does not have.
+        ValueError: a shape, a dtype, a count or a name does not fit, or the implementation asked for cannot run;
+            the message says which and what would.
+        NotImplementedError: a gradient of ``implementation="triton"`` is differentiated again.
 
     Example:
         >>> import torch
@@ -75,38 +75,85 @@ def expert_mixture(
         >>> private.shape, shared.shape
         (torch.Size([5, 4]), torch.Size([5, 4]))
     """
-    run = _choose(implementation)
+    _check(x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
+    dtype = _compute_dtype(x)
+    choice = choose(implementation, x, w2, dtype)
+    inputs = (x, router_weights, w1, b1, w2, b2)
+    sizes = {"group_sizes": list(group_sizes), "num_private": num_private, "num_shared": num_shared}
+    if choice.implementation == "reference":
+        if least_memory:
+            raise ValueError(
+                "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
+                "computes; use implementation='eager'."
+            )
+        return reference.expert_mixture(*inputs, **sizes, activation=activation)
+    if choice.implementation == "triton":
+        from . import triton
+
+        return triton.expert_mixture(*inputs, **sizes, activation=activation, dtype=dtype, least_memory=least_memory)
+    return eager.expert_mixture(*inputs, **sizes, activation=activation, least_memory=least_memory)
+
+
+def explain(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: Sequence[int],
+    num_private: int,
+    num_shared: int,
+    activation: str = "gelu",
+    implementation: str = "auto",
+) -> Choice:
+    """Tell which implementation :func:`expert_mixture` would run for the same arguments, and why.
+
+    Nothing is computed.
+
+    Returns:
+        ``(implementation, reason)``, which prints as a sentence.
+
+    Raises:
+        ValueError: as :func:`expert_mixture` does.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(5, 8)
+        >>> w1, b1, w2, b2 = torch.randn(3, 16, 8), torch.zeros(3, 16), torch.randn(3, 16, 8), torch.zeros(3, 8)
+        >>> print(explain(x, None, w1, b1, w2, b2, group_sizes=(3, 2), num_private=1, num_shared=1))
+        eager: the kernels need a GPU, and x is on cpu
+    """
+    _check(x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
+    return choose(implementation, x, w2, _compute_dtype(x))
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    if autocasts(device) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+def _check(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    group_sizes: Sequence[int],
+    num_private: int,
+    num_shared: int,
+    activation: str,
+) -> None:
     _check_counts(x, group_sizes, num_private, num_shared)
     num_experts = len(group_sizes) * num_private + num_shared
     _check_shapes(x, router_weights, w1, b1, w2, b2, num_experts, num_private + num_shared)
     _check_dtypes(x, router_weights, w1, b1, w2, b2)
     if activation not in ACTIVATIONS:
         raise ValueError(f"expert_mixture expected activation to be one of {tuple(ACTIVATIONS)}, got {activation!r}.")
-    return run(
-        x,
-        router_weights,
-        w1,
-        b1,
-        w2,
-        b2,
-        group_sizes=list(group_sizes),
-        num_private=num_private,
-        num_shared=num_shared,
-        activation=ACTIVATIONS[activation],
-    )
-
-
-def _choose(implementation: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    if implementation == "auto":
-        return eager.expert_mixture
-    if implementation == "triton":
-        raise NotImplementedError(
-            "expert_mixture has no Triton kernels in this version; use implementation='auto' or 'eager'."
-        )
-    if implementation not in _IMPLEMENTATIONS:
-        names = ("auto", *_IMPLEMENTATIONS)
-        raise ValueError(f"expert_mixture expected implementation to be one of {names}, got {implementation!r}.")
-    return _IMPLEMENTATIONS[implementation]
 
 
 def _check_counts(x: Tensor, group_sizes: Sequence[int], num_private: int, num_shared: int) -> None:

@@ -1,10 +1,10 @@
 """The expert mixture in plain PyTorch, as two wide matrix products a bank."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .activations import ACTIVATIONS
 
 
 def expert_mixture(
@@ -18,13 +18,14 @@ def expert_mixture(
     group_sizes: list[int],
     num_private: int,
     num_shared: int,
-    activation: Callable[[Tensor], Tensor],
+    activation: str,
+    least_memory: bool,
 ) -> tuple[Tensor, Tensor]:
     """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one product."""
 
     def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
         bank1, bank2 = w1[experts], w2[experts]
-        hidden = activation(F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
+        hidden = ACTIVATIONS[activation](F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
         if weights is None:
             return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
         weights = weights.to(hidden.dtype)

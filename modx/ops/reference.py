@@ -1,10 +1,10 @@
 """The specification of the expert mixture, to be checked against its formula by eye."""
 
-from collections.abc import Callable
-
 import torch
 from einops import einsum
 from torch import Tensor
+
+from .activations import ACTIVATIONS
 
 
 def expert_mixture(
@@ -18,14 +18,14 @@ def expert_mixture(
     group_sizes: list[int],
     num_private: int,
     num_shared: int,
-    activation: Callable[[Tensor], Tensor],
+    activation: str,
 ) -> tuple[Tensor, Tensor]:
     """Every expert on its own, then the weighted sum (eq. 4)."""
     if router_weights is None:
         router_weights = x.new_ones(x.shape[0], num_private + num_shared)
 
     def mix(x: Tensor, weights: Tensor, experts: slice) -> Tensor:
-        hidden = activation(einsum(x, w1[experts], "t i, k h i -> t k h") + b1[experts])
+        hidden = ACTIVATIONS[activation](einsum(x, w1[experts], "t i, k h i -> t k h") + b1[experts])
         output = einsum(hidden, w2[experts], "t k h, k h o -> t k o") + b2[experts]
         return einsum(weights.to(output.dtype), output, "t k, t k o -> t o")
 

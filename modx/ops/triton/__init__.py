@@ -22,11 +22,10 @@ def expert_mixture(
     num_private: int,
     num_shared: int,
     activation: str,
+    dtype: torch.dtype,
     least_memory: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run the kernels in the dtype of x, or in autocast's; gradients of weights come in the dtype of the weights."""
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    """Compute in ``dtype``; every gradient comes in the dtype of what it is the gradient of."""
     inputs = (x, router_weights, w1, b1, w2, b2)
     differentiable = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
     private, shared, _ = torch.ops.modx.expert_mixture(

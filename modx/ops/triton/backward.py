@@ -59,24 +59,32 @@ def backward_kernel(
     split = tl.program_id(2)
     rows = tl.arange(0, BLOCK_T)
     exist = rows < limit - first
-    tokens = first.to(tl.int64) + rows
+    first = first.to(tl.int64)
     behind = split.to(tl.int64) * stride_split
-    inputs = load_rows(x, tokens, exist, D_IN, BLOCK_I)
+    inputs = load_rows(x + first * D_IN, rows, exist, D_IN, BLOCK_I)
+    if gates is not None:
+        gates += first * (P + S)
+    if d_gates is not None:
+        d_gates += behind + first * (P + S)
+    if hidden_grad is not None:
+        hidden_grad += first * ((P + S) * H)
+    if hidden is not None:
+        hidden += first * ((P + S) * H)
     gradient = tl.zeros((BLOCK_T, BLOCK_I), tl.float32)
     if P > 0:
         gradient = _through(
-            gradient, d_private, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
-            tokens, behind, exist, first_private + group * P, split, d_x is not None,
+            gradient, d_private + first * D_OUT, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
+            rows, exist, first_private + group * P, split, d_x is not None,
             0, P, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
         )  # fmt: skip
     if S > 0:
         gradient = _through(
-            gradient, d_shared, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
-            tokens, behind, exist, first_shared, split, d_x is not None,
+            gradient, d_shared + first * D_OUT, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
+            rows, exist, first_shared, split, d_x is not None,
             P, S, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
         )  # fmt: skip
     if d_x is not None:
-        store_rows(d_x + behind, tokens, exist, gradient, D_IN, BLOCK_I)
+        store_rows(d_x + behind + first * D_IN, rows, exist, gradient, D_IN, BLOCK_I)
 
 
 @triton.jit
@@ -92,8 +100,7 @@ def _through(
     d_gates,
     hidden_grad,
     hidden,
-    tokens,
-    behind,
+    rows,
     exist,
     expert,
     split,
@@ -120,27 +127,27 @@ def _through(
     columns = tl.arange(0, COLUMNS)
     BLOCKS: tl.constexpr = (H + BLOCK_H * SPLITS - 1) // (BLOCK_H * SPLITS)
     EVEN: tl.constexpr = H % (BLOCK_H * SPLITS) == 0
-    d_mixed = load_rows(d_out, tokens, exist, D_OUT, BLOCK_O)
+    d_mixed = load_rows(d_out, rows, exist, D_OUT, BLOCK_O)
     gate_gradient = tl.zeros((BLOCK_T, COLUMNS), tl.float32)
     for step in range(COUNT * BLOCKS):
         index = step // BLOCKS
-        unit = (split * BLOCKS + step % BLOCKS) * BLOCK_H + units
-        real = unit < H
+        unit = (split * BLOCKS + step % BLOCKS) * BLOCK_H
+        real = units < H - unit
         place = (expert + index).to(tl.int64) * H + unit
-        up = load_rows(w1, place, real, D_IN, BLOCK_I, EVEN)
+        up = load_rows(w1 + place * D_IN, units, real, D_IN, BLOCK_I, EVEN)
         z = tl.dot(inputs, tl.trans(up), input_precision=PRECISION)
-        z += load_vector(b1 + place, real, EVEN)[None, :]
-        down = load_columns(w2, place, real, D_OUT, BLOCK_O, EVEN)
+        z += load_vector(b1 + place + units, real, EVEN)[None, :]
+        down = load_columns(w2 + place * D_OUT, units, real, D_OUT, BLOCK_O, EVEN)
         d_a = tl.dot(d_mixed, down, input_precision=PRECISION)
         a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
         if d_gates is not None:
             gate_gradient += tl.where(columns[None, :] == index, tl.sum(a * d_a, 1)[:, None], 0.0)
         d_z = d_a * slope
         if gates is not None:
-            gate = load_vector(gates + tokens * K + FIRST + index, exist)[:, None]
+            gate = load_vector(gates + rows * K + FIRST + index, exist)[:, None]
             d_z *= gate
             a *= gate
-        at = tokens[:, None] * (K * H) + ((FIRST + index) * H + unit)[None, :]
+        at = (FIRST + index) * H + unit + rows[:, None] * (K * H) + units[None, :]
         if hidden_grad is not None:
             tl.store(hidden_grad + at, d_z.to(up.dtype), mask=exist[:, None] & real[None, :])
         if hidden is not None:
@@ -154,7 +161,7 @@ def _through(
                 along = tl.sum(d_mixed.to(tl.float32) * bias[None, :], 1)
                 gate_gradient += tl.where(columns[None, :] == index, along[:, None], 0.0)
         tl.store(
-            d_gates + behind + tokens[:, None] * K + FIRST + columns[None, :],
+            d_gates + rows[:, None] * K + FIRST + columns[None, :],
             gate_gradient.to(d_gates.dtype.element_ty),
             mask=exist[:, None] & (columns < COUNT)[None, :],
         )

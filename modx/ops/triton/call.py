@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .device import Chip, chip
+from ..chip import Chip, exact_float32, find_chip
 from .groups import MAX_GROUPS
 from .spans import Span, cut
 
@@ -94,7 +94,7 @@ class Call:
 
     @property
     def chip(self) -> Chip:
-        return chip(self.x.device)
+        return find_chip(self.x.device)
 
     @cached_property
     def constants(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Call:
             "H": self.hidden_dim,
             "ACTIVATION": self.activation,
             "EXACT": exact,
-            "PRECISION": "ieee" if exact and torch.get_float32_matmul_precision() == "highest" else "tf32",
+            "PRECISION": "ieee" if exact and exact_float32() else "tf32",
         }
 
     @property

@@ -56,23 +56,25 @@ def forward_kernel(
     split = tl.program_id(2)
     rows = tl.arange(0, BLOCK_T)
     exist = rows < limit - first
-    tokens = first.to(tl.int64) + rows
-    inputs = load_rows(x, tokens, exist, D_IN, BLOCK_I)
-    behind = split.to(tl.int64) * stride_split
+    first = first.to(tl.int64)
+    inputs = load_rows(x + first * D_IN, rows, exist, D_IN, BLOCK_I)
+    if gates is not None:
+        gates += first * (P + S)
+    target = split.to(tl.int64) * stride_split + first * D_OUT
     if P > 0:
         if (BANKS == 1) | (bank == 0):
             mixed = _mix(
-                inputs, gates, w1, b1, w2, b2, tokens, exist, first_private + group * P, split,
+                inputs, gates, w1, b1, w2, b2, rows, exist, first_private + group * P, split,
                 0, P, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
             )  # fmt: skip
-            store_rows(private + behind, tokens, exist, mixed, D_OUT, BLOCK_O)
+            store_rows(private + target, rows, exist, mixed, D_OUT, BLOCK_O)
     if S > 0:
         if (BANKS == 1) | (bank == 1):
             mixed = _mix(
-                inputs, gates, w1, b1, w2, b2, tokens, exist, first_shared, split,
+                inputs, gates, w1, b1, w2, b2, rows, exist, first_shared, split,
                 P, S, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
             )  # fmt: skip
-            store_rows(shared + behind, tokens, exist, mixed, D_OUT, BLOCK_O)
+            store_rows(shared + target, rows, exist, mixed, D_OUT, BLOCK_O)
 
 
 @triton.jit
@@ -83,7 +85,7 @@ def _mix(
     b1,
     w2,
     b2,
-    tokens,
+    rows,
     exist,
     expert,
     split,
@@ -110,21 +112,21 @@ def _mix(
     mixed = tl.zeros((BLOCK_T, BLOCK_O), tl.float32)
     for step in range(COUNT * BLOCKS):  # one flat loop, for the pipeline never to drain between experts
         index = step // BLOCKS
-        hidden = (split * BLOCKS + step % BLOCKS) * BLOCK_H + units
-        real = hidden < H
+        hidden = (split * BLOCKS + step % BLOCKS) * BLOCK_H
+        real = units < H - hidden
         place = (expert + index).to(tl.int64) * H + hidden
-        up = load_columns(w1, place, real, D_IN, BLOCK_I, EVEN)
+        up = load_columns(w1 + place * D_IN, units, real, D_IN, BLOCK_I, EVEN)
         z = tl.dot(inputs, up, input_precision=PRECISION)
-        z += load_vector(b1 + place, real, EVEN)[None, :]
+        z += load_vector(b1 + place + units, real, EVEN)[None, :]
         a = activate(z, ACTIVATION, EXACT)  # 0 for units that do not exist
         if gates is not None:
-            a *= load_vector(gates + tokens * K + FIRST + index, exist)[:, None]
-        down = load_rows(w2, place, real, D_OUT, BLOCK_O, EVEN)
+            a *= load_vector(gates + rows * K + FIRST + index, exist)[:, None]
+        down = load_rows(w2 + place * D_OUT, units, real, D_OUT, BLOCK_O, EVEN)
         mixed = tl.dot(a.to(down.dtype), down, mixed, input_precision=PRECISION)
     if split == 0:
         for index in range(COUNT):
             bias = load_vector(b2 + (expert + index).to(tl.int64) * D_OUT + outputs, outputs < D_OUT)[None, :]
             if gates is not None:
-                bias *= load_vector(gates + tokens * K + FIRST + index, exist)[:, None]
+                bias *= load_vector(gates + rows * K + FIRST + index, exist)[:, None]
             mixed += bias
     return mixed

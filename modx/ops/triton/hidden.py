@@ -52,22 +52,23 @@ def hidden_kernel(
     group, first, limit = find_rows(tile, ends, NUM_GROUPS, BLOCK_T)
     rows = tl.arange(0, BLOCK_T)
     exist = rows < limit - first
-    tokens = first.to(tl.int64) + rows
+    first = first.to(tl.int64)
     column = block // BLOCKS
-    unit = (block % BLOCKS) * BLOCK_H + tl.arange(0, BLOCK_H)
-    real = unit < H
+    unit = (block % BLOCKS) * BLOCK_H
+    units = tl.arange(0, BLOCK_H)
+    real = units < H - unit
     expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
     place = expert.to(tl.int64) * H + unit
-    z = _product(x, w1, tokens, exist, place, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
-    z += load_vector(b1 + place, real)[None, :]
-    at = tokens[:, None] * ((P + S) * H) + (column * H + unit)[None, :]
+    z = _product(x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    z += load_vector(b1 + place + units, real)[None, :]
+    at = first * ((P + S) * H) + column * H + unit + rows[:, None] * ((P + S) * H) + units[None, :]
     mask = exist[:, None] & real[None, :]
     if before is not None:
         tl.store(before + at, z.to(before.dtype.element_ty), mask=mask)
     if hidden is not None:
         a = activate(z, ACTIVATION, EXACT)
         if gates is not None:
-            a *= load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+            a *= load_vector(gates + first * (P + S) + rows * (P + S) + column, exist)[:, None]
         tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=mask)
 
 
@@ -118,29 +119,30 @@ def hidden_backward_kernel(
     group, first, limit = find_rows(tile, ends, NUM_GROUPS, BLOCK_T)
     rows = tl.arange(0, BLOCK_T)
     exist = rows < limit - first
-    tokens = first.to(tl.int64) + rows
+    first = first.to(tl.int64)
     column = block // BLOCKS
-    unit = (block % BLOCKS) * BLOCK_H + tl.arange(0, BLOCK_H)
-    real = unit < H
+    unit = (block % BLOCKS) * BLOCK_H
+    units = tl.arange(0, BLOCK_H)
+    real = units < H - unit
     expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
     place = expert.to(tl.int64) * H + unit
-    at = tokens[:, None] * ((P + S) * H) + (column * H + unit)[None, :]
+    at = first * ((P + S) * H) + column * H + unit + rows[:, None] * ((P + S) * H) + units[None, :]
     mask = exist[:, None] & real[None, :]
     if before is not None:
         z = tl.load(before + at, mask=mask, other=0.0).to(tl.float32)
     else:
-        z = _product(x, w1, tokens, exist, place, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
-        z += load_vector(b1 + place, real)[None, :]
+        z = _product(x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+        z += load_vector(b1 + place + units, real)[None, :]
     d_out = d_shared
     if column < P:
         d_out = d_private
-    d_a = _product(d_out, w2, tokens, exist, place, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    d_a = _product(d_out + first * D_OUT, w2 + place * D_OUT, rows, exist, units, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
     a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
     if gate_parts is not None:
-        tl.store(gate_parts + tokens * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist)
+        tl.store(gate_parts + first * ((P + S) * BLOCKS) + rows * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist)
     d_z = d_a * slope
     if gates is not None:
-        gate = load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+        gate = load_vector(gates + first * (P + S) + rows * (P + S) + column, exist)[:, None]
         d_z *= gate
         a *= gate
     tl.store(hidden_grad + at, d_z.to(hidden_grad.dtype.element_ty), mask=mask)
@@ -162,9 +164,9 @@ def _place(num_tiles, blocks):
 def _product(
     left,
     right,
-    tokens,
+    rows,
     exist,
-    place,
+    units,
     real,
     D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -172,18 +174,18 @@ def _product(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Rows `tokens` of `left` times rows `place` of `right`, both D wide."""
+    """`rows` of `left` times `units` of `right`, rows of D elements both."""
     total = tl.zeros((BLOCK_T, BLOCK_H), tl.float32)
     for start in range(0, D, BLOCK_D):
         features = start + tl.arange(0, BLOCK_D)
-        left_at = left + tokens[:, None] * D + features[None, :]
-        right_at = right + place[None, :] * D + features[:, None]
+        left_at = left + rows[:, None] * D + features[None, :]
+        right_at = right + units[None, :] * D + features[:, None]
         if D % BLOCK_D == 0:
-            rows = tl.load(left_at, mask=exist[:, None], other=0.0)
-            columns = tl.load(right_at, mask=real[None, :], other=0.0)
+            tokens = tl.load(left_at, mask=exist[:, None], other=0.0)
+            weights = tl.load(right_at, mask=real[None, :], other=0.0)
         else:
             some = features < D
-            rows = tl.load(left_at, mask=exist[:, None] & some[None, :], other=0.0)
-            columns = tl.load(right_at, mask=real[None, :] & some[:, None], other=0.0)
-        total = tl.dot(rows, columns, total, input_precision=PRECISION)
+            tokens = tl.load(left_at, mask=exist[:, None] & some[None, :], other=0.0)
+            weights = tl.load(right_at, mask=real[None, :] & some[:, None], other=0.0)
+        total = tl.dot(tokens, weights, total, input_precision=PRECISION)
     return total

@@ -36,6 +36,6 @@ class Tile(NamedTuple):
 
 
 def choose_tiles(kernel: str, element_size: int, width: int, arch: str) -> tuple[Tile, ...]:
-    if kernel == "weights":
+    if kernel in ("weights", "hidden"):
         return (Tile(32, 32, 4, 2),)
     return (Tile(64, 32, 4, 2), Tile(16, 16, 4, 2))

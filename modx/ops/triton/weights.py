@@ -50,8 +50,7 @@ def weights_kernel(
 ):
     """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted (w1 and b1 go together).
 
-    Experts are counted as the launch's own: the private ones of its groups, then the shared. A split writes
-    `stride_split` elements behind the one before it.
+    A split writes `stride_split` elements behind the one before it.
     """
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     local = tl.program_id(0) // BLOCKS
@@ -74,28 +73,29 @@ def weights_kernel(
     if is_private:
         d_out = d_private
 
-    unit = block * BLOCK_H + tl.arange(0, BLOCK_H)
-    real = unit < H
-    row = expert * H + unit
-    up = load_columns(w1, row, real, D_IN, BLOCK_I)
-    down = load_columns(w2, row, real, D_OUT, BLOCK_O)
-    bias = load_vector(b1 + row, real)
+    units = tl.arange(0, BLOCK_H)
+    real = units < H - block * BLOCK_H
+    place = expert * H + block * BLOCK_H
+    up = load_columns(w1 + place * D_IN, units, real, D_IN, BLOCK_I)
+    down = load_columns(w2 + place * D_OUT, units, real, D_OUT, BLOCK_O)
+    bias = load_vector(b1 + place + units, real)
     d_up = tl.zeros((BLOCK_H, BLOCK_I), tl.float32)
     d_down = tl.zeros((BLOCK_H, BLOCK_O), tl.float32)
     d_bias = tl.zeros((BLOCK_H,), tl.float32)
     d_out_bias = tl.zeros((BLOCK_O,), tl.float32)
     steps = tl.cdiv(tl.cdiv(limit - first, BLOCK_T), SPLITS)
+    rows = tl.arange(0, BLOCK_T)
     begin = first + split * steps * BLOCK_T
     for step in range(steps):
-        tokens = begin + step * BLOCK_T + tl.arange(0, BLOCK_T)
-        exist = tokens < limit
-        tokens = tokens.to(tl.int64)
-        inputs = load_rows(x, tokens, exist, D_IN, BLOCK_I)
-        d_mixed = load_rows(d_out, tokens, exist, D_OUT, BLOCK_O)
+        token = begin + step * BLOCK_T
+        exist = rows < limit - token
+        token = token.to(tl.int64)
+        inputs = load_rows(x + token * D_IN, rows, exist, D_IN, BLOCK_I)
+        d_mixed = load_rows(d_out + token * D_OUT, rows, exist, D_OUT, BLOCK_O)
         z = tl.dot(inputs, up, input_precision=PRECISION) + bias[None, :]
         a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
         if gates is not None:
-            gate = load_vector(gates + tokens * (P + S) + column, exist)[:, None]
+            gate = load_vector(gates + token * (P + S) + rows * (P + S) + column, exist)[:, None]
             a *= gate
             slope *= gate
         if d_b2 is not None:
@@ -112,14 +112,13 @@ def weights_kernel(
             d_up = tl.dot(tl.trans(d_z.to(inputs.dtype)), inputs, d_up, input_precision=PRECISION)
 
     behind = split.to(tl.int64) * stride_split
-    row = local.to(tl.int64) * H + unit
     if d_b1 is not None:
-        store_rows(d_w1 + behind, row, real, d_up, D_IN, BLOCK_I)
-        tl.store(d_b1 + behind + row, d_bias.to(d_b1.dtype.element_ty), mask=real)
+        store_rows(d_w1 + behind + place * D_IN, units, real, d_up, D_IN, BLOCK_I)
+        tl.store(d_b1 + behind + place + units, d_bias.to(d_b1.dtype.element_ty), mask=real)
     if d_w2 is not None:
-        store_rows(d_w2 + behind, row, real, d_down, D_OUT, BLOCK_O)
+        store_rows(d_w2 + behind + place * D_OUT, units, real, d_down, D_OUT, BLOCK_O)
     if d_b2 is not None:
         if block == 0:
             outputs = tl.arange(0, BLOCK_O)
-            at = d_b2 + behind + local.to(tl.int64) * D_OUT + outputs
+            at = d_b2 + behind + expert * D_OUT + outputs
             tl.store(at, d_out_bias.to(d_b2.dtype.element_ty), mask=outputs < D_OUT)

@@ -92,7 +92,7 @@ def backward(
 
 
 def _plan(call: Call, span: Span) -> tuple[Tile, int]:
-    (tile,) = choose_tiles("hidden", call.x.element_size(), MAX_WIDTH, call.chip.arch)
+    (tile,) = choose_tiles("hidden", call.x.element_size(), MAX_WIDTH, call.chip.family)
     return tile, count_tiles(span, tile.block_t)
 
 
