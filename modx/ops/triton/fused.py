@@ -13,7 +13,7 @@ from .groups import MAX_GROUPS
 from .partial import Parts
 from .schedule import floor_power_of_2, schedule
 from .spans import Span
-from .tiles import choose_tiles
+from .tiles import fused_tiles
 from .weights import weights_kernel
 
 MAX_SPLITS = 8
@@ -106,7 +106,7 @@ def _weights(call: Call, span: Span, d_private: Tensor, d_shared: Tensor, gradie
     wanted = {"w1": needs.w1 or needs.b1, "b1": needs.w1 or needs.b1, "w2": needs.w2, "b2": needs.b2}
     like: dict[str, Tensor] = {name: getattr(call, name) for name, needed in wanted.items() if needed}
     sizes = [part.numel() for part in like.values()]
-    (tile,) = choose_tiles("weights", call.x.element_size(), call.width, call.chip.family)
+    (tile,) = fused_tiles("weights", call.x.element_size(), call.width, call.chip.family)
     programs = call.w1.shape[0] * triton.cdiv(call.hidden_dim, tile.block_h)
     shares = min(2 * call.chip.processors // programs, call.x.shape[0] // (4 * tile.block_t), MAX_SPLITS)
     flat = call.x.new_empty(sum(sizes), dtype=call.weight_dtype)

@@ -32,7 +32,7 @@ def _run_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     *sizes, differentiable, least_memory = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
-    if fits_fused(w1.shape[2], w2.shape[2], call.num_private, call.num_shared):
+    if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
         return *fused.forward(call), call.x.new_empty(0)
     return wide.forward(call, keep=differentiable and not least_memory)
 
@@ -53,7 +53,7 @@ def _fake_forward(
     least_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = x.shape[0], w2.shape[2]
-    if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared):
+    if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared, dtype.itemsize):
         before = x.new_empty(0, dtype=dtype)
     else:
         size = (num_private + num_shared) * w1.shape[1]
@@ -76,7 +76,7 @@ def _run_backward(
     *sizes, least_memory, needed = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
     d_private, d_shared = d_private.contiguous(), d_shared.contiguous()
-    if fits_fused(w1.shape[2], w2.shape[2], call.num_private, call.num_shared):
+    if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
         gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
     else:
         kept = before if before.shape[0] else None

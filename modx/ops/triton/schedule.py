@@ -9,7 +9,7 @@ import triton
 
 from .call import Call, count_tiles
 from .spans import Span
-from .tiles import Tile, choose_tiles
+from .tiles import Tile, fused_tiles
 
 
 class Schedule(NamedTuple):
@@ -29,7 +29,7 @@ def schedule(kernel: str, call: Call, span: Span, divisible: bool = True) -> Sch
     """For a kernel that walks over all experts of a tile of tokens; only the forward pass takes banks apart."""
     enough = call.chip.processors * 3 // 4
     most = 2 if kernel == "forward" and call.num_private and call.num_shared else 1
-    tiles = choose_tiles(kernel, call.x.element_size(), call.width, call.chip.family)
+    tiles = fused_tiles(kernel, call.x.element_size(), call.width, call.chip.family)
     for tile in tiles:
         count = count_tiles(span, tile.block_t)
         for banks in (1, most):

@@ -1,18 +1,18 @@
-"""How large a tile each kernel works on: one table by architecture, dtype and width, never by the count of tokens.
+"""How large a tile each kernel works on: one table by chip, dtype and width, never by the count of tokens.
 
 Every row compiles without spilling a register, by the compilers' own account (benchmarks/results/kernel_resources.md).
-No GPU has timed them yet: they are what fits, as a model of the kernels would have it.
+No GPU has timed them yet: they are the largest that fit.
 """
 
 from typing import NamedTuple
 
-MAX_WIDTH = 256  # of the fused kernels: a wider tile of float32 sums does not fit into the registers
+MAX_WIDTH = {2: 256, 4: 128}  # of the fused kernels, by bytes of an element: wider tiles do not fit the registers
 MAX_EXPERTS = 32  # of a bank in the fused kernels, which keep the gradients of its gates in registers
 
 
-def fits_fused(in_dim: int, out_dim: int, num_private: int, num_shared: int) -> bool:
+def fits_fused(in_dim: int, out_dim: int, num_private: int, num_shared: int, element_size: int) -> bool:
     """Whether the fused kernels can run a call; else the hidden layer goes through memory."""
-    return max(in_dim, out_dim) <= MAX_WIDTH and max(num_private, num_shared) <= MAX_EXPERTS
+    return max(in_dim, out_dim) <= MAX_WIDTH[element_size] and max(num_private, num_shared) <= MAX_EXPERTS
 
 
 class Tile(NamedTuple):
@@ -22,7 +22,6 @@ class Tile(NamedTuple):
     block_h: int
     num_warps: int
     num_stages: int
-
 
     def options(self) -> dict[str, int | bool]:
         """As arguments of a launch."""
@@ -35,7 +34,122 @@ class Tile(NamedTuple):
         }
 
 
-def choose_tiles(kernel: str, element_size: int, width: int, arch: str) -> tuple[Tile, ...]:
-    if kernel in ("weights", "hidden"):
-        return (Tile(32, 32, 4, 2),)
-    return (Tile(64, 32, 4, 2), Tile(16, 16, 4, 2))
+_ABREAST = Tile(128, 32, 8, 2)
+_MIDDLE = Tile(64, 32, 8, 2)
+_FLAT = Tile(32, 32, 8, 2)
+_THIN = Tile(16, 32, 4, 2)
+_THINNEST = Tile(16, 16, 4, 2)
+
+# Kernel, bytes of an element, width up to which: tiles for each family of chips, from many tokens to few.
+_TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
+    ("forward", 2, 64): {
+        "sm_80": (_ABREAST, _MIDDLE, _THIN),
+        "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "gfx942": (_ABREAST, _MIDDLE, _THIN),
+    },
+    ("forward", 2, 128): {
+        "sm_80": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
+        "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "gfx942": (_MIDDLE, _THIN),
+    },
+    ("forward", 2, 256): {
+        "sm_80": (_MIDDLE, _THIN),
+        "sm_90": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
+        "sm_100": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
+        "gfx942": (_MIDDLE, _THIN),
+    },
+    ("forward", 4, 64): {
+        "sm_80": (_MIDDLE, _THIN),
+        "sm_90": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (_ABREAST, _MIDDLE, _THIN),
+        "gfx942": (_MIDDLE, _THIN),
+    },
+    ("forward", 4, 128): {
+        "sm_80": (_MIDDLE, _THIN),
+        "sm_90": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (_ABREAST, _MIDDLE, _THIN),
+        "gfx942": (_MIDDLE, _THIN),
+    },
+    ("backward", 2, 64): {
+        "sm_80": (_MIDDLE, _THIN),
+        "sm_90": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (_ABREAST, _MIDDLE, _THIN),
+        "gfx942": (_FLAT, _THIN),
+    },
+    ("backward", 2, 128): {
+        "sm_80": (_MIDDLE, _THIN),
+        "sm_90": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (_ABREAST, _MIDDLE, _THIN),
+        "gfx942": (_FLAT, _THIN),
+    },
+    ("backward", 2, 256): {
+        "sm_80": (_FLAT, _THIN),
+        "sm_90": (_FLAT, _THIN),
+        "sm_100": (_FLAT, _THIN),
+        "gfx942": (_THIN,),
+    },
+    ("backward", 4, 64): {
+        "sm_80": (_FLAT, _THIN),
+        "sm_90": (_FLAT, _THIN),
+        "sm_100": (_FLAT, _THIN),
+        "gfx942": (_THIN,),
+    },
+    ("backward", 4, 128): {
+        "sm_80": (_FLAT, _THIN),
+        "sm_90": (_FLAT, _THIN),
+        "sm_100": (_FLAT, _THIN),
+        "gfx942": (_THIN,),
+    },
+    ("weights", 2, 64): {
+        "sm_80": (_FLAT,),
+        "sm_90": (Tile(32, 64, 8, 2),),
+        "sm_100": (Tile(32, 64, 8, 2),),
+        "gfx942": (_THIN,),
+    },
+    ("weights", 2, 128): {
+        "sm_80": (_FLAT,),
+        "sm_90": (Tile(32, 64, 8, 2),),
+        "sm_100": (Tile(32, 64, 8, 2),),
+        "gfx942": (_THINNEST,),
+    },
+    ("weights", 2, 256): {
+        "sm_80": (_FLAT,),
+        "sm_90": (_FLAT,),
+        "sm_100": (_FLAT,),
+        "gfx942": (_THINNEST,),
+    },
+    ("weights", 4, 64): {
+        "sm_80": (_FLAT,),
+        "sm_90": (_FLAT,),
+        "sm_100": (_FLAT,),
+        "gfx942": (_THINNEST,),
+    },
+    ("weights", 4, 128): {
+        "sm_80": (_THIN,),
+        "sm_90": (_FLAT,),
+        "sm_100": (_FLAT,),
+        "gfx942": (_THINNEST,),
+    },
+}
+# The wide form's products walk along the width: one tile serves any.
+_WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
+    ("hidden", 2): dict.fromkeys(("sm_90", "sm_100"), Tile(128, 128, 8, 3))
+    | {"sm_80": Tile(128, 64, 8, 3), "gfx942": Tile(128, 64, 8, 2)},
+    ("hidden", 4): dict.fromkeys(("sm_80", "sm_90", "sm_100"), Tile(128, 64, 8, 3)) | {"gfx942": Tile(64, 64, 8, 2)},
+    ("hidden_backward", 2): dict.fromkeys(("sm_80", "sm_90", "sm_100"), Tile(128, 64, 8, 3))
+    | {"gfx942": Tile(64, 64, 8, 2)},
+    ("hidden_backward", 4): dict.fromkeys(("sm_80", "sm_90", "sm_100"), Tile(64, 64, 8, 2))
+    | {"gfx942": Tile(64, 64, 8, 2)},
+}
+
+
+def fused_tiles(kernel: str, element_size: int, width: int, family: str) -> tuple[Tile, ...]:
+    """Tiles of a fused kernel, from the largest to the smallest."""
+    return _TILES[kernel, element_size, max(64, width)][family]
+
+
+def wide_tile(kernel: str, element_size: int, family: str) -> Tile:
+    """The tile of a kernel of the wide form."""
+    return _WIDE_TILES[kernel, element_size][family]

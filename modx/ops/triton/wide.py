@@ -11,7 +11,7 @@ from .gradients import Gradients, Needs
 from .hidden import hidden_backward_kernel, hidden_kernel
 from .products import product
 from .spans import Span
-from .tiles import MAX_WIDTH, Tile, choose_tiles
+from .tiles import Tile, wide_tile
 
 BLOCK_BYTES = 128  # of a row that a step of a product takes
 
@@ -24,7 +24,7 @@ def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     for span in call.cut_hidden(1, not keep):
         x, gates = call.rows(span, call.x, call.gates)
         hidden = call.x.new_empty(span.stop - span.start, size)
-        tile, num_tiles = _plan(call, span)
+        tile, num_tiles = _plan("hidden", call, span)
         blocks = call.experts_per_token * triton.cdiv(call.hidden_dim, tile.block_h)
         hidden_kernel[(num_tiles * blocks,)](
             x,
@@ -54,7 +54,7 @@ def backward(
             x, gates, private, shared, d_x, d_gates, kept = call.rows(
                 span, call.x, call.gates, d_private, d_shared, gradients.x, gradients.gates, before
             )
-            tile, num_tiles = _plan(call, span)
+            tile, num_tiles = _plan("hidden_backward", call, span)
             blocks = triton.cdiv(call.hidden_dim, tile.block_h)
             hidden_grad = call.x.new_empty(span.stop - span.start, size)
             hidden = torch.empty_like(hidden_grad) if needs.w2 else None
@@ -91,8 +91,8 @@ def backward(
     return gradients
 
 
-def _plan(call: Call, span: Span) -> tuple[Tile, int]:
-    (tile,) = choose_tiles("hidden", call.x.element_size(), MAX_WIDTH, call.chip.family)
+def _plan(kernel: str, call: Call, span: Span) -> tuple[Tile, int]:
+    tile = wide_tile(kernel, call.x.element_size(), call.chip.family)
     return tile, count_tiles(span, tile.block_t)
 
 
