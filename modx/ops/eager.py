@@ -1,10 +1,14 @@
-"""The expert mixture in plain PyTorch, as two wide matrix products a bank."""
+"""The expert mixture in PyTorch's own operations, by the composition that suits the device."""
+
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from .activations import ACTIVATIONS
+from .._checks import autocasts
+from . import wide
+from .chunked import ExpertMixture, Plan
 
 
 def expert_mixture(
@@ -19,31 +23,30 @@ def expert_mixture(
     num_private: int,
     num_shared: int,
     activation: str,
-    least_memory: bool,
+    least_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one product."""
+    """Block by block on a CPU, where wide temporaries fall out of the cache, or to save memory; else wide."""
+    inputs = (x, router_weights, w1, b1, w2, b2)
+    autocast = autocasts(x.device.type)
+    by_blocks = least_memory or (x.device.type == "cpu" and not autocast)
+    if not by_blocks or not _can_be_a_function(inputs):
+        return wide.expert_mixture(
+            *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
+        )
+    if autocast:  # which does not reach into a function
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, w1, b1, w2, b2 = (part.to(dtype) for part in (x, w1, b1, w2, b2))
+    plan = Plan(group_sizes, num_private, num_shared, activation, least_memory)
+    run: Callable[..., tuple[Tensor, Tensor]] = ExpertMixture.apply
+    return run(plan, x, router_weights, w1, b1, w2, b2)
 
-    def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
-        bank1, bank2 = w1[experts], w2[experts]
-        hidden = ACTIVATIONS[activation](F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
-        if weights is None:
-            return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
-        weights = weights.to(hidden.dtype)
-        scaled: Tensor = hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]
-        return scaled.flatten(1) @ bank2.flatten(0, 1) + weights @ b2[experts]
 
-    private = shared = None
-    if num_private and group_sizes:
-        parts, start = [], 0
-        for group, size in enumerate(group_sizes):
-            tokens = slice(start, start + size)
-            weights = None if router_weights is None else router_weights[tokens, :num_private]
-            parts.append(mix(x[tokens], weights, slice(group * num_private, (group + 1) * num_private)))
-            start += size
-        private = torch.cat(parts)
-    if num_shared:
-        weights = None if router_weights is None else router_weights[:, num_private:]
-        shared = mix(x, weights, slice(len(group_sizes) * num_private, None))
-    if private is None:  # an empty sum takes the dtype that autocast gave the other
-        private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
-    return private, torch.zeros_like(private) if shared is None else shared
+def _can_be_a_function(inputs: tuple[Tensor | None, ...]) -> bool:
+    """Whether nothing looks inside: a compiler plans memory itself, and transforms need derivatives of every step."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or any(part is not None and type(part) not in (Tensor, torch.nn.Parameter) for part in inputs)
+        or any(part is not None and part.is_meta for part in inputs)
+    )

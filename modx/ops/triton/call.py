@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -14,6 +15,19 @@ from .groups import MAX_GROUPS
 from .spans import Span, cut
 
 HIDDEN_BYTES = 64 * 2**20  # of a hidden layer that is in memory for a span of tokens; an eighth for least memory
+
+
+def aligned(size: int) -> int:
+    """The size that the kernels take for ``size``: a multiple of 16, for whole rows to be read 16 bytes at a time."""
+    return -(-size // 16) * 16
+
+
+def align(tensor: Tensor, dims: int) -> Tensor:
+    """The tensor, contiguous, its last dimensions filled up with zeros, which add nothing to any sum."""
+    missing = [aligned(size) - size for size in tensor.shape[-dims:]]
+    if not any(missing):
+        return tensor.contiguous()
+    return F.pad(tensor, [side for size in reversed(missing) for side in (0, size)])
 
 
 class Bank(NamedTuple):
@@ -29,7 +43,10 @@ class Bank(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """The op's tensors and sizes; tokens and weights in the dtype that is computed in, biases and gates in their own."""
+    """The op's tensors, contiguous and aligned, and their sizes.
+
+    Tokens and weights are in the dtype that is computed in, biases and gates in their own.
+    """
 
     x: Tensor
     gates: Tensor | None
@@ -59,12 +76,12 @@ class Call:
         dtype: torch.dtype,
     ) -> "Call":
         return cls(
-            x.to(dtype).contiguous(),
+            align(x.to(dtype), 1),
             None if gates is None else gates.contiguous(),
-            w1.to(dtype).contiguous(),
-            b1.contiguous(),
-            w2.to(dtype).contiguous(),
-            b2.contiguous(),
+            align(w1.to(dtype), 2),
+            align(b1, 1),
+            align(w2.to(dtype), 2),
+            align(b2, 1),
             group_sizes if num_private else [x.shape[0]],  # without private experts all tokens are one group
             num_private,
             num_shared,

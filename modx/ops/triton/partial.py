@@ -35,4 +35,5 @@ class Parts:
             self.stride - first.numel(),
             SPLITS=self.splits,
             BLOCK=_BLOCK,
+            enable_fp_fusion=True,
         )

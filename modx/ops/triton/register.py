@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import fused, wide
-from .call import Call
+from .call import Call, align, aligned
 from .gradients import Needs
 from .tiles import fits_fused
 
@@ -33,8 +33,11 @@ def _run_forward(
     *sizes, differentiable, least_memory = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
     if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
-        return *fused.forward(call), call.x.new_empty(0)
-    return wide.forward(call, keep=differentiable and not least_memory)
+        private, shared = fused.forward(call)
+        before = call.x.new_empty(0)
+    else:
+        private, shared, before = wide.forward(call, keep=differentiable and not least_memory)
+    return private[:, : w2.shape[2]].contiguous(), shared[:, : w2.shape[2]].contiguous(), before
 
 
 def _fake_forward(
@@ -56,7 +59,7 @@ def _fake_forward(
     if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared, dtype.itemsize):
         before = x.new_empty(0, dtype=dtype)
     else:
-        size = (num_private + num_shared) * w1.shape[1]
+        size = (num_private + num_shared) * aligned(w1.shape[1])
         before = x.new_empty(x.shape[0] if differentiable and not least_memory else 0, size, dtype=dtype)
     return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype), before
 
@@ -75,7 +78,7 @@ def _run_backward(
 ) -> list[Tensor]:
     *sizes, least_memory, needed = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
-    d_private, d_shared = d_private.contiguous(), d_shared.contiguous()
+    d_private, d_shared = align(d_private, 1), align(d_shared, 1)
     if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
         gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
     else:
@@ -83,9 +86,16 @@ def _run_backward(
         gradients = wide.backward(call, kept, d_private, d_shared, Needs(*needed), least_memory)
     found = (gradients.x, gradients.gates, gradients.w1, gradients.b1, gradients.w2, gradients.b2)
     return [
-        x.new_empty(0) if not need or like is None else torch.zeros_like(like) if got is None else got.to(like.dtype)
+        _like(like, got) if need and like is not None else x.new_empty(0)
         for like, need, got in zip((x, router_weights, w1, b1, w2, b2), needed, found, strict=True)
     ]
+
+
+def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor:
+    """A gradient in the shape and dtype of what it is the gradient of; zeros where no token reached it."""
+    if gradient is None:
+        return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
+    return gradient[tuple(map(slice, tensor.shape))].to(tensor.dtype).contiguous()
 
 
 def _fake_backward(

@@ -1,6 +1,6 @@
 """How a launch fills the chip: the largest tile that gives every processor work, or else shares of the hidden units.
 
-What "fills" means is a model, not a measurement: three programs for four processors.
+What "fills" means is a model, not a measurement: two programs for three processors.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Schedule(NamedTuple):
 
 def schedule(kernel: str, call: Call, span: Span, divisible: bool = True) -> Schedule:
     """For a kernel that walks over all experts of a tile of tokens; only the forward pass takes banks apart."""
-    enough = call.chip.processors * 3 // 4
+    enough = call.chip.processors * 2 // 3
     most = 2 if kernel == "forward" and call.num_private and call.num_shared else 1
     tiles = fused_tiles(kernel, call.x.element_size(), call.width, call.chip.family)
     for tile in tiles:

@@ -1,0 +1,215 @@
+"""The expert mixture on a CPU against a loop over the experts' modules: ``python benchmarks/expert_mixture_cpu.py``.
+
+Three groups with one private expert each, three shared experts, float32. In one process, a call of each provider
+in turn, the order turned around every round; a ratio is that of the loop's and the provider's calls of a round.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from training_step import RESULTS, _cpu, _summary
+
+from modx.ops import expert_mixture, wide
+
+NUM_GROUPS, NUM_PRIVATE, NUM_SHARED = 3, 1, 3
+NUM_EXPERTS = NUM_GROUPS * NUM_PRIVATE + NUM_SHARED
+COUNTS = {"num_private": NUM_PRIVATE, "num_shared": NUM_SHARED}
+TOKENS = (64, 256, 768, 2048, 8192)
+WIDTHS = ((128, 128), (128, 256), (128, 512), (64, 64), (512, 512))
+SIZES = [(tokens, *widths) for tokens in TOKENS for widths in WIDTHS]
+PROVIDERS = ("loop", "eager", "wide", "baddbmm")
+COMPILED = ("compiled loop", "compiled wide")
+
+Outputs = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Call:
+    """One provider at one size; called, it runs forward and, if asked to, backward."""
+
+    forward: Callable[[], Outputs]
+    leaves: list[Tensor]
+    grads: Outputs
+
+    def __call__(self, backward: bool) -> None:
+        if backward:
+            self.gradients()
+        else:
+            self.forward()
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(self.forward(), self.leaves, self.grads)
+
+
+def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...] = PROVIDERS) -> dict[str, Call]:
+    """The providers with the same inputs, after asserting that outputs and gradients are the loop's."""
+    torch.manual_seed(0)
+    x = torch.randn(tokens, dim, requires_grad=True)
+    gates = torch.rand(tokens, NUM_PRIVATE + NUM_SHARED, requires_grad=True)
+    experts = nn.ModuleList(
+        nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim)) for _ in range(NUM_EXPERTS)
+    )
+    banks = [torch.stack(parts).detach() for parts in zip(*(_bank(expert) for expert in experts), strict=True)]
+    inputs = [x, gates, *(bank.requires_grad_() for bank in banks)]
+    sizes = [tokens // NUM_GROUPS] * (NUM_GROUPS - 1)
+    sizes.append(tokens - sum(sizes))
+
+    def loop() -> Outputs:
+        return run_loop(experts, x, gates, sizes)
+
+    def run_wide() -> Outputs:
+        return wide.expert_mixture(*inputs, group_sizes=sizes, activation="gelu", **COUNTS)
+
+    forwards: dict[str, Callable[[], Outputs]] = {
+        "loop": loop,
+        "eager": lambda: expert_mixture(*inputs, group_sizes=sizes, implementation="eager", **COUNTS),
+        "wide": run_wide,
+        "baddbmm": lambda: run_baddbmm(*inputs, sizes),
+    }
+    if "compiled loop" in providers:
+        forwards["compiled loop"] = torch.compile(loop)
+    if "compiled wide" in providers:
+        forwards["compiled wide"] = torch.compile(run_wide)
+    grads = torch.randn(tokens, dim), torch.randn(tokens, dim)
+    modules = [x, gates, *experts.parameters()]
+    calls = {
+        name: Call(forwards[name], modules if name.endswith("loop") else inputs, grads)
+        for name in dict.fromkeys(("loop", *providers))
+    }
+    for name, call in calls.items():
+        for got, expected in zip(call.forward(), loop(), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4, msg=name)
+        for got, expected in zip(_stacked(call.gradients()), _stacked(calls["loop"].gradients()), strict=True):
+            assert (got - expected).norm() <= 1e-4 * expected.norm(), name
+    return calls
+
+
+def run_loop(experts: nn.ModuleList, x: Tensor, gates: Tensor, sizes: list[int]) -> Outputs:
+    private = []
+    for group, (part, weights) in enumerate(zip(x.split(sizes), gates.split(sizes), strict=True)):
+        own = range(group * NUM_PRIVATE, (group + 1) * NUM_PRIVATE)
+        private.append(sum(weights[:, k, None] * experts[e](part) for k, e in enumerate(own)))
+    first = NUM_GROUPS * NUM_PRIVATE
+    shared = sum(gates[:, NUM_PRIVATE + k, None] * experts[first + k](x) for k in range(NUM_SHARED))
+    return torch.cat(private), shared
+
+
+def run_baddbmm(x: Tensor, gates: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, sizes: list[int]) -> Outputs:
+    def mix(tokens: Tensor, weights: Tensor, experts: slice) -> Tensor:
+        batch = tokens.expand(weights.shape[1], *tokens.shape)
+        hidden = nn.functional.gelu(torch.baddbmm(b1[experts, None], batch, w1[experts].mT))
+        return (torch.baddbmm(b2[experts, None], hidden, w2[experts]) * weights.t()[:, :, None]).sum(0)
+
+    private = [
+        mix(part, weights[:, :NUM_PRIVATE], slice(group * NUM_PRIVATE, (group + 1) * NUM_PRIVATE))
+        for group, (part, weights) in enumerate(zip(x.split(sizes), gates.split(sizes), strict=True))
+    ]
+    return torch.cat(private), mix(x, gates[:, NUM_PRIVATE:], slice(NUM_GROUPS * NUM_PRIVATE, None))
+
+
+def _bank(expert: nn.Module) -> tuple[Tensor, ...]:
+    first, _, second = expert.children()
+    return first.weight, first.bias, second.weight.t(), second.bias
+
+
+def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
+    """Gradients of modules in the layout of banks."""
+    x, gates, *rest = gradients
+    if len(rest) == 4:
+        return list(gradients)
+    w1, b1, w2, b2 = (torch.stack(rest[k::4]) for k in range(4))
+    return [x, gates, w1, b1, w2.mT, b2]
+
+
+def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str, Any]:
+    """Seconds of each provider, round by round, and the loop's over the provider's."""
+    calls = make_calls(*size)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for index in range(rounds + 1):
+        for name in list(calls)[:: 1 if index % 2 else -1]:
+            start = time.perf_counter()
+            calls[name](backward)
+            if index:  # the first warms up
+                seconds[name].append(time.perf_counter() - start)
+    ratios = {
+        name: _summary([loop / own for loop, own in zip(seconds["loop"], values, strict=True)])
+        for name, values in seconds.items()
+        if name != "loop"
+    }
+    for summary in ratios.values():
+        del summary["all"]
+    return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios}
+
+
+def goal(tokens: int, dim: int, hidden_dim: int) -> float:
+    """What eager's ratio should reach, forward and backward."""
+    if tokens <= 256:
+        return 1.5
+    return 1.25 if (tokens, dim, hidden_dim) == (768, 128, 256) else 0.95
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    names = [name for name in PROVIDERS if name != "loop"]
+    lines = [
+        "Expert mixture on a CPU in float32: seconds of a loop over modules over seconds of the provider, median "
+        "(quartiles); above 1 the provider is faster.",
+        "",
+        "| T | D | H | pass | loop, ms | " + " | ".join(names) + " | eager's goal |",
+        "|---" * (6 + len(names)) + "|",
+    ]
+    for row in results["rows"]:
+        cells = []
+        for name in names:
+            ratio = row["ratios"][name]
+            low, high = ratio["quartiles"]
+            cells.append(f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})")
+        verdict = ""
+        if row["backward"]:
+            wanted = goal(*row["size"])
+            verdict = f"{wanted}: {'met' if row['ratios']['eager']['median'] >= wanted else 'missed'}"
+        fields = [*map(str, row["size"]), "forward, backward" if row["backward"] else "forward"]
+        lines.append("| " + " | ".join([*fields, f"{1e3 * row['loop_seconds']:.2f}", *cells]) + f" | {verdict} |")
+    machine = results["machine"]
+    lines += [
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch {results['torch']}; "
+        f"{results['rounds']} rounds; `{results['command']}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=30, help="timed calls of each provider")
+    options = parser.parse_args()
+    rows = [
+        {"size": size, "backward": backward, **measure(size, options.rounds, backward)}
+        for size in SIZES
+        for backward in (False, True)
+    ]
+    results = {
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "torch": torch.__version__,
+        "command": " ".join(["python", *sys.argv]),
+        "rounds": options.rounds,
+        "rows": rows,
+    }
+    table = to_markdown(results)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "expert_mixture_cpu.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "expert_mixture_cpu.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Registers, spills and shared memory of every kernel configuration that a call can choose, with no GPU at hand.
+
+The op is called with a recorder in the kernels' place, so that what is compiled is what would be launched; then
+Triton compiles it ahead of time for each family of chips, and the binary itself is asked.
+
+    python benchmarks/kernel_resources.py              # writes results/kernel_resources.{json,md}
+    python benchmarks/kernel_resources.py --family sm_90 --print  # one family, as JSON lines; the test's way
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import modx.ops.triton as kernels
+from modx.ops.chip import Chip
+from modx.ops.triton import call, fused, partial, wide
+
+FAMILIES = ("sm_80", "sm_90", "sm_100", "gfx942")
+SHARED_LIMIT = {"sm_80": 99, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB; sm_80's row also serves sm_86 and sm_89
+PROCESSORS = 132
+RESULTS = Path(__file__).parent / "results"
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+class Recorder:
+    """Stands where a kernel stands, and remembers what it was launched with."""
+
+    def __init__(self, kernel: Any, seen: dict[str, dict[str, Any]]) -> None:
+        self.kernel = kernel
+        self.seen = seen
+
+    def __getitem__(self, grid: Any) -> "Recorder":
+        return self
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> None:
+        options = {name: keywords.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in keywords}
+        values = dict(zip(self.kernel.arg_names, arguments, strict=False)) | keywords
+        signature = {
+            name: "constexpr"
+            if parameter.is_constexpr or values[name] is None
+            else f"*{NAMES[values[name].dtype]}"
+            if isinstance(values[name], torch.Tensor)
+            else "i32"
+            for name, parameter in zip(self.kernel.arg_names, self.kernel.params, strict=True)
+        }
+        constants = {name: values[name] for name, kind in signature.items() if kind == "constexpr"}
+        record = {"kernel": self.kernel, "signature": signature, "constants": constants, "options": options}
+        self.seen[repr((self.kernel.__name__, signature, constants, options))] = record
+
+
+def record(family: str) -> list[dict[str, Any]]:
+    """Every configuration: each dtype and width, sizes that a tile divides and others, many tokens to few, hidden stored or not."""
+    seen: dict[str, dict[str, Any]] = {}
+    call.find_chip = lambda device: Chip(family, PROCESSORS)
+    for module, name in (
+        (fused, "forward_kernel"),
+        (fused, "backward_kernel"),
+        (fused, "weights_kernel"),
+        (wide, "hidden_kernel"),
+        (wide, "hidden_backward_kernel"),
+        (partial, "sum_splits_kernel"),
+    ):
+        setattr(module, name, Recorder(getattr(module, name), seen))
+    torch.set_float32_matmul_precision("high")
+    for dtype in (torch.bfloat16, torch.float32):
+        for width in (64, 128, 256, 512):
+            for dim, hidden_dim in ((width, 2 * width), (width - 16, 2 * width - 48)):
+                for tokens in (48, 1536, 4096, 8448, 17408):
+                    _run(tokens, dim, hidden_dim, dtype)
+    return list(seen.values())
+
+
+def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype) -> None:
+    group_sizes = [tokens // 3] * 2 + [tokens - 2 * (tokens // 3)]
+    shapes = [(tokens, dim), (tokens, 4), (6, hidden_dim, dim), (6, hidden_dim), (6, hidden_dim, dim), (6, dim)]
+    for least_memory in (False, True):
+        inputs = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+        outputs = kernels.expert_mixture(
+            *inputs,
+            group_sizes=group_sizes,
+            num_private=1,
+            num_shared=3,
+            activation="gelu",
+            dtype=dtype,
+            least_memory=least_memory,
+        )
+        torch.autograd.grad(sum(out.sum() for out in outputs), inputs)
+
+
+def compile_one(record: dict[str, Any], family: str) -> dict[str, Any]:
+    """What the compilers make of a configuration."""
+    kernel, signature, constants = record["kernel"], record["signature"], record["constants"]
+    at = {name: (index,) for index, name in enumerate(kernel.arg_names)}
+    source = ASTSource(
+        kernel,
+        signature,
+        {at[name]: value for name, value in constants.items()},
+        {at[name]: [["tt.divisibility", 16]] for name, kind in signature.items() if kind.startswith("*")},
+    )
+    amd = family.startswith("gfx")
+    target = GPUTarget("hip", family, 64) if amd else GPUTarget("cuda", int(family[3:]), 32)
+    compiled = triton.compile(source, target=target, options=record["options"])
+    registers, spilled = _read_amd(compiled.asm["amdgcn"]) if amd else _read_nvidia(compiled.asm["cubin"])
+    shown = {name: constants.get(name) for name in ("D_IN", "H", "BANKS", "SPLITS", "BLOCK_T", "BLOCK_H")}
+    return {
+        "family": family,
+        "kernel": kernel.__name__,
+        "dtype": next(kind for name, kind in signature.items() if kind.startswith("*"))[1:],
+        **{name.lower(): value for name, value in shown.items() if value is not None},
+        "stores_hidden": signature.get("hidden", "constexpr") != "constexpr",
+        "num_warps": record["options"].get("num_warps", 4),
+        "num_stages": record["options"].get("num_stages", 3),
+        "registers": registers,
+        "spilled_bytes": spilled,
+        "shared_kib": compiled.metadata.shared / 1024,
+    }
+
+
+def _read_nvidia(cubin: bytes) -> tuple[int, int]:
+    """Registers a thread, and bytes of local memory a thread: the stack that spills go to."""
+    program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run([program, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+    return int(registers), int(stack)
+
+
+def _read_amd(assembly: str) -> tuple[int, int]:
+    """Vector registers a lane, accumulation registers included, and bytes a lane of scratch that spills go to."""
+    registers = int(re.search(r"\.vgpr_count:\s+(\d+)", assembly)[1])
+    return registers, int(re.search(r"\.private_segment_fixed_size:\s+(\d+)", assembly)[1])
+
+
+def measure(family: str) -> Iterator[dict[str, Any]]:
+    for found in record(family):
+        yield compile_one(found, family)
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "What the compilers make of every configuration of the kernels that a call can choose: registers a thread, "
+        "bytes spilled, KiB of shared memory. Compiled ahead of time, GELU; nothing here was run on a GPU. A pair of "
+        "figures: sizes that the tile divides / other sizes (multiples of 16, which the op pads to).",
+        "",
+        "| kernel | dtype | width | tile (tokens x hidden, warps, stages) | chip | registers | spilled | shared |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["kernel"] == "sum_splits_kernel":
+            continue
+        width = -(-row["d_in"] // 64) * 64
+        tile = f"{row['block_t']} x {row['block_h']}, {row['num_warps']}, {row['num_stages']}"
+        form = "".join(
+            [
+                ", hidden stored" if row["stores_hidden"] and row["kernel"] == "backward_kernel" else "",
+                ", split" if row.get("splits", 1) > 1 else "",
+                ", banks apart" if row.get("banks", 1) > 1 else "",
+            ]
+        )
+        key = row["kernel"].removesuffix("_kernel") + form, row["dtype"], width, tile, row["family"]
+        grouped.setdefault(key, []).append(row)
+    for key, found in grouped.items():
+        even = [row for row in found if row["d_in"] % 64 == 0]
+        odd = [row for row in found if row["d_in"] % 64]
+        pairs = [
+            " / ".join(f"{max(row[name] for row in part):.0f}" for part in (even, odd) if part)
+            for name in ("registers", "spilled_bytes", "shared_kib")
+        ]
+        lines.append("| " + " | ".join(map(str, (*key, *pairs))) + " |")
+    lines += ["", f"Triton {triton.__version__}; `python benchmarks/kernel_resources.py`", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--family", choices=FAMILIES, help="one family of chips only")
+    parser.add_argument("--print", action="store_true", help="print JSON lines instead of writing the table")
+    options = parser.parse_args()
+    if options.print:
+        for row in measure(options.family):
+            print(json.dumps(row), flush=True)
+        return
+    rows = []
+    for family in FAMILIES if options.family is None else (options.family,):  # a compiler's crash must not take the rest along
+        command = [sys.executable, __file__, "--family", family, "--print"]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        rows += [json.loads(line) for line in output.splitlines()]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "kernel_resources.json").write_text(json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "kernel_resources.md").write_text(to_markdown(rows))
+    print(to_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

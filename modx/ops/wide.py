@@ -1,0 +1,48 @@
+"""The expert mixture in differentiable PyTorch, as two wide matrix products a bank."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .activations import ACTIVATIONS
+
+
+def expert_mixture(
+    x: Tensor,
+    router_weights: Tensor | None,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    group_sizes: list[int],
+    num_private: int,
+    num_shared: int,
+    activation: str,
+) -> tuple[Tensor, Tensor]:
+    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one product."""
+
+    def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
+        bank1, bank2 = w1[experts], w2[experts]
+        hidden = ACTIVATIONS[activation](F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
+        if weights is None:
+            return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
+        weights = weights.to(hidden.dtype)
+        scaled: Tensor = hidden.unflatten(1, bank1.shape[:2]) * weights[:, :, None]
+        return scaled.flatten(1) @ bank2.flatten(0, 1) + weights @ b2[experts]
+
+    private = shared = None
+    if num_private and group_sizes:
+        parts, start = [], 0
+        for group, size in enumerate(group_sizes):
+            tokens = slice(start, start + size)
+            weights = None if router_weights is None else router_weights[tokens, :num_private]
+            parts.append(mix(x[tokens], weights, slice(group * num_private, (group + 1) * num_private)))
+            start += size
+        private = torch.cat(parts)
+    if num_shared:
+        weights = None if router_weights is None else router_weights[:, num_private:]
+        shared = mix(x, weights, slice(len(group_sizes) * num_private, None))
+    if private is None:  # an empty sum takes the dtype that autocast gave the other
+        private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
+    return private, torch.zeros_like(private) if shared is None else shared
