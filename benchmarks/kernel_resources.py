@@ -44,7 +44,9 @@ class Recorder:
         return self
 
     def __call__(self, *arguments: Any, **keywords: Any) -> None:
-        options = {name: keywords.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in keywords}
+        options = {
+            name: keywords.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in keywords
+        }
         values = dict(zip(self.kernel.arg_names, arguments, strict=False)) | keywords
         signature = {
             name: "constexpr"
@@ -60,7 +62,7 @@ class Recorder:
 
 
 def record(family: str) -> list[dict[str, Any]]:
-    """Every configuration: each dtype and width, sizes that a tile divides and others, many tokens to few, hidden stored or not."""
+    """Every configuration: each dtype and width, sizes that a tile divides and others, many tokens to few."""
     seen: dict[str, dict[str, Any]] = {}
     call.find_chip = lambda device: Chip(family, PROCESSORS)
     for module, name in (
@@ -195,12 +197,16 @@ def main() -> None:
             print(json.dumps(row), flush=True)
         return
     rows = []
-    for family in FAMILIES if options.family is None else (options.family,):  # a compiler's crash must not take the rest along
+    for family in (
+        FAMILIES if options.family is None else (options.family,)
+    ):  # a compiler's crash must not take the rest along
         command = [sys.executable, __file__, "--family", family, "--print"]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         rows += [json.loads(line) for line in output.splitlines()]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kernel_resources.json").write_text(json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "kernel_resources.json").write_text(
+        json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n"
+    )
     (RESULTS / "kernel_resources.md").write_text(to_markdown(rows))
     print(to_markdown(rows))
 

@@ -4,6 +4,7 @@ T tokens, E experts, P private experts a group, S shared experts, H hidden width
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def expert_mixture(
     dtype = _compute_dtype(x)
     choice = choose(implementation, x, w2, dtype)
     inputs = (x, router_weights, w1, b1, w2, b2)
-    sizes = {"group_sizes": list(group_sizes), "num_private": num_private, "num_shared": num_shared}
+    sizes: Any = {"group_sizes": list(group_sizes), "num_private": num_private, "num_shared": num_shared}
     if choice.implementation == "reference":
         if least_memory:
             raise ValueError(

@@ -36,7 +36,9 @@ MODELLED = "(modelled, not measured)"
 TABLE = {
     2: (
         Row(256, "triton", f"fused kernels, hidden layer never in memory {MODELLED}"),
-        Row(None, "triton", f"activation and weights fused into the first product, the vendor's for the rest {MODELLED}"),
+        Row(
+            None, "triton", f"activation and weights fused into the first product, the vendor's for the rest {MODELLED}"
+        ),
     ),
     4: (
         Row(128, "triton", f"fused kernels in tf32, hidden layer never in memory {MODELLED}"),

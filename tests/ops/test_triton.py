@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modx import HybridExpertDisentangler
 from modx.ops import expert_mixture
-from modx.ops.triton import call, fused, hidden, partial, schedule, wide
+from modx.ops.triton import call, fused, partial, schedule, wide
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # the interpreter's numpy
@@ -93,8 +93,7 @@ def check(case: Case, least_memory: bool = False) -> None:
         allowed = dict.fromkeys(got, 2e-6)
     else:
         allowed = {
-            name: 1.5 * error
-            for name, error in errors(case, run(case, inputs, gradients, "eager"), inputs, gradients)
+            name: 1.5 * error for name, error in errors(case, run(case, inputs, gradients, "eager"), inputs, gradients)
         }
     for name, error in errors(case, got, inputs, gradients):
         assert error <= allowed[name], f"{name}: {error:.1e}, allowed {allowed[name]:.1e}"
@@ -183,8 +182,10 @@ def test_activations_hold_far_from_zero(activation, dtype):
     one = torch.ones(1, 1, 1, device=DEVICE, dtype=dtype)
     zero = torch.zeros(1, 1, device=DEVICE, dtype=dtype)
     x = torch.linspace(-60, 60, 31, device=DEVICE, dtype=dtype)[:, None]
-    got = run(case, [x, None, one, zero, one, zero], [torch.ones_like(x), torch.zeros_like(x)])
-    want = run(case, [x.double(), None, *[part.double() for part in (one, zero, one, zero)]], [torch.ones_like(x).double()] * 2, "reference")  # fmt: skip
+    inputs, gradients = [x, None, one, zero, one, zero], [torch.ones_like(x), torch.zeros_like(x)]
+    got = run(case, inputs, gradients)
+    exact = [None if part is None else part.double() for part in inputs]
+    want = run(case, exact, [part.double() for part in gradients], "reference")
     for name in ("private", "x"):
         torch.testing.assert_close(got[name].double(), want[name], rtol=2e-3, atol=1e-4)
 
@@ -435,7 +436,13 @@ def test_compiles_once_for_every_count_of_tokens(backend, in_dim):
     def mix(x: Tensor, gates: Tensor, *banks: Tensor) -> tuple[Tensor, Tensor]:
         half = x.shape[0] // 2
         return expert_mixture(
-            x, gates, *banks, group_sizes=(half, x.shape[0] - half), num_private=1, num_shared=2, implementation="triton"
+            x,
+            gates,
+            *banks,
+            group_sizes=(half, x.shape[0] - half),
+            num_private=1,
+            num_shared=2,
+            implementation="triton",
         )
 
     compiled = torch.compile(mix, fullgraph=True, dynamic=True, backend=count)
@@ -498,9 +505,7 @@ def test_activation_checkpointing_gives_the_same_gradients():
 
 
 def test_ddp_gives_every_parameter_its_gradient(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         torch.manual_seed(1)
         block, batch = module(), features()

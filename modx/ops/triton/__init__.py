@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import register
+from . import register  # noqa: F401 - which makes the operators known
 
 __all__ = ["expert_mixture"]
 

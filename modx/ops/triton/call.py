@@ -11,7 +11,7 @@ import triton
 from torch import Tensor
 
 from ..chip import Chip, exact_float32, find_chip
-from .groups import MAX_GROUPS
+from .kernels.groups import MAX_GROUPS
 from .spans import Span, cut
 
 HIDDEN_BYTES = 64 * 2**20  # of a hidden layer that is in memory for a span of tokens; an eighth for least memory
@@ -111,7 +111,8 @@ class Call:
 
     @property
     def chip(self) -> Chip:
-        return find_chip(self.x.device)
+        found: Chip = find_chip(self.x.device)
+        return found
 
     @cached_property
     def constants(self) -> dict[str, Any]:
@@ -155,14 +156,10 @@ class Call:
         bytes_per_token = copies * self.experts_per_token * self.hidden_dim * self.x.element_size()
         return self.cut(max((HIDDEN_BYTES >> 3 * least_memory) // bytes_per_token, 1))
 
-    def rows(self, span: Span, *tensors: Tensor | None) -> Iterator[Tensor | None]:
-        """The span's rows of each tensor."""
-        return (None if tensor is None else tensor[span.start : span.stop] for tensor in tensors)
-
     def banks(self, span: Span, private: Tensor, shared: Tensor) -> Iterator[Bank]:
         """The span's work bank by bank, with what lies at its output: the private bank of every group, the shared."""
         split = self.num_private * self.hidden_dim
-        own, common = self.rows(span, private, shared)
+        own, common = span.of(private), span.of(shared)
         if self.num_private:
             for group, rows in span.parts():
                 experts = slice(group * self.num_private, (group + 1) * self.num_private)

@@ -5,16 +5,16 @@ from typing import Any
 import triton
 from torch import Tensor
 
-from .backward import backward_kernel
 from .call import Call
-from .forward import forward_kernel
 from .gradients import Gradients, Needs
-from .groups import MAX_GROUPS
+from .kernels.backward import backward_kernel
+from .kernels.forward import forward_kernel
+from .kernels.groups import MAX_GROUPS
+from .kernels.weights import weights_kernel
 from .partial import Parts
 from .schedule import floor_power_of_2, schedule
 from .spans import Span
 from .tiles import fused_tiles
-from .weights import weights_kernel
 
 MAX_SPLITS = 8
 FEW_TOKENS = 4096  # up to here making the hidden layer twice costs less than the launches it saves (modelled)
@@ -25,12 +25,11 @@ def forward(call: Call) -> tuple[Tensor, Tensor]:
     private, shared = call.new_outputs()
     for span in call.cut():
         plan = schedule("forward", call, span)
-        x, gates, *outputs = call.rows(span, call.x, call.gates, private, shared)
-        counts = call.num_private, call.num_shared
-        parts = Parts([out for out, count in zip(outputs, counts, strict=True) if count], plan.splits)
+        wanted = [span.of(private)] * bool(call.num_private) + [span.of(shared)] * bool(call.num_shared)
+        parts = Parts(wanted, plan.splits)
         forward_kernel[plan.grid](
-            x,
-            gates,
+            span.of(call.x),
+            span.of(call.gates),
             call.w1,
             call.b1,
             call.w2,
@@ -75,15 +74,13 @@ def _backward_span(
     hidden: Tensor | None,
 ) -> None:
     plan = schedule("backward", call, span, divisible=hidden_grad is None and hidden is None)
-    x, gates, private, shared, d_x, d_gates = call.rows(
-        span, call.x, call.gates, d_private, d_shared, gradients.x, gradients.gates
-    )
+    d_x, d_gates = span.of(gradients.x), span.of(gradients.gates)
     parts = Parts([wanted for wanted in (d_x, d_gates) if wanted is not None], plan.splits)
     backward_kernel[plan.grid](
-        private,
-        shared,
-        x,
-        gates,
+        span.of(d_private),
+        span.of(d_shared),
+        span.of(call.x),
+        span.of(call.gates),
         call.w1,
         call.b1,
         call.w2,

@@ -51,7 +51,7 @@ class Gradients:
         self, span: Span, hidden_grad: Tensor | None, hidden: Tensor | None, d_private: Tensor, d_shared: Tensor
     ) -> None:
         """Add a span's part of the gradients of w1, b1 and w2."""
-        (x,) = self.call.rows(span, self.call.x)
+        x = span.of(self.call.x)
         for bank in self.call.banks(span, d_private, d_shared):
             if hidden_grad is not None:
                 self.w1, self.b1 = _start(self.w1, self.call.w1), _start(self.b1, self.call.b1)
@@ -65,7 +65,7 @@ class Gradients:
 
     def add_output_bias(self, span: Span, d_private: Tensor, d_shared: Tensor) -> None:
         """Add a span's part of the gradient of b2."""
-        (gates,) = self.call.rows(span, self.call.gates)
+        gates = span.of(self.call.gates)
         self.b2 = _start(self.b2, self.call.b2)
         for bank in self.call.banks(span, d_private, d_shared):
             if gates is None:
@@ -75,4 +75,6 @@ class Gradients:
 
 
 def _start(total: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like, dtype=torch.float32, memory_format=torch.contiguous_format) if total is None else total
+    return (
+        torch.zeros_like(like, dtype=torch.float32, memory_format=torch.contiguous_format) if total is None else total
+    )

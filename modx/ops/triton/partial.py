@@ -4,7 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .sums import sum_splits_kernel
+from .kernels.sums import sum_splits_kernel
 
 _BLOCK = 1024
 

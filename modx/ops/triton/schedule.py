@@ -5,8 +5,6 @@ What "fills" means is a model, not a measurement: two programs for three process
 
 from typing import NamedTuple
 
-import triton
-
 from .call import Call, count_tiles
 from .spans import Span
 from .tiles import Tile, fused_tiles

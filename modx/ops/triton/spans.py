@@ -1,9 +1,11 @@
 """Cut the tokens of all groups into spans that one launch can take."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from .groups import MAX_GROUPS
+from torch import Tensor
+
+from .kernels.groups import MAX_GROUPS
 
 
 class Span(NamedTuple):
@@ -13,6 +15,14 @@ class Span(NamedTuple):
     stop: int
     first_group: int
     ends: tuple[int, ...]
+
+    @overload
+    def of(self, tensor: Tensor) -> Tensor: ...
+    @overload
+    def of(self, tensor: Tensor | None) -> Tensor | None: ...
+    def of(self, tensor: Tensor | None) -> Tensor | None:
+        """The span's rows of a tensor."""
+        return None if tensor is None else tensor[self.start : self.stop]
 
     def parts(self) -> Iterator[tuple[int, slice]]:
         """Every group with tokens in the span, and these."""

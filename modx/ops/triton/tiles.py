@@ -43,13 +43,13 @@ _THINNEST = Tile(16, 16, 4, 2)
 # Kernel, bytes of an element, width up to which: tiles for each family of chips, from many tokens to few.
 _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("forward", 2, 64): {
-        "sm_80": (_ABREAST, _MIDDLE, _THIN),
+        "sm_80": (Tile(64, 64, 8, 2), _THIN),
         "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "gfx942": (_ABREAST, _MIDDLE, _THIN),
     },
     ("forward", 2, 128): {
-        "sm_80": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
+        "sm_80": (_MIDDLE, _THIN),
         "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "gfx942": (_MIDDLE, _THIN),
@@ -67,7 +67,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
         "gfx942": (_MIDDLE, _THIN),
     },
     ("forward", 4, 128): {
-        "sm_80": (_MIDDLE, _THIN),
+        "sm_80": (_FLAT, _THIN),
         "sm_90": (_ABREAST, _MIDDLE, _THIN),
         "sm_100": (_ABREAST, _MIDDLE, _THIN),
         "gfx942": (_MIDDLE, _THIN),
@@ -92,12 +92,12 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     },
     ("backward", 4, 64): {
         "sm_80": (_FLAT, _THIN),
-        "sm_90": (_FLAT, _THIN),
+        "sm_90": (Tile(32, 32, 4, 2), _THIN),
         "sm_100": (_FLAT, _THIN),
         "gfx942": (_THIN,),
     },
     ("backward", 4, 128): {
-        "sm_80": (_FLAT, _THIN),
+        "sm_80": (_THIN,),
         "sm_90": (_FLAT, _THIN),
         "sm_100": (_FLAT, _THIN),
         "gfx942": (_THIN,),
@@ -115,9 +115,9 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
         "gfx942": (_THINNEST,),
     },
     ("weights", 2, 256): {
-        "sm_80": (_FLAT,),
-        "sm_90": (_FLAT,),
-        "sm_100": (_FLAT,),
+        "sm_80": (Tile(16, 32, 8, 2),),
+        "sm_90": (Tile(16, 32, 8, 2),),
+        "sm_100": (Tile(16, 32, 8, 2),),
         "gfx942": (_THINNEST,),
     },
     ("weights", 4, 64): {
@@ -145,11 +145,16 @@ _WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
 }
 
 
-def fused_tiles(kernel: str, element_size: int, width: int, family: str) -> tuple[Tile, ...]:
+def fused_tiles(kernel: str, element_size: int, width: int, family: str | None) -> tuple[Tile, ...]:
     """Tiles of a fused kernel, from the largest to the smallest."""
-    return _TILES[kernel, element_size, max(64, width)][family]
+    return _TILES[kernel, element_size, max(64, width)][_known(family)]
 
 
-def wide_tile(kernel: str, element_size: int, family: str) -> Tile:
+def wide_tile(kernel: str, element_size: int, family: str | None) -> Tile:
     """The tile of a kernel of the wide form."""
-    return _WIDE_TILES[kernel, element_size][family]
+    return _WIDE_TILES[kernel, element_size][_known(family)]
+
+
+def _known(family: str | None) -> str:
+    assert family is not None, "a chip without tiles is refused before"
+    return family

@@ -1,4 +1,4 @@
-"""Beyond a width of 256: the hidden layer of a span is written to memory, and matrix products of the vendor's read it."""
+"""Beyond a width of 256: the hidden layer of a span goes through memory, to matrix products of the vendor's."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .call import Call, count_tiles
 from .gradients import Gradients, Needs
-from .hidden import hidden_backward_kernel, hidden_kernel
+from .kernels.hidden import hidden_backward_kernel, hidden_kernel
 from .products import product
 from .spans import Span
 from .tiles import Tile, wide_tile
@@ -22,12 +22,12 @@ def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     size = call.experts_per_token * call.hidden_dim
     before = call.x.new_empty(call.x.shape[0] if keep else 0, size)
     for span in call.cut_hidden(1, not keep):
-        x, gates = call.rows(span, call.x, call.gates)
+        gates = span.of(call.gates)
         hidden = call.x.new_empty(span.stop - span.start, size)
         tile, num_tiles = _plan("hidden", call, span)
         blocks = call.experts_per_token * triton.cdiv(call.hidden_dim, tile.block_h)
         hidden_kernel[(num_tiles * blocks,)](
-            x,
+            span.of(call.x),
             gates,
             call.w1,
             call.b1,
@@ -51,23 +51,21 @@ def backward(
     size = call.experts_per_token * call.hidden_dim
     for span in call.cut_hidden(2, least_memory):
         if needs.x or needs.gates or needs.hidden:
-            x, gates, private, shared, d_x, d_gates, kept = call.rows(
-                span, call.x, call.gates, d_private, d_shared, gradients.x, gradients.gates, before
-            )
+            d_x, d_gates = span.of(gradients.x), span.of(gradients.gates)
             tile, num_tiles = _plan("hidden_backward", call, span)
             blocks = triton.cdiv(call.hidden_dim, tile.block_h)
             hidden_grad = call.x.new_empty(span.stop - span.start, size)
             hidden = torch.empty_like(hidden_grad) if needs.w2 else None
             parts = call.x.new_empty(len(hidden_grad), call.experts_per_token, blocks, dtype=torch.float32)
             hidden_backward_kernel[(num_tiles * call.experts_per_token * blocks,)](
-                private,
-                shared,
-                x,
-                gates,
+                span.of(d_private),
+                span.of(d_shared),
+                span.of(call.x),
+                span.of(call.gates),
                 call.w1,
                 call.b1,
                 call.w2,
-                kept,
+                span.of(before),
                 hidden_grad,
                 hidden,
                 None if d_gates is None else parts,
@@ -83,7 +81,7 @@ def backward(
                         torch.mm(part, weight, out=d_x[bank.rows])
             if d_gates is not None:
                 for bank in call.banks(span, d_private, d_shared):
-                    bias = product(bank.output, call.b2[bank.experts].to(x.dtype).T)
+                    bias = product(bank.output, call.b2[bank.experts].to(call.x.dtype).T)
                     d_gates[bank.rows, bank.gates] = parts[bank.rows, bank.gates].sum(-1) + bias
             gradients.add_hidden(span, hidden_grad if needs.w1 or needs.b1 else None, hidden, d_private, d_shared)
         if needs.b2:

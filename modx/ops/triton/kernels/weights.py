@@ -48,7 +48,7 @@ def weights_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted (w1 and b1 go together).
+    """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted.
 
     A split writes `stride_split` elements behind the one before it.
     """

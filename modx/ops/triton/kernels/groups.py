@@ -5,7 +5,14 @@ import triton.language as tl
 
 MAX_GROUPS = 8  # of one launch; more groups take more launches
 # Numbers that change from batch to batch: a kernel compiled for one value of them would be compiled again for others.
-SIZES = [*(f"end{index}" for index in range(MAX_GROUPS)), "first_private", "first_shared", "num_tokens", "num_tiles", "stride_split"]
+SIZES = [
+    *(f"end{index}" for index in range(MAX_GROUPS)),
+    "first_private",
+    "first_shared",
+    "num_tokens",
+    "num_tiles",
+    "stride_split",
+]
 
 
 @triton.jit

@@ -11,7 +11,9 @@ from .activations import activate, activate_with_derivative
 from .groups import SIZES, find_rows
 from .memory import load_vector
 
-TILES_ABREAST: tl.constexpr = tl.constexpr(8)  # token tiles that walk over the weights side by side, to share them in L2
+TILES_ABREAST: tl.constexpr = tl.constexpr(
+    8
+)  # token tiles that walk over the weights side by side, to share them in L2
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -59,7 +61,9 @@ def hidden_kernel(
     real = units < H - unit
     expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
     place = expert.to(tl.int64) * H + unit
-    z = _product(x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    z = _product(
+        x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
+    )
     z += load_vector(b1 + place + units, real)[None, :]
     at = first * ((P + S) * H) + column * H + unit + rows[:, None] * ((P + S) * H) + units[None, :]
     mask = exist[:, None] & real[None, :]
@@ -131,15 +135,21 @@ def hidden_backward_kernel(
     if before is not None:
         z = tl.load(before + at, mask=mask, other=0.0).to(tl.float32)
     else:
-        z = _product(x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+        z = _product(
+            x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
+        )
         z += load_vector(b1 + place + units, real)[None, :]
     d_out = d_shared
     if column < P:
         d_out = d_private
-    d_a = _product(d_out + first * D_OUT, w2 + place * D_OUT, rows, exist, units, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D)
+    d_a = _product(
+        d_out + first * D_OUT, w2 + place * D_OUT, rows, exist, units, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
+    )
     a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
     if gate_parts is not None:
-        tl.store(gate_parts + first * ((P + S) * BLOCKS) + rows * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist)
+        tl.store(
+            gate_parts + first * ((P + S) * BLOCKS) + rows * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist
+        )
     d_z = d_a * slope
     if gates is not None:
         gate = load_vector(gates + first * (P + S) + rows * (P + S) + column, exist)[:, None]
