@@ -188,8 +188,8 @@ def _model(
     names = ["text", *(f"sensor{index}" for index in range(1, modalities))]
     config = DerlConfig(
         modalities=names,
-        input_dims={name: WIDTH for name in names[1:]},
-        max_lengths={name: frames for name in names},
+        input_dims=dict.fromkeys(names[1:], WIDTH),
+        max_lengths=dict.fromkeys(names, frames),
         text_config=BertConfig(
             vocab_size=1, num_hidden_layers=0, hidden_size=WIDTH, num_attention_heads=1, pad_token_id=0
         ),

@@ -1,6 +1,6 @@
 """The README's table of GPU figures, from what was measured: ``python benchmarks/table.py --write``.
 
-Reads ``benchmarks/results/<gpu>/expert_mixture_gpu.json``; a dry run's file is refused. ``--folder``: print the table of
+Reads ``benchmarks/results/<gpu>/expert_mixture_gpu.json``; a dry run is refused. ``--folder``: print the table of
 one folder instead.
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 from modx.ops import expert_mixture
@@ -298,7 +299,7 @@ def halves(x: Tensor, gates: Tensor, *banks: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.filterwarnings("ignore")  # inductor's own
 def test_compiles_once_for_any_number_of_tokens():
     torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("inductor")
+    counter = CompileCounterWithBackend("inductor")
     compiled = torch.compile(halves, fullgraph=True, backend=counter)
     for tokens in (768, 97, 1000):
         case = Case((tokens // 2, tokens - tokens // 2), 128)
