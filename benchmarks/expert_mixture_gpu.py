@@ -100,8 +100,9 @@ def main() -> None:
         if report["status"] == "WRONG"
     ]
     print(f"{len(results['results'])} problems measured, {len(results['not_run'])} not run, {len(wrong)} WRONG")
-    for line in wrong:
-        print(f"WRONG: {line}")
+    ran = any(result["providers"]["modx"]["status"] == "ok" for result in results["results"])
+    if wrong or not ran:
+        raise SystemExit("\n".join(f"WRONG: {line}" for line in wrong) or "modx did not run at any size")
 
 
 if __name__ == "__main__":

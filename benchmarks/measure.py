@@ -81,7 +81,9 @@ def _memory_and_launches(candidate: Candidate, stopwatch: Stopwatch) -> dict[str
     if isinstance(candidate, Graphed):
         return found
     found["backward_launches"] = _backward_launches(candidate, stopwatch)
-    return found | {"kept_bytes": stopwatch.kept_bytes(candidate.forward_for_backward)}
+    added = stopwatch.kept_bytes(candidate.forward_for_backward)
+    tokens_and_gates = sum(leaf.nbytes for leaf in candidate.leaves[:2])  # activations too: a caller keeps them for us
+    return found | {"kept_bytes": None if added is None else added + tokens_and_gates}
 
 
 def _backward_launches(candidate: Candidate, stopwatch: Stopwatch) -> dict[str, int] | None:

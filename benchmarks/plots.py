@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 COLORS = {
     "wide": "#7f7f7f",
@@ -48,7 +49,11 @@ def speed_up(results: Results) -> Figure | None:
         row[0].set_ylabel("times faster than")
     for axes in panels[-1]:
         axes.set_xlabel("tokens T")
-    return _finish(figure, results, "modx against the other ways to compute the expert mixture")
+    return _finish(
+        figure,
+        results,
+        "modx against the other ways to compute the expert mixture; at few tokens the launches count too",
+    )
 
 
 def crossover(results: Results) -> Figure | None:
@@ -74,7 +79,7 @@ def crossover(results: Results) -> Figure | None:
 
 
 def memory(results: Results) -> Figure | None:
-    """Bytes kept between forward and backward, a bar a provider and width, at the most tokens measured."""
+    """Bytes kept between forward and backward, a line a provider, at the most tokens measured."""
     chosen = [r for r in _plain(results) if any(p.get("kept_bytes") for p in r["providers"].values())]
     if not chosen:
         return None
@@ -84,12 +89,11 @@ def memory(results: Results) -> Figure | None:
     widths = sorted(largest)
     names = [n for n in COLORS if any(largest[w]["providers"].get(n, {}).get("kept_bytes") for w in widths)]
     figure, axes = plt.subplots(figsize=(1.8 * len(widths) + 3, 4.4))
-    for index, name in enumerate(names):
-        at = [position + (index - (len(names) - 1) / 2) * 0.8 / len(names) for position in range(len(widths))]
+    for name in names:
         heights = [
             (largest[width]["providers"].get(name, {}).get("kept_bytes") or float("nan")) / 2**20 for width in widths
         ]
-        axes.bar(at, heights, 0.75 / len(names), color=COLORS[name], label=name)
+        axes.plot(range(len(widths)), heights, marker="o", color=COLORS[name], label=name)
     axes.set_yscale("log", base=2)
     axes.set_xticks(range(len(widths)), [f"D = {w}\nT = {largest[w]['problem']['tokens']}" for w in widths])
     axes.set_ylabel("MiB kept for the backward pass")
@@ -102,7 +106,7 @@ def growth(results: Results) -> Figure | None:
     parts = [part for part in results["growth"] if len(part["sizes"]) > 1]
     if not parts:
         return None
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.8), sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 5.6), sharex=True, sharey=True)
     fits = ("time_fit", "memory_fit")
     for axes, what, which in zip(panels, ("time", "memory"), fits, strict=True):
         for index, part in enumerate(parts):
@@ -119,7 +123,7 @@ def growth(results: Results) -> Figure | None:
         axes.set_yscale("log", base=2)
         axes.set_xlabel("times the smallest size")
         axes.set_title(what if what == "time" else f"memory: {results['memory']}", fontsize=9)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("times the smallest size's cost")
     return _finish(figure, results, "Cost of a step, one thing grown at a time", legend=False)
@@ -130,7 +134,8 @@ def _plain(results: Results) -> list[Results]:
     kept = [
         result
         for result in results["results"]
-        if result["problem"]["hidden_dim"] == 2 * result["problem"]["dim"]
+        if result["speed_up"].get("forward")
+        and result["problem"]["hidden_dim"] == 2 * result["problem"]["dim"]
         and (result["problem"]["num_groups"], result["problem"]["num_private"], result["problem"]["num_shared"])
         == (3, 1, 3)
     ]
@@ -151,7 +156,8 @@ def _lines(axes: Axes, chosen: list[Results], kind: str, along: str) -> None:
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     axes.axhline(1.0, color="black", linewidth=1)
     axes.set_xscale("log", base=2)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(alpha=0.3)
 
 
@@ -171,7 +177,7 @@ def _finish(figure: Figure, results: Results, title: str, legend: bool = True) -
     figure.tight_layout(rect=(0, 0.12 if legend else 0.05, 1, 1))
     if legend:
         figure.legend(
-            handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.045), ncol=4, fontsize=8
+            handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.045), ncol=8, fontsize=8
         )
     figure.text(0.5, 0.012, caption, ha="center", fontsize=7)
     if results["dry_run"]:

@@ -309,7 +309,8 @@ def test_compiles_once_for_any_number_of_tokens():
             torch._dynamo.mark_dynamic(part, 0)
         outputs = compiled(*leaves)
         got = named(outputs, leaves, gradients_of(outputs, leaves, inputs[6:]))
-        assert_equal(got, run(case, inputs, implementation="triton"))
+        exact = run(case, in_float64(inputs), implementation="reference")
+        assert_as_good_as(got, run(case, inputs, implementation="eager"), exact, torch.bfloat16)
     assert counter.frame_count == 1
 
 
