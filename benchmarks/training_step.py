@@ -92,9 +92,9 @@ def frame_dims(config: DerlConfig) -> dict[str, int]:
     return {"text": config.text_config.hidden_size, **config.input_dims}
 
 
-def make_batch(batch_size: int = BATCH_SIZE) -> Batch:
+def make_batch(batch_size: int = BATCH_SIZE, config: DerlConfig | None = None) -> Batch:
     """Random frames of full length; every second sample loses some."""
-    config, generator = make_config(), torch.Generator().manual_seed(0)
+    config, generator = config or make_config(), torch.Generator().manual_seed(0)
     batch: Batch = {"inputs": {}, "masks": {}, "keep": {}, "labels": 3 * torch.randn(batch_size, generator=generator)}
     for name, dim in frame_dims(config).items():
         length = config.max_lengths[name]

@@ -1,0 +1,35 @@
+"""What the benchmarks make of their figures: the README's table, fits, and no table of a dry run."""
+
+import growth
+import pytest
+import table
+from problem import Problem, problems
+
+
+def test_the_readme_shows_the_gpu_figures_that_there_are():
+    text = table.README.read_text()
+    assert text.partition(table.BEGIN + "\n")[2].partition("\n" + table.END)[0] == table.readme_block()
+
+
+def test_no_table_is_made_of_a_dry_run():
+    with pytest.raises(ValueError, match="a dry run's figures mean nothing"):
+        table.to_markdown({"dry_run": True})
+
+
+def test_the_exponent_of_a_power_law_is_found_with_its_error():
+    sizes = [1, 2, 4, 8, 16]
+    assert growth.fit(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(
+        {"exponent": 1.5, "standard_error": 0.0, "last_slope": 1.5}, abs=1e-7
+    )
+    # log2 costs 0, 1, 1 over log2 sizes 0, 1, 2: slope 1/2, residuals -1/6, 1/3, -1/6, so error sqrt(1/6 / 1 / 2)
+    fitted = growth.fit([1, 2, 4], [1.0, 2.0, 2.0])
+    assert fitted == pytest.approx({"exponent": 0.5, "standard_error": (1 / 12) ** 0.5, "last_slope": 0.0}, abs=1e-12)
+
+
+def test_every_size_asked_for_is_among_the_problems():
+    swept = {(problem.tokens, problem.dim) for problem in problems()}
+    assert swept >= {(t, d) for t in (64, 256, 768, 4096, 32768, 262144) for d in (64, 128, 256, 512, 1024)}
+
+
+def test_groups_are_as_even_as_whole_tokens_allow():
+    assert Problem.of(8, 4).group_sizes == (3, 3, 2)
