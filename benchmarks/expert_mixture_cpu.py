@@ -23,9 +23,13 @@ from modx.ops import expert_mixture, wide
 NUM_GROUPS, NUM_PRIVATE, NUM_SHARED = 3, 1, 3
 NUM_EXPERTS = NUM_GROUPS * NUM_PRIVATE + NUM_SHARED
 COUNTS = {"num_private": NUM_PRIVATE, "num_shared": NUM_SHARED}
-TOKENS = (64, 256, 768, 2048, 8192)
-WIDTHS = ((128, 128), (128, 256), (128, 512), (64, 64), (512, 512))
-SIZES = [(tokens, *widths) for tokens in TOKENS for widths in WIDTHS]
+SIZES = (  # tokens, width, hidden width
+    *((tokens, 128, 256) for tokens in (64, 256, 768, 2048, 8192)),
+    *((tokens, 128, 128) for tokens in (64, 768, 8192)),
+    *((tokens, 128, 512) for tokens in (64, 768, 8192)),
+    (256, 64, 64),
+    (2048, 512, 512),
+)
 PROVIDERS = ("loop", "eager", "wide", "baddbmm")
 COMPILED = ("compiled loop", "compiled wide")
 

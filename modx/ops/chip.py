@@ -32,13 +32,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def exact_float32() -> bool:
     """Whether float32 products must not go through tf32: ``torch.set_float32_matmul_precision("highest")``."""
     return torch.get_float32_matmul_precision() == "highest"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def find_chip(device: torch.device) -> Chip:
     """The chip that tiles are chosen for; the interpreter takes an H200's."""
     if device.type == "cpu":

@@ -7,8 +7,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._checks import autocasts
-from . import wide
-from .chunked import ExpertMixture, Plan
+from . import batched, chunked, wide
+
+# Hidden elements of an expert over all tokens up to which the experts of a bank run as one product: it saves calls,
+# which is most of the time of small products, but beyond the caches it is slower than one expert after the other.
+BATCHED_ELEMENTS = 2**18
 
 
 def expert_mixture(
@@ -25,19 +28,25 @@ def expert_mixture(
     activation: str,
     least_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Block by block on a CPU, where wide temporaries fall out of the cache, or to save memory; else wide."""
+    """With a backward pass of its own on a CPU or to save memory; else composed of differentiable products."""
     inputs = (x, router_weights, w1, b1, w2, b2)
     autocast = autocasts(x.device.type)
-    by_blocks = least_memory or (x.device.type == "cpu" and not autocast)
-    if not by_blocks or not _can_be_a_function(inputs):
+    by_hand = least_memory or (x.device.type == "cpu" and not autocast)
+    if not by_hand or not _can_be_a_function(inputs):
         return wide.expert_mixture(
             *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
         )
     if autocast:  # which does not reach into a function
         dtype = torch.get_autocast_dtype(x.device.type)
         x, w1, b1, w2, b2 = (part.to(dtype) for part in (x, w1, b1, w2, b2))
-    plan = Plan(group_sizes, num_private, num_shared, activation, least_memory)
-    run: Callable[..., tuple[Tensor, Tensor]] = ExpertMixture.apply
+    x = x.contiguous()
+    w1, b1, w2, b2 = (part.contiguous() for part in (w1, b1, w2, b2))
+    sizes = group_sizes, num_private, num_shared, activation
+    run: Callable[..., tuple[Tensor, Tensor]]
+    if least_memory or x.shape[0] * w1.shape[1] > BATCHED_ELEMENTS or not x.shape[0]:
+        run, plan = chunked.ExpertMixture.apply, chunked.Plan(*sizes, least_memory)
+    else:
+        run, plan = batched.ExpertMixture.apply, batched.Plan(*sizes)
     return run(plan, x, router_weights, w1, b1, w2, b2)
 
 

@@ -1,5 +1,7 @@
 """The expert mixture in differentiable PyTorch, as two wide matrix products a bank."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,3 +48,27 @@ def expert_mixture(
     if private is None:  # an empty sum takes the dtype that autocast gave the other
         private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
     return private, torch.zeros_like(private) if shared is None else shared
+
+
+def differentiable_gradients(
+    inputs: tuple[Any, ...],
+    group_sizes: list[int],
+    num_private: int,
+    num_shared: int,
+    activation: str,
+    needs: tuple[bool, ...],
+    grads: tuple[Tensor, ...],
+) -> list[Tensor | None]:
+    """The gradients by way of the composition, for them to be differentiated again."""
+    outputs = expert_mixture(
+        *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
+    )
+    # a sum over no experts depends on nothing
+    pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if output.requires_grad]
+    wanted = [part for part, need in zip(inputs, needs, strict=True) if need and part is not None]
+    found = iter(
+        torch.autograd.grad(
+            [output for output, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if need else None for need in needs]

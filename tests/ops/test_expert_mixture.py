@@ -314,7 +314,7 @@ FITTING = Case((2, 3), 1, 2, in_dim=3, hidden_dim=4, out_dim=6)
         ("b2", torch.zeros(4, 3), "b2 of shape (4, 6), got (4, 3)"),
         ("b2", torch.zeros(4, 6, dtype=torch.bfloat16), "torch.bfloat16; cast one of them, or use autocast"),
         ("activation", "tanh", "activation to be one of ('gelu', 'gelu_tanh', 'relu', 'silu'), got 'tanh'"),
-        ("implementation", "cuda", "implementation to be one of ('auto', 'reference', 'eager'), got 'cuda'"),
+        ("implementation", "cuda", "implementation to be one of ('auto', 'reference', 'eager', 'triton'), got 'cuda'"),
     ],
 )
 def test_refuses_what_does_not_fit_and_says_why(argument, value, message):
@@ -330,9 +330,10 @@ def test_refuses_a_mixture_of_no_experts():
         expert_mixture(*make(FITTING), group_sizes=(2, 3), num_private=0, num_shared=0)
 
 
-def test_says_that_there_are_no_triton_kernels_and_what_to_use():
-    message = "no Triton kernels in this version; use implementation='auto' or 'eager'"
-    with pytest.raises(NotImplementedError, match=message):
+def test_says_where_the_kernels_cannot_run_and_what_to_use(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    message = "cannot run implementation='triton': the kernels need a GPU, and x is on cpu; use 'auto' or 'eager'"
+    with pytest.raises(ValueError, match=message):
         expert_mixture(*make(FITTING), **FITTING.counts, implementation="triton")
 
 

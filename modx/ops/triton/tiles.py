@@ -69,7 +69,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("forward", 4, 128): {
         "sm_80": (_FLAT, _THIN),
         "sm_90": (_ABREAST, _MIDDLE, _THIN),
-        "sm_100": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (_FLAT, _THIN),
         "gfx942": (_FLAT, _THIN),
     },
     ("backward", 2, 64): {
@@ -93,7 +93,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("backward", 4, 64): {
         "sm_80": (_FLAT, _THIN),
         "sm_90": (Tile(32, 32, 4, 2), _THIN),
-        "sm_100": (_FLAT, _THIN),
+        "sm_100": (Tile(32, 32, 4, 2), _THIN),
         "gfx942": (_THIN,),
     },
     ("backward", 4, 128): {

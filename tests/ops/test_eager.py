@@ -1,11 +1,11 @@
-"""Block by block, with everything kept or with the inputs alone, the mixture and its gradients are the reference's."""
+"""Batched, one by one or by chunks, the mixture with a backward pass of its own is the reference's, gradients too."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modx.ops import chunked, expert_mixture
+from modx.ops import chunked, eager, expert_mixture
 
 ACTIVATIONS = ["gelu", "gelu_tanh", "relu", "silu"]
 # equal groups run side by side, uneven ones in turn, an empty one gives its experts zeros
@@ -50,12 +50,12 @@ def gradients(inputs, counts, wanted=slice(None), **options) -> tuple[Tensor, ..
 @memory
 @every_layout
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("batch_elements", [0, 2**17], ids=["one by one", "batched"])
+@pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_gives_the_outputs_and_gradients_of_the_reference(
-    monkeypatch, layout, activation, least_memory, batch_elements, weighted
+    monkeypatch, layout, activation, least_memory, batched, weighted
 ):
-    monkeypatch.setattr(chunked, "BATCH_ELEMENTS", batch_elements)
+    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
     inputs, counts = make(layout)
     if not weighted:
         inputs[1] = None
@@ -182,5 +182,5 @@ def test_transforms_differentiate_every_step(least_memory):
 
 def test_the_reference_cannot_forget():
     inputs, counts = make(LAYOUTS["equal groups"])
-    with pytest.raises(ValueError, match=r"the reference keeps everything, so least_memory=True needs .*'eager'"):
+    with pytest.raises(ValueError, match=r"implementation='reference', which keeps all that it computes; use .*'eager'"):
         expert_mixture(*inputs, **counts, implementation="reference", least_memory=True)

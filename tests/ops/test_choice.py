@@ -1,0 +1,117 @@
+"""`explain` says which implementation runs, by device, dtype and width, and `auto` runs that one."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from modx.ops import Choice, choice, expert_mixture, explain
+from modx.ops.chip import Chip
+
+COUNTS = {"group_sizes": (3, 2), "num_private": 1, "num_shared": 1}
+
+
+def inputs(width: int = 8, **options: object) -> list[Tensor | None]:
+    return [
+        torch.randn(5, width, **options),
+        None,
+        torch.randn(3, 16, width, **options),
+        torch.zeros(3, 16, **options),
+        torch.randn(3, 16, width, **options),
+        torch.zeros(3, width, **options),
+    ]
+
+
+class Elsewhere:
+    """As much of a tensor as the choice looks at, on a device that this machine need not have."""
+
+    def __init__(self, width: int, device: str) -> None:
+        self.shape = (5, width)
+        self.device = torch.device(device)
+
+
+def chosen(width: int, dtype: torch.dtype, device: str = "cuda", implementation: str = "auto") -> Choice:
+    return choice.choose(implementation, Elsewhere(width, device), torch.empty(3, 16, width), dtype)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(choice, "find_chip", lambda device: Chip("sm_90", 132))
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_the_kernels_on_a_gpu(dtype):
+    assert chosen(256, dtype).implementation == chosen(257, dtype).implementation == "triton"
+    assert "never in memory" in chosen(256, dtype).reason
+    assert "the vendor's" in chosen(257, dtype).reason
+    assert "modelled, not measured" in chosen(256, dtype).reason
+
+
+@pytest.mark.usefixtures("gpu")
+def test_float32_that_must_be_exact_never_runs_the_kernels_unasked():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        assert chosen(64, torch.float32).implementation == "eager"
+        assert "exact float32" in chosen(64, torch.float32).reason
+        torch.set_float32_matmul_precision("high")
+        assert chosen(128, torch.float32).implementation == "triton"
+        assert chosen(129, torch.float32).implementation == "eager"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_float64_runs_eager():
+    assert chosen(8, torch.float64) == ("eager", "the kernels take float16, bfloat16 and float32, not float64")
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "xpu", "meta"])
+def test_other_devices_run_eager(monkeypatch, device):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert chosen(8, torch.float32, device) == ("eager", f"the kernels need a GPU, and x is on {device}")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_machine_without_triton_runs_eager(monkeypatch):
+    monkeypatch.setattr(choice, "_HAS_TRITON", False)
+    assert chosen(8, torch.float16) == ("eager", "Triton is not installed")
+    with pytest.raises(ValueError, match="cannot run implementation='triton': Triton is not installed; use 'auto'"):
+        chosen(8, torch.float16, implementation="triton")
+
+
+def test_a_chip_without_tiles_runs_eager(monkeypatch):
+    monkeypatch.setattr(choice, "find_chip", lambda device: Chip(None, 40))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old Chip")
+    assert chosen(8, torch.float16) == ("eager", "the kernels have no tiles for Old Chip")
+
+
+@pytest.mark.parametrize("implementation", ["reference", "eager"])
+def test_what_is_asked_for_by_name_runs(implementation):
+    assert explain(*inputs(), **COUNTS, implementation=implementation) == (implementation, "asked for by name")
+
+
+def test_explains_in_a_sentence_and_refuses_what_the_op_refuses():
+    assert str(Choice("eager", "why not")) == "eager: why not"
+    with pytest.raises(ValueError, match=r"expert_mixture expected w1 of shape \(4, 16, 8\)"):
+        explain(*inputs(), group_sizes=(3, 2), num_private=1, num_shared=2)
+    with pytest.raises(ValueError, match="expected implementation to be one of"):
+        explain(*inputs(), **COUNTS, implementation="fast")
+
+
+def test_auto_runs_what_it_explains(monkeypatch):
+    parts = inputs()
+    explained = explain(*parts, **COUNTS).implementation
+    auto = expert_mixture(*parts, **COUNTS)
+    named = expert_mixture(*parts, **COUNTS, implementation=explained)
+    assert all(map(torch.equal, auto, named))
+
+
+def test_importing_modx_imports_neither_triton_nor_transformers():
+    code = "import torch, sys; before = set(sys.modules); import modx; print(*set(sys.modules) - before)"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "modx.ops" in output
+    assert not [name for name in output if name.partition(".")[0] in ("triton", "transformers")]
