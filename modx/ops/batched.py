@@ -85,7 +85,7 @@ class ExpertMixture(torch.autograd.Function):
         kept: list[Tensor] = []
         for bank in plan.banks():
             tokens, bias = bank.fold(x), bank.split(b2)
-            multiply, add = _PRODUCTS[tokens.ndim]
+            _, add = _PRODUCTS[tokens.ndim]
             z = add(bank.widen(b1).unsqueeze(-2), tokens, bank.widen(w1).mT)
             a = scaled = ACTIVATIONS[plan.activation](z)
             if gates is None:
@@ -109,8 +109,8 @@ class ExpertMixture(torch.autograd.Function):
         if torch.is_grad_enabled():  # someone will differentiate these gradients
             sizes = plan.group_sizes, plan.num_private, plan.num_shared, plan.activation
             return None, *differentiable_gradients(inputs, *sizes, needs, grads)
-        x, gates, w1, b1, w2, b2 = inputs
-        need_x, need_gates, need_w1, need_b1, need_w2, need_b2 = needs
+        x, gates, w1, _, w2, b2 = inputs
+        need_x, need_gates, need_w1, need_b1, *_ = needs
         dx = None
         dgates, dw1, db1, dw2, db2 = (
             torch.empty_like(part, memory_format=torch.contiguous_format) if need else None

@@ -34,7 +34,7 @@ def interpreted() -> bool:
 
 def exact_float32() -> bool:
     """Whether float32 products must not go through tf32: ``torch.set_float32_matmul_precision("highest")``."""
-    return torch.get_float32_matmul_precision() == "highest"
+    return not torch.backends.cuda.matmul.allow_tf32  # the same setting, in a form that compilers can trace
 
 
 def find_chip(device: torch.device) -> Chip:

@@ -1,6 +1,7 @@
 """The kernels as operators that PyTorch knows: compilers trace them by shape, autograd differentiates them once."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -32,12 +33,18 @@ def _run_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     *sizes, differentiable, least_memory = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
-    if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
-        private, shared = fused.forward(call)
-        before = call.x.new_empty(0)
-    else:
-        private, shared, before = wide.forward(call, keep=differentiable and not least_memory)
+    with _on_device_of(x):
+        if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
+            private, shared = fused.forward(call)
+            before = call.x.new_empty(0)
+        else:
+            private, shared, before = wide.forward(call, keep=differentiable and not least_memory)
     return private[:, : w2.shape[2]].contiguous(), shared[:, : w2.shape[2]].contiguous(), before
+
+
+def _on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Launches go to the current device, which need not be the tensors'."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _fake_forward(
@@ -79,11 +86,12 @@ def _run_backward(
     *sizes, least_memory, needed = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
     d_private, d_shared = align(d_private, 1), align(d_shared, 1)
-    if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
-        gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
-    else:
-        kept = before if before.shape[0] else None
-        gradients = wide.backward(call, kept, d_private, d_shared, Needs(*needed), least_memory)
+    with _on_device_of(x):
+        if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
+            gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
+        else:
+            kept = before if before.shape[0] else None
+            gradients = wide.backward(call, kept, d_private, d_shared, Needs(*needed), least_memory)
     found = (gradients.x, gradients.gates, gradients.w1, gradients.b1, gradients.w2, gradients.b2)
     return [
         _like(like, got) if need and like is not None else x.new_empty(0)
