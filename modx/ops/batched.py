@@ -111,7 +111,7 @@ class ExpertMixture(torch.autograd.Function):
             return None, *differentiable_gradients(inputs, *sizes, needs, grads)
         x, gates, w1, _, w2, b2 = inputs
         need_x, need_gates, need_w1, need_b1, *_ = needs
-        dx = None
+        dx: Tensor | None = None
         dgates, dw1, db1, dw2, db2 = (
             torch.empty_like(part, memory_format=torch.contiguous_format) if need else None
             for part, need in zip(inputs[1:], needs[1:], strict=True)
@@ -139,8 +139,7 @@ class ExpertMixture(torch.autograd.Function):
                 torch.sum(dz, -2, out=bank.widen(db1))
             if dw1 is not None:
                 multiply(dz.mT, tokens, out=bank.widen(dw1))
-            if need_x and dx is None:
-                dx = bank.unfold(multiply(dz, bank.widen(w1)))
-            elif need_x:
-                dx = dx.add_(bank.unfold(multiply(dz, bank.widen(w1))))
+            if need_x:
+                part = bank.unfold(multiply(dz, bank.widen(w1)))
+                dx = part if dx is None else dx.add_(part)
         return None, dx, dgates, dw1, db1, dw2, db2

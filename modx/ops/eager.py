@@ -1,6 +1,6 @@
 """The expert mixture in PyTorch's own operations, by the composition that suits the device."""
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,12 +42,12 @@ def expert_mixture(
     x = x.contiguous()
     w1, b1, w2, b2 = (part.contiguous() for part in (w1, b1, w2, b2))
     sizes = group_sizes, num_private, num_shared, activation
-    run: Callable[..., tuple[Tensor, Tensor]]
     if least_memory or x.shape[0] * w1.shape[1] > BATCHED_ELEMENTS or not x.shape[0]:
-        run, plan = chunked.ExpertMixture.apply, chunked.Plan(*sizes, least_memory)
+        run = partial(chunked.ExpertMixture.apply, chunked.Plan(*sizes, least_memory))
     else:
-        run, plan = batched.ExpertMixture.apply, batched.Plan(*sizes)
-    return run(plan, x, router_weights, w1, b1, w2, b2)
+        run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes))
+    outputs: tuple[Tensor, Tensor] = run(x, router_weights, w1, b1, w2, b2)
+    return outputs
 
 
 def _can_be_a_function(inputs: tuple[Tensor | None, ...]) -> bool:
