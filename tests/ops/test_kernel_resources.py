@@ -1,14 +1,9 @@
 """Every configuration that a call can choose compiles, for every family of chips, without spilling a register."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from kernel_resources import FAMILIES, RESULTS, SHARED_LIMIT
-from kernel_resources import __file__ as script
+from kernel_resources import FAMILIES, RESULTS, SHARED_LIMIT, measure_apart
 
 FIGURES = ("registers", "spilled_bytes", "shared_kib")
 
@@ -17,12 +12,14 @@ def configurations(rows: list[dict]) -> set[str]:
     return {json.dumps({name: value for name, value in row.items() if name not in FIGURES}) for row in rows}
 
 
+@pytest.fixture(scope="module")
+def measured() -> dict[str, list[dict]]:
+    return measure_apart()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_spills_and_shared_memory_suffices(family):
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, script, "--family", family, "--print"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    rows = [json.loads(line) for line in output.splitlines()]
+def test_nothing_spills_and_shared_memory_suffices(measured, family):
+    rows = measured[family]
     assert {row["kernel"] for row in rows} == {
         "forward_kernel",
         "backward_kernel",
@@ -35,7 +32,7 @@ def test_nothing_spills_and_shared_memory_suffices(family):
         assert row["spilled_bytes"] == 0, row
         assert 0 < row["shared_kib"] <= SHARED_LIMIT[family] or row["kernel"] == "sum_splits_kernel", row
         assert 0 < row["registers"] <= (512 if family.startswith("gfx") else 255), row
-    recorded = json.loads((Path(RESULTS) / "kernel_resources.json").read_text())["rows"]
+    recorded = json.loads((RESULTS / "kernel_resources.json").read_text())["rows"]
     assert configurations(rows) == configurations([row for row in recorded if row["family"] == family]), (
         "the recorded table is of other configurations: run python benchmarks/kernel_resources.py"
     )
