@@ -70,7 +70,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
         "sm_80": (_FLAT, _THIN),
         "sm_90": (_ABREAST, _MIDDLE, _THIN),
         "sm_100": (_FLAT, _THIN),
-        "gfx942": (_FLAT, _THIN),
+        "gfx942": (_THIN,),
     },
     ("backward", 2, 64): {
         "sm_80": (_MIDDLE, _THIN),
