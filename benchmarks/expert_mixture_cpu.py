@@ -154,6 +154,25 @@ def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str
     return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios}
 
 
+def profile(size: tuple[int, int, int], steps: int = 100) -> str:
+    """Where a step of eager goes, forward and backward, in microseconds by kind of operation."""
+    call = make_calls(*size, ("eager",))["eager"]
+    for _ in range(steps):
+        call(True)
+    with torch.profiler.profile() as profiler:
+        for _ in range(steps):
+            call(True)
+    kinds = {
+        "products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm"),
+        "activation": ("aten::gelu", "aten::gelu_backward"),
+        "Python": ("ExpertMixture", "ExpertMixtureBackward"),
+    }
+    spent = {event.key: event.self_cpu_time_total / steps for event in profiler.key_averages()}
+    parts = {kind: sum(spent.pop(name, 0.0) for name in names) for kind, names in kinds.items()}
+    parts["the rest"] = sum(spent.values())
+    return ", ".join(f"{kind} {microseconds:.0f} us" for kind, microseconds in parts.items())
+
+
 def goal(tokens: int, dim: int, hidden_dim: int) -> float:
     """What eager's ratio should reach, forward and backward."""
     if tokens <= 256:
@@ -195,7 +214,11 @@ def to_markdown(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=30, help="timed calls of each provider")
+    parser.add_argument("--profile", type=int, nargs=3, metavar=("T", "D", "H"), help="where a step of eager goes")
     options = parser.parse_args()
+    if options.profile is not None:
+        print(profile(tuple(options.profile)))
+        return
     rows = [
         {"size": size, "backward": backward, **measure(size, options.rounds, backward)}
         for size in SIZES
