@@ -7,6 +7,7 @@ in turn, the order turned around every round; a ratio is that of the loop's and 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -80,6 +81,7 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
         "baddbmm": lambda: run_baddbmm(*inputs, sizes),
     }
     if "compiled loop" in providers:
+        torch._dynamo.reset()
         forwards["compiled loop"] = torch.compile(loop)
     if "compiled wide" in providers:
         forwards["compiled wide"] = torch.compile(run_wide)
@@ -136,7 +138,8 @@ def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
 
 def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str, Any]:
     """Seconds of each provider, round by round, and the loop's over the provider's."""
-    calls = make_calls(*size)
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    calls = make_calls(*size, (*PROVIDERS, *(COMPILED if compiler else ())))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(rounds + 1):
         for name in list(calls)[:: 1 if index % 2 else -1]:
@@ -151,7 +154,7 @@ def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str
     }
     for summary in ratios.values():
         del summary["all"]
-    return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios}
+    return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios, "seconds": seconds}
 
 
 def profile(size: tuple[int, int, int], steps: int = 100) -> str:
@@ -181,7 +184,7 @@ def goal(tokens: int, dim: int, hidden_dim: int) -> float:
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    names = [name for name in PROVIDERS if name != "loop"]
+    names = list(results["rows"][0]["ratios"])
     lines = [
         "Expert mixture on a CPU in float32: seconds of a loop over modules over seconds of the provider, median "
         "(quartiles); above 1 the provider is faster.",

@@ -26,6 +26,7 @@ from triton.compiler import ASTSource
 
 import modx.ops.triton as kernels
 from modx.ops.chip import Chip
+from modx.ops.forms import MAX_WIDTH, max_experts
 from modx.ops.triton import call, fused, partial, wide
 
 FAMILIES = ("sm_80", "sm_90", "sm_100", "gfx942")
@@ -82,19 +83,33 @@ def record(family: str) -> list[dict[str, Any]]:
             for dim, hidden_dim in ((width, 2 * width), (width - 16, 2 * width - 48)):
                 for tokens in (48, 1536, 8448, 17408):
                     _run(tokens, dim, hidden_dim, dtype)
+            if width <= MAX_WIDTH[dtype.itemsize]:
+                _run(17408, width, 2 * width, dtype, num_experts=max_experts(width))
+    torch.set_float32_matmul_precision("highest")
+    _run(1536, 512, 1024, torch.float32)
     return list(seen.values())
 
 
-def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype) -> None:
+def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype, num_experts: int | None = None) -> None:
+    """One private and three shared experts as the paper has it, or so many of each."""
     group_sizes = [tokens // 3] * 2 + [tokens - 2 * (tokens // 3)]
-    shapes = [(tokens, dim), (tokens, 4), (6, hidden_dim, dim), (6, hidden_dim), (6, hidden_dim, dim), (6, dim)]
+    private, shared = (1, 3) if num_experts is None else (num_experts, num_experts)
+    count = 3 * private + shared
+    shapes = [
+        (tokens, dim),
+        (tokens, private + shared),
+        (count, hidden_dim, dim),
+        (count, hidden_dim),
+        (count, hidden_dim, dim),
+        (count, dim),
+    ]
     for least_memory in (False, True):
         inputs = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes]
         outputs = kernels.expert_mixture(
             *inputs,
             group_sizes=group_sizes,
-            num_private=1,
-            num_shared=3,
+            num_private=private,
+            num_shared=shared,
             activation="gelu",
             dtype=dtype,
             least_memory=least_memory,
@@ -116,7 +131,7 @@ def compile_one(record: dict[str, Any], family: str) -> dict[str, Any]:
     target = GPUTarget("hip", family, 64) if amd else GPUTarget("cuda", int(family[3:]), 32)
     compiled = triton.compile(source, target=target, options=record["options"])
     registers, spilled = _read_amd(compiled.asm["amdgcn"]) if amd else _read_nvidia(compiled.asm["cubin"])
-    shown = {name: constants.get(name) for name in ("D_IN", "H", "BANKS", "SPLITS", "BLOCK_T", "BLOCK_H")}
+    shown = {name: constants.get(name) for name in ("D_IN", "H", "P", "S", "BANKS", "SPLITS", "BLOCK_T", "BLOCK_H")}
     return {
         "family": family,
         "kernel": kernel.__name__,
@@ -186,6 +201,7 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
                 ", hidden stored" if row["stores_hidden"] and row["kernel"] == "backward_kernel" else "",
                 ", split" if row.get("splits", 1) > 1 else "",
                 ", banks apart" if row.get("banks", 1) > 1 else "",
+                f", {row['s']} experts" if row.get("s", 3) > 3 else "",
             ]
         )
         key = row["kernel"].removesuffix("_kernel") + form, row["dtype"], width, tile, row["family"]

@@ -77,16 +77,12 @@ def expert_mixture(
         (torch.Size([5, 4]), torch.Size([5, 4]))
     """
     _check(x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
+    _check_memory(implementation, least_memory)
     dtype = _compute_dtype(x)
-    choice = choose(implementation, x, w2, dtype)
+    choice = choose(implementation, x, w2, dtype, num_private, num_shared)
     inputs = (x, router_weights, w1, b1, w2, b2)
     sizes: Any = {"group_sizes": list(group_sizes), "num_private": num_private, "num_shared": num_shared}
     if choice.implementation == "reference":
-        if least_memory:
-            raise ValueError(
-                "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
-                "computes; use implementation='eager'."
-            )
         return reference.expert_mixture(*inputs, **sizes, activation=activation)
     if choice.implementation == "triton":
         from . import triton
@@ -108,6 +104,7 @@ def explain(
     num_shared: int,
     activation: str = "gelu",
     implementation: str = "auto",
+    least_memory: bool = False,
 ) -> Choice:
     """Tell which implementation :func:`expert_mixture` would run for the same arguments, and why.
 
@@ -127,7 +124,16 @@ def explain(
         eager: the kernels need a GPU, and x is on cpu
     """
     _check(x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
-    return choose(implementation, x, w2, _compute_dtype(x))
+    _check_memory(implementation, least_memory)
+    return choose(implementation, x, w2, _compute_dtype(x), num_private, num_shared)
+
+
+def _check_memory(implementation: str, least_memory: bool) -> None:
+    if least_memory and implementation == "reference":
+        raise ValueError(
+            "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
+            "computes; use implementation='eager'."
+        )
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -22,6 +22,7 @@ class Plan:
     num_private: int
     num_shared: int
     activation: str
+    keep: bool  # for a backward pass
 
     def banks(self) -> Iterator["Bank"]:
         groups = len(self.group_sizes)
@@ -53,8 +54,6 @@ class Bank:
         """``(B, n, ...)`` as ``(T, ...)``."""
         if len(self.group_sizes) == 1:
             return tokens
-        if len(set(self.group_sizes)) == 1:
-            return tokens.flatten(0, 1)
         return torch.cat([part[:size] for part, size in zip(tokens, self.group_sizes, strict=True)])
 
     def split(self, weights: Tensor) -> Tensor:
@@ -95,7 +94,8 @@ class ExpertMixture(torch.autograd.Function):
                 scaled = (a.view(*weights.shape, -1) * weights.unsqueeze(-1)).view_as(a)
                 bias = weights @ bias
             outputs[bank.output] = bank.unfold(add(bias, scaled, bank.widen(w2)))
-            kept += [tokens, z, a, scaled]
+            if plan.keep:
+                kept += [tokens, z, a, scaled]
         ctx.plan = plan
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(*inputs, *kept)

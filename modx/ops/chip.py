@@ -34,7 +34,10 @@ def interpreted() -> bool:
 
 def exact_float32() -> bool:
     """Whether float32 products must not go through tf32: ``torch.set_float32_matmul_precision("highest")``."""
-    return not torch.backends.cuda.matmul.allow_tf32  # the same setting, in a form that compilers can trace
+    if torch.compiler.is_compiling():  # which can trace the older of two names of one setting only
+        return not torch.backends.cuda.matmul.allow_tf32
+    precision: str = torch.backends.cuda.matmul.fp32_precision
+    return precision != "tf32"
 
 
 def find_chip(device: torch.device) -> Chip:

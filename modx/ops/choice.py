@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .chip import exact_float32, find_chip, interpreted
+from .forms import fits_fused
 
 _HAS_TRITON = find_spec("triton") is not None  # looked for, not imported
 IMPLEMENTATIONS = ("auto", "reference", "eager", "triton")
@@ -22,32 +24,14 @@ class Choice(NamedTuple):
         return f"{self.implementation}: {self.reason}"
 
 
-class Row(NamedTuple):
-    """What ``auto`` runs on a GPU up to a width of tokens; None: any."""
-
-    max_width: int | None
-    implementation: str
-    reason: str
-
-
-# Where the kernels pay, by a model of memory traffic and registers: no GPU has measured it yet. In float32 through
-# tf32 a fused tile needs twice the room, hence half the width.
+# Where the kernels pay is a model of memory traffic and registers: no GPU has measured it yet.
 MODELLED = "(modelled, not measured)"
-TABLE = {
-    2: (
-        Row(256, "triton", f"fused kernels, hidden layer never in memory {MODELLED}"),
-        Row(
-            None, "triton", f"activation and weights fused into the first product, the vendor's for the rest {MODELLED}"
-        ),
-    ),
-    4: (
-        Row(128, "triton", f"fused kernels in tf32, hidden layer never in memory {MODELLED}"),
-        Row(None, "eager", f"float32 wider than 128 gains nothing from the kernels {MODELLED}"),
-    ),
-}
+FUSED = f"fused kernels, no hidden layer in memory in the forward pass {MODELLED}"
+WIDE = f"activation and gates fused into the first product, the vendor's for the rest {MODELLED}"
+UNFUSED_FLOAT32 = f"float32 gains from the fused kernels alone, and they take no such width or experts {MODELLED}"
 
 
-def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype) -> Choice:
+def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype, num_private: int, num_shared: int) -> Choice:
     """Choose for tokens ``x`` computed in ``dtype``."""
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -66,11 +50,9 @@ def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype) -> Ch
         return Choice("eager", "on a CPU Triton's interpreter is for tests; ask for it by name")
     if dtype == torch.float32 and exact_float32():
         return Choice("eager", "exact float32 uses no matrix units in the kernels; the vendor's products are faster")
-    width = max(x.shape[1], w2.shape[2])
-    for row in TABLE[dtype.itemsize]:
-        if row.max_width is None or width <= row.max_width:
-            return Choice(row.implementation, row.reason)
-    raise AssertionError("the last row of a table takes any width")
+    if fits_fused(x.shape[1], w2.shape[2], num_private, num_shared, dtype.itemsize, exact=False):
+        return Choice("triton", FUSED)
+    return Choice("eager", UNFUSED_FLOAT32) if dtype == torch.float32 else Choice("triton", WIDE)
 
 
 def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -83,6 +65,15 @@ def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"the kernels take float16, bfloat16 and float32, not {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "Triton's interpreter computes bfloat16 wrongly"
+    if transformed():
+        return "the kernels have no derivatives for torch.func or forward mode"
     if find_chip(device).family is None:
         return f"the kernels have no tiles for {torch.cuda.get_device_name(device)}"
     return None
+
+
+def transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which need a derivative of every step."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

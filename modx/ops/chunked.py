@@ -33,6 +33,7 @@ class Plan:
     num_private: int
     num_shared: int
     activation: str
+    keep: bool  # the hidden layer, for a backward pass
     least_memory: bool
 
     def blocks(self, hidden_dim: int) -> Iterator[Block]:
@@ -67,7 +68,7 @@ class ExpertMixture(torch.autograd.Function):
                 total.add_(y)
             else:
                 total.addcmul_(y, columns[block.gate, block.tokens, None])
-            if not plan.least_memory:
+            if plan.keep:
                 kept += [
                     z if need_x or need_w1 or need_b1 else None,
                     a if need_w2 else None,
@@ -88,20 +89,23 @@ class ExpertMixture(torch.autograd.Function):
         x, gates, w1, b1, w2, b2 = inputs
         need_x, need_gates, need_w1, need_b1, need_w2, need_b2 = needs
         columns = None if gates is None else gates.to(x.dtype).t().contiguous()
-        dgates, dw1, dw2 = (
-            torch.empty_like(part) if need else None
-            for part, need in zip((columns, w1, w2), (need_gates, need_w1, need_w2), strict=True)
+        # sums over chunks are in float32 where a chunk's part is in half precision
+        wide = torch.promote_types(x.dtype, torch.float32) if plan.least_memory else x.dtype
+        dgates = None if columns is None or not need_gates else torch.empty_like(columns)
+        dw1, dw2 = (
+            torch.empty_like(part, dtype=wide) if need else None
+            for part, need in zip((w1, w2), (need_w1, need_w2), strict=True)
         )
         dx, db1, db2 = (
-            torch.zeros_like(part) if need else None
-            for part, need in zip((x, b1, b2), (need_x, need_b1, need_b2), strict=True)
+            torch.zeros_like(part, dtype=dtype) if need else None
+            for part, dtype, need in zip((x, b1, b2), (x.dtype, wide, wide), (need_x, need_b1, need_b2), strict=True)
         )
         for index, block in enumerate(plan.blocks(w1.shape[1])):
-            if plan.least_memory:
+            if not plan.keep:
                 z, a, y = _run_expert(block, plan.activation, x, w1, b1, w2, b2)
             else:
                 z, a, y = kept[3 * index : 3 * index + 3]
-            expert, tokens, beta = block.expert, block.tokens, int(not block.is_first)
+            expert, tokens = block.expert, block.tokens
             grad = grads[block.output][tokens]
             if dgates is not None:
                 torch.sum(y * grad, 1, out=dgates[block.gate, tokens])
@@ -110,18 +114,28 @@ class ExpertMixture(torch.autograd.Function):
             if db2 is not None:
                 db2[expert].add_(grad.sum(0))
             if dw2 is not None:
-                dw2[expert].addmm_(a.T, grad, beta=beta)
+                _add_product(dw2[expert], a.T, grad, block.is_first)
             if not (need_x or need_w1 or need_b1):
                 continue
             dz = BACKWARD_[plan.activation](grad @ w2[expert].T, z)
             if db1 is not None:
                 db1[expert].add_(dz.sum(0))
             if dw1 is not None:
-                dw1[expert].addmm_(dz.T, x[tokens], beta=beta)
+                _add_product(dw1[expert], dz.T, x[tokens], block.is_first)
             if dx is not None:
                 dx[tokens].addmm_(dz, w1[expert])
         # the gates may be of a wider dtype than the rest
-        return None, dx, None if dgates is None else dgates.t().to(gates.dtype), dw1, db1, dw2, db2
+        found = (dx, None if dgates is None else dgates.t(), dw1, db1, dw2, db2)
+        return None, *(None if d is None else d.to(like.dtype) for d, like in zip(found, inputs, strict=True))
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, is_first: bool) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right, beta=int(not is_first))
+    elif is_first:
+        total.copy_(left @ right)
+    else:
+        total.add_(left @ right)
 
 
 def _run_expert(

@@ -4,10 +4,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .._checks import autocasts
 from . import batched, chunked, wide
+from .choice import transformed
 
 # Hidden elements of an expert over all tokens up to which the experts of a bank run as one product: it saves calls,
 # which is most of the time of small products, but beyond the caches it is slower than one expert after the other.
@@ -36,16 +36,18 @@ def expert_mixture(
         return wide.expert_mixture(
             *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
         )
-    if autocast:  # which does not reach into a function
+    if autocast and x.dtype != torch.float64:  # autocast does not reach into a function
         dtype = torch.get_autocast_dtype(x.device.type)
         x, w1, b1, w2, b2 = (part.to(dtype) for part in (x, w1, b1, w2, b2))
     x = x.contiguous()
     w1, b1, w2, b2 = (part.contiguous() for part in (w1, b1, w2, b2))
     sizes = group_sizes, num_private, num_shared, activation
-    if least_memory or x.shape[0] * w1.shape[1] > BATCHED_ELEMENTS or not x.shape[0]:
-        run = partial(chunked.ExpertMixture.apply, chunked.Plan(*sizes, least_memory))
+    keep = torch.is_grad_enabled() and not least_memory
+    few = 0 < x.shape[0] * w1.shape[1] <= BATCHED_ELEMENTS and min(group_sizes) > 0
+    if few and not least_memory:
+        run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes, keep))
     else:
-        run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes))
+        run = partial(chunked.ExpertMixture.apply, chunked.Plan(*sizes, keep, least_memory))
     outputs: tuple[Tensor, Tensor] = run(x, router_weights, w1, b1, w2, b2)
     return outputs
 
@@ -54,8 +56,7 @@ def _can_be_a_function(inputs: tuple[Tensor | None, ...]) -> bool:
     """Whether nothing looks inside: a compiler plans memory itself, and transforms need derivatives of every step."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or transformed()
         or any(part is not None and type(part) not in (Tensor, torch.nn.Parameter) for part in inputs)
         or any(part is not None and part.is_meta for part in inputs)
     )

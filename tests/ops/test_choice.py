@@ -32,8 +32,10 @@ class Elsewhere:
         self.device = torch.device(device)
 
 
-def chosen(width: int, dtype: torch.dtype, device: str = "cuda", implementation: str = "auto") -> Choice:
-    return choice.choose(implementation, Elsewhere(width, device), torch.empty(3, 16, width), dtype)
+def chosen(
+    width: int, dtype: torch.dtype, device: str = "cuda", implementation: str = "auto", num_shared: int = 3
+) -> Choice:
+    return choice.choose(implementation, Elsewhere(width, device), torch.empty(3, 16, width), dtype, 1, num_shared)
 
 
 @pytest.fixture
@@ -45,7 +47,8 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_runs_the_kernels_on_a_gpu(dtype):
     assert chosen(256, dtype).implementation == chosen(257, dtype).implementation == "triton"
-    assert "never in memory" in chosen(256, dtype).reason
+    assert "no hidden layer in memory" in chosen(256, dtype).reason
+    assert "the vendor's" in chosen(128, dtype, num_shared=17).reason
     assert "the vendor's" in chosen(257, dtype).reason
     assert "modelled, not measured" in chosen(256, dtype).reason
 
@@ -60,8 +63,26 @@ def test_float32_that_must_be_exact_never_runs_the_kernels_unasked():
         torch.set_float32_matmul_precision("high")
         assert chosen(128, torch.float32).implementation == "triton"
         assert chosen(129, torch.float32).implementation == "eager"
+        torch.backends.cuda.matmul.fp32_precision = "ieee"  # the newer name of the setting
+        assert chosen(64, torch.float32).implementation == "eager"
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        assert chosen(64, torch.float32).implementation == "triton"
     finally:
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_transforms_that_need_every_step_run_eager():
+    def implementation(x: Tensor) -> Tensor:
+        seen.append(chosen(8, torch.float16))
+        return x.sum()
+
+    seen: list[Choice] = []
+    torch.func.grad(implementation)(torch.ones(3))
+    with torch.autograd.forward_ad.dual_level():
+        implementation(torch.ones(3))
+    assert seen == [("eager", "the kernels have no derivatives for torch.func or forward mode")] * 2
 
 
 @pytest.mark.usefixtures("gpu")
@@ -98,6 +119,9 @@ def test_explains_in_a_sentence_and_refuses_what_the_op_refuses():
     assert str(Choice("eager", "why not")) == "eager: why not"
     with pytest.raises(ValueError, match=r"expert_mixture expected w1 of shape \(4, 16, 8\)"):
         explain(*inputs(), group_sizes=(3, 2), num_private=1, num_shared=2)
+    with pytest.raises(ValueError, match="expected least_memory=False with implementation='reference'"):
+        explain(*inputs(), **COUNTS, implementation="reference", least_memory=True)
+    assert explain(*inputs(), **COUNTS, least_memory=True).implementation == "eager"
     with pytest.raises(ValueError, match="expected implementation to be one of"):
         explain(*inputs(), **COUNTS, implementation="fast")
 

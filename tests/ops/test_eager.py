@@ -164,6 +164,43 @@ def test_nothing_is_kept_when_nothing_needs_a_gradient(least_memory):
         expert_mixture(*(part.detach() for part in inputs), **counts, least_memory=least_memory)
 
 
+@pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
+@pytest.mark.parametrize("layout", ["equal groups", "uneven groups", "no private experts"])
+def test_outputs_may_be_changed_in_place(monkeypatch, batched, layout):
+    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
+    inputs, counts = make(LAYOUTS[layout])
+    for output in expert_mixture(*inputs, **counts):
+        output.add_(1)
+
+
+@pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
+def test_inference_keeps_no_hidden_layer(monkeypatch, batched):
+    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
+    inputs, counts = make(LAYOUTS["equal groups"])
+    kept: list[object] = []
+    monkeypatch.setattr(
+        torch.autograd.function.FunctionCtx, "save_for_backward", lambda ctx, *parts: kept.append(parts)
+    )
+    with torch.no_grad():
+        expert_mixture(*inputs, **counts)
+    assert all(len(parts) == len(inputs) for parts in kept)
+
+
+def test_chunks_of_half_precision_are_summed_in_float32():
+    inputs, counts = make(((4000,), 0, 1), dtype=torch.bfloat16, dim=8)
+    exact = gradients([part.detach().double().requires_grad_() for part in inputs], counts, implementation="reference")
+    plain, chunks = (gradients(inputs, counts, least_memory=least) for least in (False, True))
+    for index in (2, 3, 4, 5):
+        error, limit = ((got[index].double() - exact[index]).norm() for got in (chunks, plain))
+        assert error <= 2 * limit
+
+
+def test_float64_stays_under_autocast():
+    inputs, counts = make(LAYOUTS["equal groups"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert expert_mixture(*inputs, **counts, least_memory=True)[0].dtype == torch.float64
+
+
 @memory
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch.func.jvp itself calls it
 def test_transforms_differentiate_every_step(least_memory):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..chip import exact_float32
 from . import register  # noqa: F401 - which makes the operators known
 
 __all__ = ["expert_mixture"]
@@ -28,7 +29,8 @@ def expert_mixture(
     """Compute in ``dtype``; every gradient comes in the dtype of what it is the gradient of."""
     inputs = (x, router_weights, w1, b1, w2, b2)
     differentiable = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
+    exact = dtype == torch.float32 and exact_float32()
     private, shared, _ = torch.ops.modx.expert_mixture(
-        *inputs, group_sizes, num_private, num_shared, activation, dtype, differentiable, least_memory
+        *inputs, group_sizes, num_private, num_shared, activation, dtype, exact, differentiable, least_memory
     )
     return private, shared

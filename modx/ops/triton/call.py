@@ -10,7 +10,8 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ..chip import Chip, exact_float32, find_chip
+from ..chip import Chip, find_chip
+from ..forms import fits_fused
 from .kernels.groups import MAX_GROUPS
 from .spans import Span, cut
 
@@ -58,6 +59,7 @@ class Call:
     num_private: int
     num_shared: int
     activation: str
+    exact: bool  # float32 must not go through tf32
     weight_dtype: torch.dtype  # in which the weights' gradients are wanted
 
     @classmethod
@@ -74,6 +76,7 @@ class Call:
         num_shared: int,
         activation: str,
         dtype: torch.dtype,
+        exact: bool,
     ) -> "Call":
         return cls(
             align(x.to(dtype), 1),
@@ -86,6 +89,7 @@ class Call:
             num_private,
             num_shared,
             activation,
+            exact,
             torch.promote_types(w1.dtype, b1.dtype),
         )
 
@@ -117,15 +121,14 @@ class Call:
     @cached_property
     def constants(self) -> dict[str, Any]:
         """What every kernel is compiled for."""
-        exact = self.x.dtype == torch.float32
         return {
             "P": self.num_private,
             "S": self.num_shared,
             "D_IN": self.in_dim,
             "H": self.hidden_dim,
             "ACTIVATION": self.activation,
-            "EXACT": exact,
-            "PRECISION": "ieee" if exact and exact_float32() else "tf32",
+            "EXACT": self.x.dtype == torch.float32,
+            "PRECISION": "ieee" if self.exact else "tf32",
         }
 
     @property
@@ -135,6 +138,11 @@ class Call:
             "BLOCK_I": max(16, triton.next_power_of_2(self.in_dim)),
             "BLOCK_O": max(16, triton.next_power_of_2(self.out_dim)),
         }
+
+    @property
+    def fits_fused(self) -> bool:
+        sizes = self.in_dim, self.out_dim, self.num_private, self.num_shared
+        return fits_fused(*sizes, self.x.element_size(), self.exact)
 
     @property
     def width(self) -> int:
@@ -154,7 +162,9 @@ class Call:
     def cut_hidden(self, copies: int, least_memory: bool) -> list[Span]:
         """Spans of which so many copies of the hidden layer may be in memory."""
         bytes_per_token = copies * self.experts_per_token * self.hidden_dim * self.x.element_size()
-        return self.cut(max((HIDDEN_BYTES >> 3 * least_memory) // bytes_per_token, 1))
+        limit = max((HIDDEN_BYTES >> 3 * least_memory) // bytes_per_token, 1)
+        count = triton.cdiv(self.x.shape[0], limit)  # spans of about one size: the last is not to be a small one
+        return self.cut(min(limit, aligned(triton.cdiv(self.x.shape[0], count))) if count else None)
 
     def banks(self, span: Span, private: Tensor, shared: Tensor) -> Iterator[Bank]:
         """The span's work bank by bank, with what lies at its output: the private bank of every group, the shared."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 
@@ -98,17 +99,16 @@ def _backward_span(
 
 
 def _weights(call: Call, span: Span, d_private: Tensor, d_shared: Tensor, gradients: Gradients) -> None:
-    """Every weight's gradient from tokens alone; all lie in one tensor, for one sum over the splits."""
+    """Every weight's gradient from tokens alone; one launch, and one more to sum the splits."""
     needs = gradients.needs
     wanted = {"w1": needs.w1 or needs.b1, "b1": needs.w1 or needs.b1, "w2": needs.w2, "b2": needs.b2}
     like: dict[str, Tensor] = {name: getattr(call, name) for name, needed in wanted.items() if needed}
-    sizes = [part.numel() for part in like.values()]
     (tile,) = fused_tiles("weights", call.x.element_size(), call.width, call.chip.family)
     programs = call.w1.shape[0] * triton.cdiv(call.hidden_dim, tile.block_h)
     shares = min(2 * call.chip.processors // programs, call.x.shape[0] // (4 * tile.block_t), MAX_SPLITS)
-    flat = call.x.new_empty(sum(sizes), dtype=call.weight_dtype)
-    parts = Parts([flat], floor_power_of_2(shares))
-    targets = dict(zip(like, parts.targets[0].split(sizes), strict=True))
+    results = [torch.empty_like(part, dtype=call.weight_dtype) for part in like.values()]
+    parts = Parts(results, floor_power_of_2(shares))
+    targets = dict(zip(like, parts.targets, strict=True))
     weights_kernel[programs, parts.splits](
         d_private,
         d_shared,
@@ -128,8 +128,8 @@ def _weights(call: Call, span: Span, d_private: Tensor, d_shared: Tensor, gradie
         **_arguments(call, span),
     )
     parts.sum()
-    for name, part in zip(like, flat.split(sizes), strict=True):
-        setattr(gradients, name, part.view_as(like[name]))
+    for name, result in zip(like, results, strict=True):
+        setattr(gradients, name, result)
 
 
 def _arguments(call: Call, span: Span) -> dict[str, Any]:

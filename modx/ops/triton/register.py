@@ -1,19 +1,19 @@
 """The kernels as operators that PyTorch knows: compilers trace them by shape, autograd differentiates them once."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..forms import fits_fused
 from . import fused, wide
 from .call import Call, align, aligned
 from .gradients import Needs
-from .tiles import fits_fused
 
 _library = torch.library.Library("modx", "DEF")
-_SIZES = "SymInt[] group_sizes, int num_private, int num_shared, str activation, ScalarType dtype"
+_SIZES = "SymInt[] group_sizes, int num_private, int num_shared, str activation, ScalarType dtype, bool exact"
 _INPUTS = f"Tensor x, Tensor? router_weights, Tensor w1, Tensor b1, Tensor w2, Tensor b2, {_SIZES}"
 _library.define(f"expert_mixture({_INPUTS}, bool differentiable, bool least_memory) -> (Tensor, Tensor, Tensor)")
 _library.define(
@@ -33,18 +33,29 @@ def _run_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     *sizes, differentiable, least_memory = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
-    with _on_device_of(x):
-        if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
+    with _alone(x):
+        if call.fits_fused:
             private, shared = fused.forward(call)
             before = call.x.new_empty(0)
         else:
-            private, shared, before = wide.forward(call, keep=differentiable and not least_memory)
-    return private[:, : w2.shape[2]].contiguous(), shared[:, : w2.shape[2]].contiguous(), before
+            private, shared, before = wide.forward(call, differentiable and not least_memory, least_memory)
+    shape = x.shape[0], w2.shape[2]
+    return _trim(private, shape), _trim(shared, shape), before
 
 
-def _on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Launches go to the current device, which need not be the tensors'."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+@contextmanager
+def _alone(tensor: Tensor) -> Iterator[None]:
+    """Launch on the tensors' device, which need not be the current one, and cast nothing behind the kernels' back."""
+    with (
+        torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext(),
+        torch.autocast(tensor.device.type, enabled=False),
+    ):
+        yield
+
+
+def _trim(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Without what the kernels' sizes were filled up with; a view of nothing else, as an operator's results must be."""
+    return tensor if tensor.shape == torch.Size(shape) else tensor[tuple(map(slice, shape))].contiguous()
 
 
 def _fake_forward(
@@ -59,11 +70,12 @@ def _fake_forward(
     num_shared: int,
     activation: str,
     dtype: torch.dtype,
+    exact: bool,
     differentiable: bool,
     least_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = x.shape[0], w2.shape[2]
-    if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared, dtype.itemsize):
+    if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared, dtype.itemsize, exact):
         before = x.new_empty(0, dtype=dtype)
     else:
         size = (num_private + num_shared) * aligned(w1.shape[1])
@@ -86,8 +98,8 @@ def _run_backward(
     *sizes, least_memory, needed = arguments
     call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
     d_private, d_shared = align(d_private, 1), align(d_shared, 1)
-    with _on_device_of(x):
-        if fits_fused(call.in_dim, call.out_dim, call.num_private, call.num_shared, call.x.element_size()):
+    with _alone(x):
+        if call.fits_fused:
             gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
         else:
             kept = before if before.shape[0] else None
@@ -103,7 +115,7 @@ def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor:
     """A gradient in the shape and dtype of what it is the gradient of; zeros where no token reached it."""
     if gradient is None:
         return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-    return gradient[tuple(map(slice, tensor.shape))].to(tensor.dtype).contiguous()
+    return _trim(gradient, tensor.shape).to(tensor.dtype)
 
 
 def _fake_backward(
@@ -133,7 +145,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 def _differentiate(ctx: Any, d_private: Tensor | None, d_shared: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     *inputs, before = ctx.saved_tensors
-    x, w2, dtype = inputs[0], inputs[4], ctx.sizes[-1]
+    x, w2, dtype = inputs[0], inputs[4], ctx.sizes[-2]
     d_private, d_shared = (
         x.new_zeros(x.shape[0], w2.shape[2], dtype=dtype) if gradient is None else gradient
         for gradient in (d_private, d_shared)
@@ -143,7 +155,7 @@ def _differentiate(ctx: Any, d_private: Tensor | None, d_shared: Tensor | None, 
         d_private, d_shared, before, *inputs, *ctx.sizes, ctx.least_memory, needed
     )
     found = (gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
-    return *found, None, None, None, None, None, None, None
+    return *found, *[None] * 8
 
 
 def _refuse(ctx: Any, *gradients: Tensor) -> None:

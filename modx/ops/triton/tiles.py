@@ -1,18 +1,11 @@
 """How large a tile each kernel works on: one table by chip, dtype and width, never by the count of tokens.
 
-Every row compiles without spilling a register, by the compilers' own account (benchmarks/results/kernel_resources.md).
+Every row compiles without spilling a register, by the compilers' own account, up to the number of experts that the
+fused form takes (benchmarks/results/kernel_resources.md).
 No GPU has timed them yet: they are the largest that fit.
 """
 
 from typing import NamedTuple
-
-MAX_WIDTH = {2: 256, 4: 128}  # of the fused kernels, by bytes of an element: wider tiles do not fit the registers
-MAX_EXPERTS = 32  # of a bank in the fused kernels, which keep the gradients of its gates in registers
-
-
-def fits_fused(in_dim: int, out_dim: int, num_private: int, num_shared: int, element_size: int) -> bool:
-    """Whether the fused kernels can run a call; else the hidden layer goes through memory."""
-    return max(in_dim, out_dim) <= MAX_WIDTH[element_size] and max(num_private, num_shared) <= MAX_EXPERTS
 
 
 class Tile(NamedTuple):

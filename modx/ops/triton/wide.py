@@ -16,12 +16,12 @@ from .tiles import Tile, wide_tile
 BLOCK_BYTES = 128  # of a row that a step of a product takes
 
 
-def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def forward(call: Call, keep: bool, least_memory: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Both outputs of eq. 4; `keep`: and the hidden layer before its activation, (T, (P + S) H), else nothing."""
     private, shared = call.new_outputs()
     size = call.experts_per_token * call.hidden_dim
     before = call.x.new_empty(call.x.shape[0] if keep else 0, size)
-    for span in call.cut_hidden(1, not keep):
+    for span in call.cut_hidden(1, least_memory):
         gates = span.of(call.gates)
         hidden = call.x.new_empty(span.stop - span.start, size)
         tile, num_tiles = _plan("hidden", call, span)

@@ -14,7 +14,7 @@ import triton.language as tl
 def activate(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
     """act(z)."""
     if ACTIVATION == "relu":
-        value = tl.maximum(z, 0.0)
+        value = tl.where(z <= 0.0, 0.0, z)  # a maximum would turn NaN into 0
     elif ACTIVATION == "silu":
         value = z * tl.sigmoid(z)
     elif ACTIVATION == "gelu_tanh":
@@ -28,8 +28,8 @@ def activate(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
 def activate_with_derivative(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
     """act(z) and act'(z)."""
     if ACTIVATION == "relu":
-        value = tl.maximum(z, 0.0)
-        slope = tl.where(z > 0.0, 1.0, 0.0)
+        value = tl.where(z <= 0.0, 0.0, z)
+        slope = tl.where(z <= 0.0, 0.0, 1.0)
     elif ACTIVATION == "silu":
         s = tl.sigmoid(z)
         value = z * s

@@ -4,14 +4,14 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["first_size", "second_size"])
-def sum_splits_kernel(partials, first, second, first_size, second_size, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
-    """`first` and `second`, which lie side by side in each of the (SPLITS, first_size + second_size) partials."""
-    size = first_size + second_size
+@triton.jit(do_not_specialize=["end0", "end1", "end2", "end3"])
+def sum_splits_kernel(parts, out0, out1, out2, out3, end0, end1, end2, end3, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
+    """Up to four results, which lie side by side, each to its end, in every one of the (SPLITS, size) parts."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), tl.float32)
     for split in tl.static_range(SPLITS):
-        total += tl.load(partials + split * size.to(tl.int64) + at, mask=at < size, other=0.0)
-    tl.store(first + at, total.to(first.dtype.element_ty), mask=at < first_size)
-    behind = (at >= first_size) & (at < size)
-    tl.store(second + at - first_size, total.to(second.dtype.element_ty), mask=behind)
+        total += tl.load(parts + split * end3.to(tl.int64) + at, mask=at < end3, other=0.0)
+    tl.store(out0 + at, total.to(out0.dtype.element_ty), mask=at < end0)
+    tl.store(out1 + at - end0, total.to(out1.dtype.element_ty), mask=(at >= end0) & (at < end1))
+    tl.store(out2 + at - end1, total.to(out2.dtype.element_ty), mask=(at >= end1) & (at < end2))
+    tl.store(out3 + at - end2, total.to(out3.dtype.element_ty), mask=(at >= end2) & (at < end3))
