@@ -5,7 +5,7 @@ MAX_WIDTH = {2: 256, 4: 128}  # by bytes of an element: the sums of a wider tile
 
 def max_experts(width: int) -> int:
     """Experts of a bank in the fused form, which keeps the gradients of their gates in registers."""
-    return 16 if width <= 128 else 8
+    return 8 if width <= 128 else 4
 
 
 def fits_fused(in_dim: int, out_dim: int, num_private: int, num_shared: int, element_size: int, exact: bool) -> bool:

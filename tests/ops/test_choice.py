@@ -48,7 +48,7 @@ def gpu(monkeypatch):
 def test_half_precision_runs_the_kernels_on_a_gpu(dtype):
     assert chosen(256, dtype).implementation == chosen(257, dtype).implementation == "triton"
     assert "no hidden layer in memory" in chosen(256, dtype).reason
-    assert "the vendor's" in chosen(128, dtype, num_shared=17).reason
+    assert "the vendor's" in chosen(128, dtype, num_shared=9).reason
     assert "the vendor's" in chosen(257, dtype).reason
     assert "modelled, not measured" in chosen(256, dtype).reason
 

@@ -38,7 +38,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("forward", 2, 64): {
         "sm_80": (Tile(64, 64, 8, 2), _THIN),
         "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
-        "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "sm_100": (_ABREAST, Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "gfx942": (_ABREAST, _MIDDLE, _THIN),
     },
     ("forward", 2, 128): {
@@ -61,7 +61,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     },
     ("forward", 4, 128): {
         "sm_80": (_FLAT, _THIN),
-        "sm_90": (_ABREAST, _MIDDLE, _THIN),
+        "sm_90": (_MIDDLE, _THIN),
         "sm_100": (_FLAT, _THIN),
         "gfx942": (_THIN,),
     },
@@ -86,7 +86,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("backward", 4, 64): {
         "sm_80": (_FLAT, _THIN),
         "sm_90": (Tile(32, 32, 4, 2), _THIN),
-        "sm_100": (Tile(32, 32, 4, 2), _THIN),
+        "sm_100": (_THIN,),
         "gfx942": (_THIN,),
     },
     ("backward", 4, 128): {
@@ -115,7 +115,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     },
     ("weights", 4, 64): {
         "sm_80": (_FLAT,),
-        "sm_90": (_FLAT,),
+        "sm_90": (Tile(32, 32, 4, 2),),
         "sm_100": (_FLAT,),
         "gfx942": (_THINNEST,),
     },
