@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -49,7 +51,8 @@ class Call:
         if backward:
             self.gradients()
         else:
-            self.forward()
+            with torch.no_grad():
+                self.forward()
 
     def gradients(self) -> tuple[Tensor, ...]:
         return torch.autograd.grad(self.forward(), self.leaves, self.grads)
@@ -103,9 +106,9 @@ def run_loop(experts: nn.ModuleList, x: Tensor, gates: Tensor, sizes: list[int])
     private = []
     for group, (part, weights) in enumerate(zip(x.split(sizes), gates.split(sizes), strict=True)):
         own = range(group * NUM_PRIVATE, (group + 1) * NUM_PRIVATE)
-        private.append(sum(weights[:, k, None] * experts[e](part) for k, e in enumerate(own)))
+        private.append(reduce(add, (weights[:, k, None] * experts[e](part) for k, e in enumerate(own))))
     first = NUM_GROUPS * NUM_PRIVATE
-    shared = sum(gates[:, NUM_PRIVATE + k, None] * experts[first + k](x) for k in range(NUM_SHARED))
+    shared = reduce(add, (gates[:, NUM_PRIVATE + k, None] * experts[first + k](x) for k in range(NUM_SHARED)))
     return torch.cat(private), shared
 
 

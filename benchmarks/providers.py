@@ -6,7 +6,8 @@ T tokens, D width, H hidden width, E experts.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -90,10 +91,10 @@ def loop(problem: Problem, inputs: Inputs) -> Candidate:
         split = zip(x.split(problem.group_sizes), gates.split(problem.group_sizes), strict=True)
         for group, (tokens, weights) in enumerate(split):
             mine = experts[group * private : (group + 1) * private]
-            parts.append(sum(weights[:, k, None] * expert(tokens) for k, expert in enumerate(mine)))
+            parts.append(reduce(add, (weights[:, k, None] * expert(tokens) for k, expert in enumerate(mine))))
         common = [gates[:, private + k, None] * expert(x) for k, expert in enumerate(experts[own:])]
         assert len(common) == shared
-        return torch.cat(parts), sum(common)
+        return torch.cat(parts), reduce(add, common)
 
     def to_banks(gradients: list[Tensor]) -> list[Tensor]:
         w1, b1, w2, b2 = (torch.stack(gradients[2 + part :: 4]) for part in range(4))
