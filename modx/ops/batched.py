@@ -22,7 +22,6 @@ class Plan:
     num_private: int
     num_shared: int
     activation: str
-    keep: bool  # for a backward pass
 
     def banks(self) -> Iterator["Bank"]:
         groups = len(self.group_sizes)
@@ -94,8 +93,7 @@ class ExpertMixture(torch.autograd.Function):
                 scaled = (a.view(*weights.shape, -1) * weights.unsqueeze(-1)).view_as(a)
                 bias = weights @ bias
             outputs[bank.output] = bank.unfold(add(bias, scaled, bank.widen(w2)))
-            if plan.keep:
-                kept += [tokens, z, a, scaled]
+            kept += [tokens, z, a, scaled]
         ctx.plan = plan
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(*inputs, *kept)

@@ -39,15 +39,13 @@ def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype, num_p
         )
     if implementation in ("reference", "eager"):
         return Choice(implementation, "asked for by name")
-    obstacle = _obstacle(x.device, dtype)
+    obstacle = _obstacle(x.device, dtype, interpreter=implementation == "triton" and interpreted())
     if implementation == "triton":
         if obstacle is not None:
             raise ValueError(f"expert_mixture cannot run implementation='triton': {obstacle}; use 'auto' or 'eager'.")
         return Choice("triton", "asked for by name")
     if obstacle is not None:
         return Choice("eager", obstacle)
-    if x.device.type == "cpu":
-        return Choice("eager", "on a CPU Triton's interpreter is for tests; ask for it by name")
     if dtype == torch.float32 and exact_float32():
         return Choice("eager", "exact float32 uses no matrix units in the kernels; the vendor's products are faster")
     if fits_fused(x.shape[1], w2.shape[2], num_private, num_shared, dtype.itemsize, exact=False):
@@ -55,9 +53,9 @@ def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype, num_p
     return Choice("eager", UNFUSED_FLOAT32) if dtype == torch.float32 else Choice("triton", WIDE)
 
 
-def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+def _obstacle(device: torch.device, dtype: torch.dtype, interpreter: bool) -> str | None:
     """What keeps the kernels from running; None: nothing does."""
-    if device.type != "cuda" and not (device.type == "cpu" and interpreted()):
+    if device.type != "cuda" and not (device.type == "cpu" and interpreter):
         return f"the kernels need a GPU, and x is on {device.type}"
     if not _HAS_TRITON:
         return "Triton is not installed"

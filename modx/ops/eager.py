@@ -11,7 +11,7 @@ from .choice import transformed
 
 # Hidden elements of an expert over all tokens up to which the experts of a bank run as one product: it saves calls,
 # which is most of the time of small products, but beyond the caches it is slower than one expert after the other.
-BATCHED_ELEMENTS = 2**18
+FEW_ELEMENTS = 2**18
 
 
 def expert_mixture(
@@ -31,7 +31,10 @@ def expert_mixture(
     """With a backward pass of its own on a CPU or to save memory; else composed of differentiable products."""
     inputs = (x, router_weights, w1, b1, w2, b2)
     autocast = autocasts(x.device.type)
-    by_hand = least_memory or (x.device.type == "cpu" and not autocast)
+    keep = torch.is_grad_enabled() and not least_memory
+    few = 0 < x.shape[0] * w1.shape[1] <= FEW_ELEMENTS and min(group_sizes, default=0) > 0
+    # for few tokens without gradients there is nothing to save: no backward pass, no memory
+    by_hand = least_memory or (x.device.type == "cpu" and not autocast and (keep or not few))
     if not by_hand or not _can_be_a_function(inputs):
         return wide.expert_mixture(
             *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
@@ -42,10 +45,8 @@ def expert_mixture(
     x = x.contiguous()
     w1, b1, w2, b2 = (part.contiguous() for part in (w1, b1, w2, b2))
     sizes = group_sizes, num_private, num_shared, activation
-    keep = torch.is_grad_enabled() and not least_memory
-    few = 0 < x.shape[0] * w1.shape[1] <= BATCHED_ELEMENTS and min(group_sizes) > 0
     if few and not least_memory:
-        run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes, keep))
+        run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes))
     else:
         run = partial(chunked.ExpertMixture.apply, chunked.Plan(*sizes, keep, least_memory))
     outputs: tuple[Tensor, Tensor] = run(x, router_weights, w1, b1, w2, b2)

@@ -55,7 +55,7 @@ def gradients(inputs, counts, wanted=slice(None), **options) -> tuple[Tensor, ..
 def test_gives_the_outputs_and_gradients_of_the_reference(
     monkeypatch, layout, activation, least_memory, batched, weighted
 ):
-    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
+    monkeypatch.setattr(eager, "FEW_ELEMENTS", batched)
     inputs, counts = make(layout)
     if not weighted:
         inputs[1] = None
@@ -167,7 +167,7 @@ def test_nothing_is_kept_when_nothing_needs_a_gradient(least_memory):
 @pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
 @pytest.mark.parametrize("layout", ["equal groups", "uneven groups", "no private experts"])
 def test_outputs_may_be_changed_in_place(monkeypatch, batched, layout):
-    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
+    monkeypatch.setattr(eager, "FEW_ELEMENTS", batched)
     inputs, counts = make(LAYOUTS[layout])
     for output in expert_mixture(*inputs, **counts):
         output.add_(1)
@@ -175,7 +175,7 @@ def test_outputs_may_be_changed_in_place(monkeypatch, batched, layout):
 
 @pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
 def test_inference_keeps_no_hidden_layer(monkeypatch, batched):
-    monkeypatch.setattr(eager, "BATCHED_ELEMENTS", batched)
+    monkeypatch.setattr(eager, "FEW_ELEMENTS", batched)
     inputs, counts = make(LAYOUTS["equal groups"])
     kept: list[object] = []
     monkeypatch.setattr(
