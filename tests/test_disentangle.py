@@ -222,7 +222,7 @@ def test_refuses_impossible_numbers_of_experts(counts):
 
 def test_passes_the_implementation_on():
     module = HybridExpertDisentangler(("text",), 4, 5, implementation="cuda")
-    with pytest.raises(ValueError, match="expected implementation to be one of .* got 'cuda'"):
+    with pytest.raises(ValueError, match=r"expected implementation to be one of .* got 'cuda'"):
         module({"text": torch.zeros(2, 1, 4)})
 
 
