@@ -52,7 +52,7 @@ def speed_up(results: Results) -> Figure | None:
     return _finish(
         figure,
         results,
-        "modx against the other ways to compute the expert mixture; at few tokens the launches count too",
+        "modx against other ways to compute the expert mixture;\nat few tokens the launches count too",
     )
 
 
