@@ -47,15 +47,15 @@ class ExpertMixture(torch.autograd.Function):
             tokens = plan.fold(x)
             folded = None if weights is None else plan.fold(weights)
             kept.append(tokens)
+            parts: list[Tensor] = []
             for k in range(num_private):
                 experts = slice(k, own, num_private)
                 z = torch.bmm(tokens, w1[experts].mT).add_(b1[experts].unsqueeze(1))
                 a = activate(z)
                 y = torch.bmm(a, w2[experts]).add_(b2[experts].unsqueeze(1))
                 kept += [z, a, y]
-                part = y if folded is None else y * folded[:, :, k, None]
-                total = part if k == 0 else total + part
-            private = plan.unfold(total)
+                parts.append(y if folded is None else y * folded[:, :, k, None])
+            private = plan.unfold(sum(parts[1:], parts[0]))
         if plan.num_shared:
             z = torch.addmm(b1[own:].flatten(), x, w1[own:].flatten(0, 1).T)
             a = scaled = activate(z)
