@@ -76,19 +76,22 @@ def expert_mixture(
         >>> private.shape, shared.shape
         (torch.Size([5, 4]), torch.Size([5, 4]))
     """
-    _check(x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
-    _check_memory(implementation, least_memory)
-    dtype = _compute_dtype(x)
-    choice = choose(implementation, x, w2, dtype, num_private, num_shared)
     inputs = (x, router_weights, w1, b1, w2, b2)
-    sizes: Any = {"group_sizes": list(group_sizes), "num_private": num_private, "num_shared": num_shared}
+    how: Any = {
+        "group_sizes": list(group_sizes),
+        "num_private": num_private,
+        "num_shared": num_shared,
+        "activation": activation,
+    }
+    choice = explain(*inputs, **how, implementation=implementation, least_memory=least_memory)
     if choice.implementation == "reference":
-        return reference.expert_mixture(*inputs, **sizes, activation=activation)
+        return reference.expert_mixture(*inputs, **how)
+    how |= {"dtype": _compute_dtype(x), "least_memory": least_memory}
     if choice.implementation == "triton":
         from . import triton
 
-        return triton.expert_mixture(*inputs, **sizes, activation=activation, dtype=dtype, least_memory=least_memory)
-    return eager.expert_mixture(*inputs, **sizes, activation=activation, least_memory=least_memory)
+        return triton.expert_mixture(*inputs, **how)
+    return eager.expert_mixture(*inputs, **how)
 
 
 def explain(

@@ -26,7 +26,8 @@ def expert_mixture(
     num_private: int,
     num_shared: int,
     activation: str,
-    least_memory: bool = False,
+    dtype: torch.dtype,
+    least_memory: bool,
 ) -> tuple[Tensor, Tensor]:
     """With a backward pass of its own on a CPU or to save memory; else composed of differentiable products."""
     inputs = (x, router_weights, w1, b1, w2, b2)
@@ -39,11 +40,8 @@ def expert_mixture(
         return wide.expert_mixture(
             *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
         )
-    if autocast and x.dtype != torch.float64:  # autocast does not reach into a function
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, w1, b1, w2, b2 = (part.to(dtype) for part in (x, w1, b1, w2, b2))
-    x = x.contiguous()
-    w1, b1, w2, b2 = (part.contiguous() for part in (w1, b1, w2, b2))
+    # autocast does not reach into a function
+    x, w1, b1, w2, b2 = (part.to(dtype).contiguous() for part in (x, w1, b1, w2, b2))
     sizes = group_sizes, num_private, num_shared, activation
     if few and not least_memory:
         run = partial(batched.ExpertMixture.apply, batched.Plan(*sizes))

@@ -115,8 +115,7 @@ class Call:
 
     @property
     def chip(self) -> Chip:
-        found: Chip = find_chip(self.x.device)
-        return found
+        return find_chip(self.x.device)
 
     @cached_property
     def constants(self) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def backward(
             blocks = triton.cdiv(call.hidden_dim, tile.block_h)
             hidden_grad = call.x.new_empty(span.stop - span.start, size)
             hidden = torch.empty_like(hidden_grad) if needs.w2 else None
-            parts = call.x.new_empty(len(hidden_grad), call.experts_per_token, blocks, dtype=torch.float32)
+            parts = None
+            if d_gates is not None:
+                parts = call.x.new_empty(len(hidden_grad), call.experts_per_token, blocks, dtype=torch.float32)
             hidden_backward_kernel[(num_tiles * call.experts_per_token * blocks,)](
                 span.of(d_private),
                 span.of(d_shared),
@@ -68,7 +70,7 @@ def backward(
                 span.of(before),
                 hidden_grad,
                 hidden,
-                None if d_gates is None else parts,
+                parts,
                 D_OUT=call.out_dim,
                 **_arguments(call, span, tile, num_tiles),
             )
@@ -79,7 +81,7 @@ def backward(
                         d_x.addmm_(part, weight)
                     else:
                         torch.mm(part, weight, out=d_x[bank.rows])
-            if d_gates is not None:
+            if d_gates is not None and parts is not None:
                 for bank in call.banks(span, d_private, d_shared):
                     bias = product(bank.output, call.b2[bank.experts].to(call.x.dtype).T)
                     d_gates[bank.rows, bank.gates] = parts[bank.rows, bank.gates].sum(-1) + bias
