@@ -18,8 +18,9 @@ from operator import add
 from typing import Any
 
 import torch
+from record import cpu, summary
 from torch import Tensor, nn
-from training_step import RESULTS, _cpu, _summary
+from training_step import RESULTS
 
 from modx.ops import expert_mixture, wide
 
@@ -151,7 +152,7 @@ def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str
             if index:  # the first warms up
                 seconds[name].append(time.perf_counter() - start)
     ratios = {
-        name: _summary([loop / own for loop, own in zip(seconds["loop"], values, strict=True)])
+        name: summary([loop / own for loop, own in zip(seconds["loop"], values, strict=True)])
         for name, values in seconds.items()
         if name != "loop"
     }
@@ -231,7 +232,7 @@ def main() -> None:
         for backward in (False, True)
     ]
     results = {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "torch": torch.__version__,
         "command": " ".join(["python", *sys.argv]),
         "rounds": options.rounds,

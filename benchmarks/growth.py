@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from problem import NAMES, Problem, make_inputs
-from record import provenance, write
-from stopwatch import CudaStopwatch, HostStopwatch, Stopwatch, summary
+from record import provenance, summary, write
+from stopwatch import CudaStopwatch, HostStopwatch, Stopwatch
 
 from modx.ops import expert_mixture
 

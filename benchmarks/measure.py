@@ -8,7 +8,8 @@ import torch
 from correctness import BASELINE_FACTOR, FACTOR, complaints, errors, exact, limits
 from problem import SMALL, Problem, make_inputs
 from providers import Candidate, CannotRun, Graphed, make_providers
-from stopwatch import Stopwatch, interleaved, summary
+from record import summary
+from stopwatch import Stopwatch, interleaved
 
 PASSES = ("forward", "step")
 

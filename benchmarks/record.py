@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def provenance(device: dict[str, Any]) -> dict[str, Any]:
     """Machine, driver, versions, command and commit."""
     return {
-        "machine": device | {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": device | {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -24,6 +25,12 @@ def provenance(device: dict[str, Any]) -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "commit": _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"),
     }
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Median, quartiles and every value."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "quartiles": [low, high], "all": values}
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
@@ -49,7 +56,8 @@ def _output(*command: str) -> str | None:
         return None
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

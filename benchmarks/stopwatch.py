@@ -151,12 +151,6 @@ def interleaved(measure: Callable[[Call], float], calls: dict[str, Call], rounds
     return seconds
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Median, quartiles and every value."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "quartiles": [low, high], "all": values}
-
-
 def peak_tflops(stopwatch: Stopwatch, dtype: torch.dtype, size: int) -> float:
     """What a large square matrix product reaches here and now: the median of ten."""
     a, b = (torch.randn(size, size, device=stopwatch.device).to(dtype) for _ in range(2))

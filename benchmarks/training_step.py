@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -33,6 +32,7 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))  # as pytest's pyth
 from derl.config import DerlConfig
 from derl.model import DerlModel
 from plain_derl import PlainDerl
+from record import cpu, summary
 from transformers import BertConfig
 
 from modx.missing import drop_frames, erase
@@ -171,12 +171,12 @@ def report(seconds: dict[str, list[float]], memory: dict[str, list[int]], comman
     speed_up = [plain / modx for plain, modx in zip(seconds["plain"], seconds["modx"], strict=True)]
     saving = statistics.median(memory["plain"]) / statistics.median(memory["modx"])
     return {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "torch": torch.__version__,
         "command": command,
-        "seconds": {provider: _summary(values) for provider, values in seconds.items()},
-        "speed_up": _summary(speed_up),
-        "peak_mebibytes": {provider: _summary(values) for provider, values in mebibytes.items()},
+        "seconds": {provider: summary(values) for provider, values in seconds.items()},
+        "speed_up": summary(speed_up),
+        "peak_mebibytes": {provider: summary(values) for provider, values in mebibytes.items()},
         "memory_ratio": saving,
     }
 
@@ -206,20 +206,8 @@ def to_markdown(results: dict[str, Any]) -> str:
     )
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "quartiles": [low, high], "all": values}
-
-
 def _peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def main() -> None:
