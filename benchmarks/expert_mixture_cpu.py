@@ -156,8 +156,8 @@ def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str
         for name, values in seconds.items()
         if name != "loop"
     }
-    for summary in ratios.values():
-        del summary["all"]
+    for ratio in ratios.values():
+        del ratio["all"]
     return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios, "seconds": seconds}
 
 
