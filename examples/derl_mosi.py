@@ -4,19 +4,21 @@ python examples/derl_mosi.py                                                   #
 python examples/derl_mosi.py --data unaligned_50.pkl --text_encoder bert-base-uncased
 python examples/derl_mosi.py --resume runs/20260101-120000                     # go on where a run stopped
 python examples/derl_mosi.py --evaluate runs/20260101-120000                   # judge its model again
+python examples/derl_mosi.py --evaluate runs/20260101-120000 --eval_pattern bursts
 """
 
 import sys
+from functools import partial
 from time import perf_counter
 
-from derl.data import DataError, MissingDataset
+from derl.conditions import Condition
+from derl.data import DataError
 from derl.options import Options, parse
-from derl.protocol import Condition, evaluate
+from derl.protocol import evaluate
 from derl.report import write_report
 from derl.run import RunError, RunFolder, provenance
 from derl.setup import Setup
-from derl.synthetic import best_possible
-from derl.training import make_trainer
+from derl.training import SentimentTrainer, attend, make_trainer
 from transformers.utils.logging import disable_progress_bar
 
 
@@ -44,37 +46,35 @@ def main() -> int:
 def run(setup: Setup, options: Options, folder: RunFolder) -> int:
     """Train, unless there is a model already; then evaluate and report."""
     started = perf_counter()
-    trainer, stop = make_trainer(
-        setup.model, setup.collator, setup.dataset("train"), setup.dataset("valid", rate=0.5), options, folder.path
+    trainer = make_trainer(
+        SentimentTrainer,
+        setup.model,
+        setup.collator,
+        setup.dataset("train"),
+        [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []],
+        options,
+        folder.path,
     )
+    stop = attend(trainer, options, folder.path)
     if options.evaluate is None:
         print(f"training {setup.model_name} on {setup.data_name}; everything goes to {folder.path}")
         trainer.train(resume_from_checkpoint=folder.last_checkpoint() if options.resume else None)
         if stop.stopped:
             print(f"\nstopped; to go on: python {sys.argv[0]} --resume {folder.path}")
             return 130
-        folder.save_model(trainer, setup.tokenizer)
+        folder.save_model(trainer, setup.tokenizer, options)
     trained = perf_counter()
-
-    def test(condition: Condition) -> MissingDataset:
-        return setup.dataset("test", rate=condition.rate, available=condition.available)
-
-    def best(dataset: MissingDataset) -> dict[str, float]:
-        items = [dataset[index]["keep"] for index in range(len(dataset))]
-        keep = {name: [item[name] for item in items] for name in dataset.modalities}
-        scores = best_possible(setup.synthetic.posterior("test", keep), dataset.split.labels)
-        return {name: score.item() for name, score in scores.items()}
-
     results, predictions = evaluate(
         trainer,
-        test,
+        partial(setup.dataset, "test"),
         setup.splits["train"].labels,
         model_name=setup.model_name,
-        best_possible=best if setup.synthetic is not None and options.text_encoder is None else None,
+        pattern=options.eval_pattern,
+        best_possible=setup.best_possible,
     )
     seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
     results = provenance(setup, options, folder, seconds) | results
-    write_report(results, predictions, folder.path)
+    write_report(results, predictions, folder.report(options))
     return 0
 
 

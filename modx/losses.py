@@ -11,7 +11,7 @@ from ._checks import check_modalities
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
 
-_PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
     "cosine": lambda cosine: cosine,
     "relu": F.relu,
     "abs": torch.abs,
@@ -52,8 +52,8 @@ def orthogonality_loss(
         >>> round(orthogonality_loss(view, view).item(), 4)
         1.0
     """
-    if penalty not in _PENALTIES:
-        raise ValueError(f"orthogonality_loss expected penalty to be one of {tuple(_PENALTIES)}, got {penalty!r}.")
+    if penalty not in PENALTIES:
+        raise ValueError(f"orthogonality_loss expected penalty to be one of {tuple(PENALTIES)}, got {penalty!r}.")
     check_modalities("orthogonality_loss", tuple(private), shared)
     for name, view in private.items():
         if view.shape != shared[name].shape:
@@ -61,7 +61,7 @@ def orthogonality_loss(
                 f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
                 f"got {tuple(view.shape)} and {tuple(shared[name].shape)}."
             )
-    losses = [_PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
+    losses = [PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
     return torch.stack(losses).sum()
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.config import DerlConfig
-from derl.sentiment import DerlOutput, SentimentModel, all_real
+from derl.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
 
 
 class PlainModel(SentimentModel):
@@ -29,11 +29,20 @@ class PlainModel(SentimentModel):
         self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
-        embedded = self.embed(inputs if keep is None else self.corrupt(inputs, keep), masks)
+        seen = inputs if keep is None else self.corrupt(inputs, keep)
+        compare = self.training and labels is not None and keep is not None and self.compares_scores
+        if compare:
+            rows = lost_rows(masks, keep)
+            seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
+        embedded = self.embed(seen, masks)
         means = [
             torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
             for name, part in embedded.items()
         ]
-        prediction = self.score(torch.cat(means, dim=1))
+        scores = self.score(torch.cat(means, dim=1))
+        prediction = scores[: len(next(iter(inputs.values())))]
         loss = None if labels is None else self.task_loss(prediction, labels)
-        return DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
+        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
+        if compare:
+            self.compare(output, scores[len(prediction) :], rows, labels)
+        return output

@@ -5,7 +5,15 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from modx.losses import PENALTIES
 from modx.reconstruct import LEVELS
+
+CHOICES = {
+    "task_loss": ("mse", "mae"),
+    "disentangler": ("experts", "mlp"),
+    "fusion": ("router", "mean"),
+    "orthogonality_penalty": tuple(PENALTIES),
+}
 
 
 class DerlConfig(PreTrainedConfig):
@@ -26,13 +34,17 @@ class DerlConfig(PreTrainedConfig):
         fusion_depth: transformer blocks after fusion.
         num_heads, head_dim, ffn_dim: of every transformer block.
         num_private_experts, num_shared_experts, expert_dim: P, S and hidden width of HED.
-        reconstruction_levels: of MLCR, "input", "disentangled", "joint".
+        disentangler: "experts" (HED), or "mlp": one private MLP a modality and one shared by all, and no router.
+        reconstruction_levels: of MLCR, "input", "disentangled", "joint"; none: no MLCR.
         reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
+        fusion: "router" (MRF), or "mean": every view weighs the same.
         router_dim: hidden width of the modality router.
         task_loss: "mse" or "mae".
         orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in eq. 18.
         orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
         detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
+        consistency_weight: of the squared distance to the complete input's score, itself a constant; not the paper's.
+        complete_weight: of the task's loss on the complete input's score; not the paper's.
     """
 
     model_type = "derl"
@@ -57,14 +69,18 @@ class DerlConfig(PreTrainedConfig):
     num_private_experts: int = 1
     num_shared_experts: int = 3
     expert_dim: int = 256
+    disentangler: str = "experts"
     reconstruction_levels: list[str] | tuple[str, ...] = LEVELS
     reconstructor_dim: int = 128
+    fusion: str = "router"
     router_dim: int = 256
     task_loss: str = "mse"
     orthogonality_weight: float = 0.1
     reconstruction_weight: float = 0.1
     orthogonality_penalty: str = "cosine"
     detach_target: bool = False
+    consistency_weight: float = 0.0
+    complete_weight: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
@@ -81,8 +97,9 @@ class DerlConfig(PreTrainedConfig):
                     f"DerlConfig expected input_dims for every modality but text of {self.modalities}, "
                     f"got {list(self.input_dims)}."
                 )
-        if self.task_loss not in ("mse", "mae"):
-            raise ValueError(f"DerlConfig expected task_loss 'mse' or 'mae', got {self.task_loss!r}.")
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(f"DerlConfig expected {field} to be one of {choices}, got {getattr(self, field)!r}.")
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -93,5 +110,19 @@ class DerlConfig(PreTrainedConfig):
             "num_private_experts": 3,
             "input_dims": {"audio": 74, "vision": 35},
             "max_lengths": {"text": 50, "audio": 500, "vision": 500},
+        }
+        return cls(**(preset | overrides))
+
+    @classmethod
+    def smoke(cls, **overrides: Any) -> "DerlConfig":
+        """A model that trains in seconds, to check that everything runs; its figures mean nothing."""
+        preset: dict[str, Any] = {
+            "dim": 16,
+            "num_heads": 2,
+            "head_dim": 8,
+            "ffn_dim": 16,
+            "expert_dim": 16,
+            "reconstructor_dim": 16,
+            "router_dim": 16,
         }
         return cls(**(preset | overrides))

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 
 from derl.mmsa import describe_repairs, read_mmsa
 from derl.split import DataError, Split, load_splits, read_source, save_splits
-from modx.missing import drop_frames, keep_modalities
+from modx.missing import INDEPENDENT_PATTERNS, drop, keep_modalities, parse_pattern
 
 __all__ = ["DataError", "Split", "save_splits", "load_splits", "load_data", "MissingDataset", "Collator"]
 
@@ -45,17 +46,19 @@ def load_data(path: str | Path, cache: str | Path) -> dict[str, Split]:
 
 
 class MissingDataset(Dataset[dict[str, Any]]):
-    """A split whose frames go missing, independently per modality, the same way every time they are asked for.
+    """A split whose frames go missing by a pattern, the same way every time they are asked for.
 
-    - Training (neither `rate` nor `available`): half of the samples of an epoch, rounded down, lose frames,
-      each modality at a rate of its own from U(0, 1). `set_epoch` draws anew.
-    - Evaluation at `rate`: every modality of every sample loses frames at it. What is lost at a lower rate is
-      lost at a higher one.
+    - Training (neither `rate` nor `available`): `corrupted_share` of the samples of an epoch, rounded down, lose
+      frames, at a rate from U(0, 1): one of its own for each modality, unless the pattern ties them together.
+      `set_epoch` draws anew.
+    - Evaluation at `rate`: every sample loses frames at it. What is lost at a lower rate is lost at a higher one,
+      as far as the pattern is nested.
     - Evaluation with `available`: the other modalities are lost whole.
 
-    A frame's fate depends on the seed, the epoch in training, the sample's id and the modality, and on nothing
-    else: not on batch size, workers or order. Samples of one id are told apart by their order in the split.
-    Which half loses frames also depends on the ids that the split holds.
+    A frame's fate depends on the seed, the epoch in training, the sample's id and the modality (for patterns that
+    tie modalities together: on which there are), and on nothing else: not on batch size, workers or order.
+    Samples of one id are told apart by their order in the split. Which of them lose frames in an epoch of training
+    also depends on the ids that the split holds.
 
     Item i is a dict: `inputs`, modality -> token ids `(L,)` int64 or features `(L, D)`, untouched; `masks`,
     modality -> `(L,)` bool, True where real; `keep`, modality -> `(L,)` bool, True where real and not lost;
@@ -69,10 +72,14 @@ class MissingDataset(Dataset[dict[str, Any]]):
         seed: of all draws.
         rate: evaluate at this probability of loss.
         available: evaluate with these modalities alone.
+        pattern: how frames go missing: a name of `modx.missing.PATTERNS`, or several with "+" between them, of
+            which each sample draws one.
+        corrupted_share: in training, the share of the samples that lose frames.
 
     Raises:
         DataError: if the split lacks a modality, or a sample has more frames than `max_lengths` allows.
-        ValueError: if both `rate` and `available` are given, `rate` is not in [0, 1], or a modality is unknown.
+        ValueError: if both `rate` and `available` are given, `rate` or `corrupted_share` is not in [0, 1], or a
+            modality or the pattern is unknown.
     """
 
     def __init__(
@@ -85,11 +92,14 @@ class MissingDataset(Dataset[dict[str, Any]]):
         seed: int,
         rate: float | None = None,
         available: Collection[str] | None = None,
+        pattern: str = "frames",
+        corrupted_share: float = 0.5,
     ) -> None:
-        _check_protocol(modalities, rate, available)
+        _check_protocol(modalities, rate, available, corrupted_share)
         _check_split(split, modalities, max_lengths)
         self.split, self.modalities, self.seed = split, tuple(modalities), seed
         self.rate, self.available = rate, None if available is None else tuple(available)
+        self.pattern, self._patterns, self.corrupted_share = pattern, parse_pattern(pattern), corrupted_share
         self._tokens = _tokenize(split.text, tokenizer, max_lengths["text"]) if "text" in modalities else []
         self._names = _distinct(split.ids)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see set_epoch
@@ -101,6 +111,17 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def lengths(self) -> Tensor:
+        """Real elements of every sample, over all modalities."""
+        lengths = torch.zeros(len(self), dtype=torch.int64)
+        for modality in self.modalities:
+            lengths += (
+                torch.tensor([len(tokens) for tokens in self._tokens])
+                if modality == "text"
+                else self.split.lengths[modality]
+            )
+        return lengths
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]
@@ -131,21 +152,32 @@ class MissingDataset(Dataset[dict[str, Any]]):
         if self.available is not None:
             rows = keep_modalities(rows, self.available)
         elif self.rate is not None:
-            for modality, mask in rows.items():
-                rows[modality] = drop_frames(mask, self.rate, generator=self._generator(name, modality))
+            rows = drop(rows, self.rate, self.pattern, generator=self._generators(name))
         elif name in self._corrupted_names():
-            for modality, mask in rows.items():
-                generator = self._generator(int(self._epoch), name, modality)
-                rate = torch.rand((), generator=generator)
-                rows[modality] = drop_frames(mask, rate, generator=generator)
+            rows = self._corrupt(rows, self._generators(int(self._epoch), name))
         return {modality: mask[0] for modality, mask in rows.items()}
 
+    def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
+        joint = generators[""]
+        pattern = self._patterns[int(torch.randint(len(self._patterns), (), generator=joint))]
+        if pattern not in INDEPENDENT_PATTERNS:
+            return drop(rows, torch.rand((), generator=joint), pattern, generator=generators)
+        rates = {modality: torch.rand((), generator=generators[modality]) for modality in rows}
+        return {
+            modality: drop({modality: mask}, rates[modality], pattern, generator=generators)[modality]
+            for modality, mask in rows.items()
+        }
+
+    def _generators(self, *key: int | str) -> dict[str, torch.Generator]:
+        """Return a generator for each modality, and under "" one for what they have in common."""
+        return {part: self._generator(*key, part) for part in ("", *self.modalities)}
+
     def _corrupted_names(self) -> frozenset[str]:
-        """Return the half of the samples that this epoch corrupts: the first in an order drawn by hashing."""
+        """Return the samples that this epoch corrupts: the first in an order drawn by hashing."""
         epoch = int(self._epoch)
         if self._corrupted[0] != epoch:
             order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name))
-            self._corrupted = epoch, frozenset(order[: len(order) // 2])
+            self._corrupted = epoch, frozenset(order[: math.floor(len(order) * self.corrupted_share)])
         return self._corrupted[1]
 
     def _generator(self, *key: int | str) -> torch.Generator:
@@ -205,14 +237,17 @@ def _tokenize(text: list[str] | None, tokenizer: Any, max_length: int) -> list[T
     return [torch.tensor(row, dtype=torch.int64) for row in rows]
 
 
-def _check_protocol(modalities: Sequence[str], rate: float | None, available: Collection[str] | None) -> None:
+def _check_protocol(
+    modalities: Sequence[str], rate: float | None, available: Collection[str] | None, corrupted_share: float
+) -> None:
     if rate is not None and available is not None:
         raise ValueError(
             f"MissingDataset expected rate or available, or neither for training, got rate={rate} and "
             f"available={tuple(available)}; evaluate one at a time."
         )
-    if rate is not None and not 0 <= rate <= 1:
-        raise ValueError(f"MissingDataset expected rate in [0, 1], got {rate}; it is not a percentage.")
+    for label, share in (("rate", rate), ("corrupted_share", corrupted_share)):
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"MissingDataset expected {label} in [0, 1], got {share}; it is not a percentage.")
     unknown = set(available or ()) - set(modalities)
     if isinstance(available, str) or unknown:
         raise ValueError(

@@ -1,6 +1,6 @@
 """The pictures of a run: every metric over r, who is trusted over r, and the confusion of seven classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def robustness(results: dict[str, Any]) -> Figure:
             if BEST_POSSIBLE in rows:
                 label = BEST_POSSIBLE + suffix
                 axes.plot(rates, curve(BEST_POSSIBLE), color=color, linestyle=":", linewidth=1.6, label=label)
-        _finish(axes, title, "missing rate r")
+        finish(axes, title, "missing rate r")
         axes.legend(fontsize=7, frameon=False)
     figure.suptitle(f"{model} as input fades, {_data(results)}", fontsize=11)
     return figure
@@ -63,10 +63,10 @@ def routing(results: dict[str, Any]) -> Figure:
     left.axhline(1 / len(part["fusion"]), color=GREY, linewidth=0.8, linestyle=":", label="equal weights")
     left.set_ylim(bottom=0)
     left.legend(fontsize=7, frameon=False, ncols=2)
-    _finish(left, "mean router weight", "missing rate r")
+    finish(left, "mean router weight", "missing rate r")
     right.plot(part["rates"], part["entropy"], color=GREY, marker="o", markersize=4)
     right.set_ylim(0, 1.02)
-    _finish(right, "entropy of the weights (1: equal)", "missing rate r")
+    finish(right, "entropy of the weights (1: equal)", "missing rate r")
     figure.suptitle(f"Which view {results['model']} trusts as input fades, {_data(results)}", fontsize=11)
     return figure
 
@@ -74,23 +74,28 @@ def routing(results: dict[str, Any]) -> Figure:
 def confusion(results: dict[str, Any]) -> Figure:
     """Seven-class confusion matrices, each row a true class in shares of its samples."""
     part = results["confusion"]
-    classes = range(-3, 4)
     figure = Figure(figsize=(12, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(part["rates"]), squeeze=False)[0]
-    for axes, rate, counts in zip(panels, part["rates"], part["matrices"], strict=True):
+    show_confusion(figure, part["rates"], part["matrices"])
+    figure.suptitle(f"{results['model']}: seven classes, test samples, {_data(results)}", fontsize=11)
+    return figure
+
+
+def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[Any]) -> None:
+    """A panel of counts a missing rate, shaded by the share of the true class."""
+    names = [f"{value:+d}" if value else "0" for value in range(-3, 4)]
+    panels = figure.subplots(1, len(rates), squeeze=False)[0]
+    for axes, rate, counts in zip(panels, rates, matrices, strict=True):
         matrix = np.array(counts)
         shares = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
         image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
         for row, column in np.ndindex(*matrix.shape):
             shade = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=shade)
-        axes.set_xticks(range(7), [f"{value:+d}" if value else "0" for value in classes])
-        axes.set_yticks(range(7), [f"{value:+d}" if value else "0" for value in classes])
+        axes.set_xticks(range(7), names)
+        axes.set_yticks(range(7), names)
         axes.set(title=f"r = {rate}", xlabel="predicted class")
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8)
-    figure.suptitle(f"{results['model']}: seven classes, test samples, {_data(results)}", fontsize=11)
-    return figure
 
 
 def figures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
@@ -99,7 +104,8 @@ def figures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Fig
     return found if results["routing"] is None else found | {"routing.png": routing}
 
 
-def _finish(axes: Axes, title: str, label: str) -> None:
+def finish(axes: Axes, title: str, label: str) -> None:
+    """Title, labels and a quiet frame."""
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(label, fontsize=9)
     axes.tick_params(labelsize=8)

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from derl.ablation import MeanFusion, MlpDisentangler
 from derl.config import DerlConfig
-from derl.sentiment import DerlOutput, Features, SentimentModel, all_real
+from derl.sentiment import DerlOutput, Features, SentimentModel, all_real, append_rows, lost_rows
 from modx import (
     BottleneckEncoder,
     Disentangled,
@@ -42,17 +43,25 @@ class DerlModel(SentimentModel):
             max_lengths={name: config.max_lengths[name] for name in names},
             **block,
         )
-        self.disentangler = HybridExpertDisentangler(
-            names,
-            config.dim,
-            config.expert_dim,
-            num_private_experts=config.num_private_experts,
-            num_shared_experts=config.num_shared_experts,
-        )
-        self.reconstructor = MultiLevelReconstructor(
-            names, config.dim, config.reconstructor_dim, levels=config.reconstruction_levels
-        )
-        self.modality_router = ModalityRouter(2 * len(names), config.dim, config.router_dim)
+        if config.disentangler == "experts":
+            self.disentangler = HybridExpertDisentangler(
+                names,
+                config.dim,
+                config.expert_dim,
+                num_private_experts=config.num_private_experts,
+                num_shared_experts=config.num_shared_experts,
+            )
+        else:
+            self.disentangler = MlpDisentangler(names, config.dim, config.expert_dim)
+        self.reconstructor = None
+        if config.reconstruction_levels:
+            self.reconstructor = MultiLevelReconstructor(
+                names, config.dim, config.reconstructor_dim, levels=config.reconstruction_levels
+            )
+        if config.fusion == "router":
+            self.modality_router = ModalityRouter(2 * len(names), config.dim, config.router_dim)
+        else:
+            self.modality_router = MeanFusion()
         self.fusion_positions = nn.Parameter(torch.empty(config.num_tokens, config.dim))
         nn.init.normal_(self.fusion_positions, std=0.02)
         self.fusion = TransformerEncoder(config.dim, config.fusion_depth, **block)
@@ -80,13 +89,11 @@ class DerlModel(SentimentModel):
         batch_size = next(iter(inputs.values())).shape[0]
         seen = inputs if keep is None else self.corrupt(inputs, keep)
         learn = self.training and labels is not None
-        if learn and keep is not None:  # the complete views are the targets: encode them in the same batch
-            lost = torch.stack([(masks[name] & ~keep[name]).any(1) for name in self.config.modalities]).any(0)
-            rows = lost.nonzero().squeeze(1)
+        rows = lost_rows(masks, keep) if learn and keep is not None else None
+        if rows is not None:  # the complete views are the targets: encode them in the same batch
             complete = torch.arange(batch_size, device=rows.device)
             complete[rows] = torch.arange(batch_size, batch_size + len(rows), device=rows.device)
-            seen = {name: torch.cat([part, inputs[name][rows]]) for name, part in seen.items()}
-            masks = {name: torch.cat([mask, mask[rows]]) for name, mask in masks.items()}
+            seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
         features = self.encoder(self.embed(seen, masks), masks)
         views = self.disentangler(features)
         incomplete_features, incomplete_views = _take(features, views, slice(batch_size))
@@ -97,8 +104,11 @@ class DerlModel(SentimentModel):
         if labels is not None:
             output.task_loss = output.loss = self.task_loss(prediction, labels)
         if learn:
-            targets = _take(features, views, slice(None) if keep is None else complete)
+            targets = _take(features, views, slice(None) if rows is None else complete)
             self._supervise(output, incomplete_features, incomplete_views, *targets)
+            if rows is not None and self.compares_scores:
+                _, complete_views = _take(features, views, slice(batch_size, None))
+                self.compare(output, self._predict(complete_views)[0], rows, labels)
         return output
 
     def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
@@ -122,14 +132,12 @@ class DerlModel(SentimentModel):
         output.orthogonality_loss = orthogonality_loss(
             views.private, views.shared, penalty=config.orthogonality_penalty
         )
-        output.reconstruction_loss = reconstruction_loss(
-            self.reconstructor(features, views), target_features, target_views, detach_target=config.detach_target
-        ).total
-        output.loss = (
-            output.task_loss
-            + config.orthogonality_weight * output.orthogonality_loss
-            + config.reconstruction_weight * output.reconstruction_loss
-        )
+        output.loss = output.task_loss + config.orthogonality_weight * output.orthogonality_loss
+        if self.reconstructor is not None:
+            output.reconstruction_loss = reconstruction_loss(
+                self.reconstructor(features, views), target_features, target_views, detach_target=config.detach_target
+            ).total
+            output.loss = output.loss + config.reconstruction_weight * output.reconstruction_loss
 
 
 def _take(features: Features, views: Disentangled, rows: slice | Tensor) -> tuple[Features, Disentangled]:

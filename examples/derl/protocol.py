@@ -1,46 +1,22 @@
 """How a model is judged under missing input, always beside constant predictors and, where known, the best possible."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import Trainer
 
+from derl.conditions import RATES, Condition, inter_modal, intra_modal
 from derl.config import DerlConfig
 from derl.data import MissingDataset
-from modx.metrics import ConstantInputWarning, ExpertLoad, RoutingEntropy, sentiment_metrics
+from derl.diagnostics import diagnose, entropy, load
+from derl.predict import Predicted, predict
+from modx.metrics import ConstantInputWarning, sentiment_metrics
 
-RATES = tuple(rate / 10 for rate in range(10))
 CONFUSION_RATES = (0.1, 0.5, 0.9)
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One way in which test input goes missing: every modality at a rate, or all but some modalities whole."""
-
-    name: str
-    rate: float | None = None
-    available: tuple[str, ...] | None = None
-
-
-def intra_modal() -> list[Condition]:
-    """Frames missing in every modality at r = 0, 0.1 .. 0.9 (Table 1 of DERL)."""
-    return [Condition(f"r={rate}", rate=rate) for rate in RATES]
-
-
-def inter_modal(modalities: Sequence[str]) -> list[Condition]:
-    """Every combination of available modalities, the complete one last (Table 2 of DERL)."""
-    return [
-        Condition("+".join(names), available=names)
-        for size in range(1, len(modalities) + 1)
-        for names in combinations(modalities, size)
-    ]
 
 
 def constants(train_labels: Tensor) -> dict[str, float]:
@@ -62,6 +38,7 @@ def evaluate(
     train_labels: Tensor,
     *,
     model_name: str,
+    pattern: str = "frames",
     best_possible: Callable[[MissingDataset], Metrics] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Judge a model under every condition.
@@ -71,111 +48,91 @@ def evaluate(
         make_dataset: the test split under a condition.
         train_labels: ``(n,)``, from which the constant predictors are made.
         model_name: name of the model's row.
+        pattern: how input goes missing at a rate.
         best_possible: metrics of the best possible predictor on what a dataset shows; None where it is not known.
 
     Returns:
         ``(results, predictions)``, as :func:`derl.report.write_report` takes them.
     """
-    modalities = trainer.model.config.modalities
-    groups = {"intra_modal": intra_modal(), "inter_modal": inter_modal(modalities)}
-    rows: dict[str, dict[str, list[Metrics]]] = {key: {} for key in groups}
-    predictions: list[dict[str, Any]] = []
-    outputs: dict[str, Any] = {}
-    cases = [(key, condition) for key, conditions in groups.items() for condition in conditions]
-    for key, condition in tqdm(cases, desc="judging", unit="condition"):
-        dataset = make_dataset(condition)
-        labels = dataset.split.labels
-        output = trainer.predict(dataset).predictions
-        output = output if isinstance(output, tuple) else (output,)
-        scores = torch.as_tensor(output[0]).float()
-        if not predictions:
-            predictions = [
-                {"id": name, "label": label} for name, label in zip(dataset.split.ids, labels.tolist(), strict=True)
-            ]
-        for row, score in zip(predictions, scores.tolist(), strict=True):
-            row[condition.name] = score
-        outputs[condition.name] = output
-        found = {model_name: _measure(scores, labels)}
+    config = trainer.model.config
+    groups = {"intra_modal": intra_modal(pattern), "inter_modal": inter_modal(config.modalities)}
+    datasets = {condition.name: make_dataset(condition) for group in groups.values() for condition in group}
+    predicted = predict(trainer, datasets)
+    split = next(iter(datasets.values())).split
+    labels = split.labels
+    rows: dict[str, dict[str, list[Metrics]]] = {}
+    for key, group in groups.items():
+        rows[key] = {model_name: [measure(predicted[condition.name].scores, labels) for condition in group]}
         for name, value in constants(train_labels).items():
-            found[name] = _measure(torch.full_like(labels, value), labels)
+            rows[key][name] = [measure(torch.full_like(labels, value), labels)] * len(group)
         if best_possible is not None:
-            found["best possible"] = best_possible(dataset)
-        for name, metrics in found.items():
-            rows[key].setdefault(name, []).append(metrics)
+            rows[key]["best possible"] = [best_possible(datasets[condition.name]) for condition in group]
     incomplete = len(groups["inter_modal"]) - 1
     results = {
+        "pattern": pattern,
         "intra_modal": {
             "rates": list(RATES),
             "rows": rows["intra_modal"],
-            "average": {name: _average(metrics) for name, metrics in rows["intra_modal"].items()},
+            "average": {name: average(metrics) for name, metrics in rows["intra_modal"].items()},
         },
         "inter_modal": {
             "conditions": [list(condition.available or ()) for condition in groups["inter_modal"]],
             "rows": rows["inter_modal"],
             "average_incomplete": {
-                name: _average(metrics[:incomplete] or metrics) for name, metrics in rows["inter_modal"].items()
+                name: average(metrics[:incomplete] or metrics) for name, metrics in rows["inter_modal"].items()
             },
-            "average_all": {name: _average(metrics) for name, metrics in rows["inter_modal"].items()},
+            "average_all": {name: average(metrics) for name, metrics in rows["inter_modal"].items()},
         },
-        "routing": _routing([outputs[condition.name] for condition in groups["intra_modal"]], trainer.model.config),
+        "diagnostics": {name: diagnose(answer, labels) for name, answer in predicted.items()},
+        "routing": routing([predicted[condition.name] for condition in groups["intra_modal"]], config),
         "confusion": {
             "rates": list(CONFUSION_RATES),
-            "matrices": [
-                _confusion(torch.as_tensor(outputs[f"r={rate}"][0]).float(), labels) for rate in CONFUSION_RATES
-            ],
+            "matrices": [confusion(predicted[f"r={rate}"].scores, labels) for rate in CONFUSION_RATES],
         },
     }
-    return results, predictions
+    columns = {"id": split.ids, "label": labels.tolist()}
+    columns |= {name: answer.scores.tolist() for name, answer in predicted.items()}
+    return results, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _measure(scores: Tensor, labels: Tensor) -> Metrics:
+def measure(scores: Tensor, labels: Tensor) -> Metrics:
+    """All sentiment metrics; nan, without a warning, where one is not defined."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)  # the report says so where it prints the nan
         return {name: value.item() for name, value in sentiment_metrics(scores, labels).items()}
 
 
-def _average(rows: Sequence[Metrics]) -> Metrics:
+def average(rows: Sequence[Metrics]) -> Metrics:
+    """The mean of every metric."""
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def _confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
+def confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
     """Counts of the seven classes, rows true, columns predicted."""
     classes = [(values.clamp(-3, 3).round() + 3).long() for values in (labels, scores)]
     counts = torch.bincount(classes[0] * 7 + classes[1], minlength=49)
     return counts.reshape(7, 7).tolist()
 
 
-def _routing(outputs: Sequence[tuple[Any, ...]], config: DerlConfig) -> dict[str, Any] | None:
+def routing(predicted: Sequence[Predicted], config: DerlConfig) -> dict[str, Any] | None:
     """Mean router weights at every rate: which view and which expert is trusted as input fades."""
-    modalities = config.modalities
-    if len(outputs[0]) < 3:
+    fusion = [answer.fusion_weights for answer in predicted if answer.fusion_weights is not None]
+    if not fusion or not predicted[0].expert_weights:
         return None
     labels = [
         f"{kind} {index + 1}"
         for kind, count in (("private", config.num_private_experts), ("shared", config.num_shared_experts))
         for index in range(count)
     ]
-    views = [f"{name} {view}" for view in ("private", "shared") for name in modalities]
-    fusion = [_load(torch.as_tensor(weights)) for _, _, weights in outputs]
-    entropy = []
-    for _, _, weights in outputs:
-        metric = RoutingEntropy(len(views))
-        metric.update(torch.as_tensor(weights))
-        entropy.append(metric.compute().item())
-    experts: dict[str, Mapping[str, list[float]]] = {}
-    for name in modalities:
-        loads = [_load(torch.as_tensor(weights[name])) for _, weights, _ in outputs]
-        experts[name] = {label: [load[index] for load in loads] for index, label in enumerate(labels)}
+    views = [f"{name} {view}" for view in ("private", "shared") for name in config.modalities]
+    fusion_loads = [load(weights) for weights in fusion]
+    experts = {}
+    for name in config.modalities:
+        loads = [load(answer.expert_weights[name]) for answer in predicted]
+        experts[name] = {label: [shares[index] for shares in loads] for index, label in enumerate(labels)}
     return {
         "rates": list(RATES),
-        "fusion": {view: [load[index] for load in fusion] for index, view in enumerate(views)},
+        "fusion": {view: [shares[index] for shares in fusion_loads] for index, view in enumerate(views)},
         "experts": experts,
-        "entropy": entropy,
+        "entropy": [entropy(weights) for weights in fusion],
     }
-
-
-def _load(weights: Tensor) -> list[float]:
-    metric = ExpertLoad(weights.shape[-1])
-    metric.update(weights)
-    load: list[float] = metric.compute().tolist()
-    return load

@@ -6,9 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rich.box import HORIZONTALS
 from rich.console import Console
@@ -36,33 +35,39 @@ def write_report(
     console = console or Console(width=None if sys.stdout.isatty() else 100)
     tables = [intra_modal_table(results), inter_modal_table(results)]
     _print(console, results, tables)
-    _write(folder / "results.json", lambda file: file.write(_json(results)))
-    _write(folder / "predictions.csv", lambda file: file.write(_csv(predictions)))
+    write_file(folder / "results.json", _json(results))
+    write_file(folder / "predictions.csv", _csv(predictions))
     pictures = figures(results)
     for name, draw in pictures.items():
-        figure = draw(results)
-        _write(folder / name, lambda file, figure=figure: figure.savefig(file, format="png", dpi=150))
-    _write(folder / "report.md", lambda file: file.write(_markdown(results, tables, list(pictures)).encode()))
+        picture = io.BytesIO()
+        draw(results).savefig(picture, format="png", dpi=150)
+        write_file(folder / name, picture.getvalue())
+    write_file(folder / "report.md", _markdown(results, tables, list(pictures)).encode())
     console.print(Text(f"report, predictions and pictures: {folder}"))
 
 
 def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> None:
     console.print(Text(f"\n{headline(results)}\n"))
     for table in tables:
-        printed = RichTable(title=table.title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
-        for index, name in enumerate(table.header):
-            if index:
-                printed.add_column(name, justify="right", no_wrap=True)
-            else:
-                printed.add_column(name, overflow="fold", ratio=1)
-        for index, row in enumerate(table.rows):
-            printed.add_row(*map(Text, row), end_section=index + 1 in table.rules)
-        console.print(printed)
-        console.print()
+        print_table(console, table)
     for line in notes(results):
         console.print(Text(line))
     for line in warnings(results):
         console.print(Text(line, style="bold"))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Show a table on the terminal."""
+    printed = RichTable(title=table.title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
+    for index, name in enumerate(table.header):
+        if index:
+            printed.add_column(name, justify="right", no_wrap=True)
+        else:
+            printed.add_column(name, overflow="fold", ratio=1)
+    for index, row in enumerate(table.rows):
+        printed.add_row(*map(Text, row), end_section=index + 1 in table.rules)
+    console.print(printed)
+    console.print()
 
 
 def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:
@@ -103,11 +108,15 @@ def _csv(predictions: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; its name is in the error.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            fill(file)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from derl.options import Options
+from derl.options import Options, describe_selection, fill_in
 
 OPTIONS = "options.json"
 DATA = "data.safetensors"
@@ -60,7 +60,7 @@ class RunFolder:
         checkpoints = self.path / "checkpoints"
         return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
 
-    def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         """Keep the chosen model, and which epoch it comes from."""
         trainer.save_model(str(self.path / "model"))
         if tokenizer is not None:
@@ -69,7 +69,7 @@ class RunFolder:
         chosen = Path(state.best_model_checkpoint or "").name.removeprefix("checkpoint-")
         checkpoint = {
             "epoch": int(chosen or 0) * state.num_train_epochs / max(state.max_steps, 1),
-            "criterion": "MAE on validation at r = 0.5",
+            "criterion": describe_selection(options),
             "value": state.best_metric,
         }
         (self.path / "model" / "checkpoint.json").write_text(json.dumps(checkpoint, indent=2))
@@ -78,6 +78,15 @@ class RunFolder:
         """Which checkpoint the model is."""
         found: dict[str, Any] = json.loads((self.path / "model" / "checkpoint.json").read_text())
         return found
+
+    def report(self, options: Options) -> Path:
+        """Where the report goes: beside the model, or below it if judged by another pattern than the run's own."""
+        own = json.loads((self.path / OPTIONS).read_text()).get("eval_pattern")
+        if options.eval_pattern == own:
+            return self.path
+        folder = self.path / f"judged_by_{options.eval_pattern}"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _create(self, options: Options) -> None:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -107,9 +116,12 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: expected a finished run, found no model; go on with it: --resume {self.path}."
             )
-        kept = {"resume": options.resume, "evaluate": options.evaluate}
+        kept: dict[str, Any] = {"resume": options.resume, "evaluate": options.evaluate}
+        if options.eval_pattern is not None:
+            kept["eval_pattern"] = options.eval_pattern
         for name, value in (saved | kept).items():
             setattr(options, name, value)
+        fill_in(options)
 
 
 def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[str, float]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class DerlOutput(ModelOutput):
         loss: scalar; in evaluation the task's alone.
         task_loss: scalar.
         orthogonality_loss, reconstruction_loss: scalars, in training only (eq. 5, 12).
+        consistency_loss: scalar, in training only, where the complete input is scored too.
         prediction: ``(B,)``, the sentiment score.
         expert_weights: for every modality ``(B, N, P + S)``: HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``: the private views of all modalities, then the shared ones (eq. 14).
@@ -32,6 +33,7 @@ class DerlOutput(ModelOutput):
     task_loss: Tensor | None = None
     orthogonality_loss: Tensor | None = None
     reconstruction_loss: Tensor | None = None
+    consistency_loss: Tensor | None = None
     prediction: Tensor | None = None
     expert_weights: Features | None = None
     fusion_weights: Tensor | None = None
@@ -123,6 +125,23 @@ class SentimentModel(PreTrainedModel):
             prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
         return prediction
 
+    @property
+    def compares_scores(self) -> bool:
+        """Whether training also scores the complete input of corrupted rows."""
+        return bool(self.config.consistency_weight or self.config.complete_weight)
+
+    def compare(self, output: DerlOutput, complete_prediction: Tensor, rows: Tensor, labels: Tensor) -> None:
+        """Add to the loss what the complete input's score of ``rows`` teaches, averaged over the whole batch."""
+        if not len(rows):
+            return
+        share = len(rows) / len(labels)
+        output.consistency_loss = share * F.mse_loss(output.prediction[rows], complete_prediction.detach())
+        output.loss = (
+            output.loss
+            + self.config.consistency_weight * output.consistency_loss
+            + self.config.complete_weight * share * self.task_loss(complete_prediction, labels[rows])
+        )
+
     def check(
         self,
         inputs: Mapping[str, Tensor],
@@ -163,6 +182,16 @@ class SentimentModel(PreTrainedModel):
         """Mean squared or absolute error of the score."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
         return criterion(prediction, labels)
+
+
+def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
+    """Indices of the rows that lost something."""
+    return torch.stack([(masks[name] & ~keep[name]).any(1) for name in masks]).any(0).nonzero().squeeze(1)
+
+
+def append_rows(parts: Mapping[str, Tensor], others: Mapping[str, Tensor], rows: Tensor) -> Features:
+    """Put ``rows`` of ``others`` below each part."""
+    return {name: torch.cat([part, others[name][rows]]) for name, part in parts.items()}
 
 
 def all_real(inputs: Mapping[str, Tensor]) -> Features:

@@ -1,6 +1,6 @@
 """From options to data, tokenizer and model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
 
 from derl.baseline import PlainModel
+from derl.conditions import Condition
 from derl.config import DerlConfig
 from derl.data import Collator, MissingDataset, load_data
 from derl.model import DerlModel
@@ -16,10 +17,12 @@ from derl.options import Options
 from derl.run import DATA, RunError, RunFolder
 from derl.sentiment import SentimentModel
 from derl.split import Split
-from derl.synthetic import SyntheticMosi, make_synthetic
+from derl.synthetic import SyntheticMosi, best_possible, make_synthetic
 
 MODELS: dict[str, tuple[str, type[SentimentModel]]] = {"derl": ("DERL", DerlModel), "plain": ("plain", PlainModel)}
-PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei}
+PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei, "smoke": DerlConfig.smoke}
+SMOKE_SIZES = {"train": 48, "valid": 24, "test": 48}
+SMOKE_LENGTHS = {"text": 16, "audio": 12, "vision": 12}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ class Setup:
         """Read the data and make the model, or load the run's own where it is only to be evaluated."""
         synthetic = None
         if options.data is None:
-            synthetic = make_synthetic()
+            synthetic = (
+                make_synthetic(sizes=SMOKE_SIZES, max_lengths=SMOKE_LENGTHS)
+                if options.preset == "smoke"
+                else make_synthetic()
+            )
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
             splits = load_data(options.data, folder.path / DATA)
@@ -66,20 +73,35 @@ class Setup:
         """Pads samples to a batch."""
         return Collator(0 if self.tokenizer is None else self.tokenizer.pad_token_id)
 
-    def dataset(
-        self, split: str, rate: float | None = None, available: tuple[str, ...] | None = None
-    ) -> MissingDataset:
-        """A split under a condition; the training split loses anew every epoch."""
-        config = self.model.config
+    def dataset(self, split: str, condition: Condition | None = None) -> MissingDataset:
+        """A split under a condition; without one it is for training, and loses anew every epoch."""
+        config, options = self.model.config, self.options
         return MissingDataset(
             self.splits[split],
             self.tokenizer,
             max_lengths=config.max_lengths,
             modalities=config.modalities,
-            seed=self.options.seed,
-            rate=rate,
-            available=available,
+            seed=options.seed,
+            rate=None if condition is None else condition.rate,
+            available=None if condition is None else condition.available,
+            pattern=options.train_pattern if condition is None else condition.pattern,
+            corrupted_share=options.corrupted_share,
         )
+
+    @property
+    def best_possible(self) -> Callable[[MissingDataset], dict[str, float]] | None:
+        """Metrics of the best possible predictor on what a test set shows; None where it is not known."""
+        if self.synthetic is None or self.options.text_encoder is not None:
+            return None
+        posterior = self.synthetic.posterior
+
+        def best(dataset: MissingDataset) -> dict[str, float]:
+            items = [dataset[index]["keep"] for index in range(len(dataset))]
+            keep = {name: [item[name] for item in items] for name in dataset.modalities}
+            scores = best_possible(posterior("test", keep), dataset.split.labels)
+            return {name: score.item() for name, score in scores.items()}
+
+        return best
 
 
 def _tokenizer(encoder: str) -> PreTrainedTokenizerBase:
@@ -109,13 +131,21 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings: dict[str, Any] = {
         name: getattr(options, name)
         for name in (
+            "disentangler",
+            "reconstruction_levels",
+            "fusion",
             "task_loss",
             "orthogonality_weight",
             "orthogonality_penalty",
             "reconstruction_weight",
             "detach_target",
+            "consistency_weight",
+            "complete_weight",
         )
     }
+    for name in ("num_private_experts", "num_shared_experts"):
+        if getattr(options, name) is not None:
+            settings[name] = getattr(options, name)
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     settings["max_lengths"] = {name: frames.shape[1] for name, frames in train.features.items()} | {"text": 50}

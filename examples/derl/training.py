@@ -2,26 +2,31 @@
 
 import math
 import signal
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import ConcatDataset
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from derl.averaging import AveragedAdamW
 from derl.data import Collator, MissingDataset
-from derl.options import Options
+from derl.options import Options, describe_rates
+from derl.protocol import average, measure
 from derl.sentiment import SentimentModel
-from modx.metrics import sentiment_metrics
 
-LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss")
+AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")
+LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consistency_loss")
 
 
 class SentimentTrainer(Trainer):
-    """A Trainer that also logs the three parts of the loss."""
+    """A Trainer that also logs the parts of the loss."""
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
         output = model(**inputs)
@@ -37,6 +42,10 @@ class SentimentTrainer(Trainer):
 
 class EpochLine(ProgressCallback):
     """A progress bar, and a line an epoch with the validation figures."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.rates = describe_rates(options.select_rates or [])
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         """Leave the raw logs to TensorBoard."""
@@ -57,7 +66,7 @@ class EpochLine(ProgressCallback):
         super().on_evaluate(args, state, control, **kwargs)
         if self.training_bar is not None and metrics is not None:
             self.training_bar.write(
-                f"epoch {state.epoch:.0f}: validation at r = 0.5: MAE {metrics['eval_mae']:.3f}, "
+                f"epoch {state.epoch:.0f}: validation at r = {self.rates}: MAE {metrics['eval_mae']:.3f}, "
                 f"Corr {metrics['eval_corr']:.3f}, Acc-2 {100 * metrics['eval_acc2_non0']:.2f}"
             )
 
@@ -111,14 +120,20 @@ class StopOnInterrupt(TrainerCallback):
 
 
 def make_trainer(
+    trainer_class: type[AnyTrainer],
     model: SentimentModel,
     collator: Collator,
     train: MissingDataset,
-    valid: MissingDataset,
+    valid: Sequence[MissingDataset],
     options: Options,
     folder: Path,
-) -> tuple[SentimentTrainer, StopOnInterrupt]:
-    """Set up training of ``model``, with checkpoints and TensorBoard logs in ``folder``."""
+) -> AnyTrainer:
+    """Set up training of ``model``, with checkpoints in ``folder``; it says nothing while it works.
+
+    Args:
+        trainer_class: of the trainer to make.
+        valid: the validation split at each of ``options.select_rates``; a checkpoint is chosen on their average.
+    """
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=options.epochs,
@@ -138,29 +153,35 @@ def make_trainer(
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="mae",
-        greater_is_better=False,
+        metric_for_best_model=options.select_metric,
+        greater_is_better=options.select_metric != "mae",
         logging_strategy="steps",
         logging_steps=5,
         report_to="none",
         remove_unused_columns=False,
         label_names=["labels"],
     )
-    stop = StopOnInterrupt()
-    trainer = SentimentTrainer(
+    trainer = trainer_class(
         model=model,
         args=arguments,
         data_collator=collator,
         train_dataset=train,
-        eval_dataset=valid,
-        compute_metrics=_metrics,
+        eval_dataset=ConcatDataset(valid),
+        compute_metrics=partial(_metrics, num_parts=len(valid)),
         optimizers=(_optimizer(model, options), None),
-        callbacks=[SetEpoch(train), stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
+        callbacks=[SetEpoch(train)],
     )
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(EpochLine())
-    return trainer, stop
+    return trainer
+
+
+def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopOnInterrupt:
+    """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C."""
+    stop = StopOnInterrupt()
+    for callback in (stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))), EpochLine(options)):
+        trainer.add_callback(callback)
+    return stop
 
 
 def _has_bf16_units() -> bool:
@@ -177,17 +198,25 @@ def _optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
     for name, parameter in model.named_parameters():
         key = ("text_encoder" in name, parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
+    settings = [
         {
             "params": parameters,
             "lr": options.text_learning_rate if is_text else options.learning_rate,
             "weight_decay": options.weight_decay if is_matrix else 0.0,
         }
         for (is_text, is_matrix), parameters in groups.items()
-    )
+    ]
+    if options.average_decay:
+        return AveragedAdamW(settings, average_decay=options.average_decay)
+    return torch.optim.AdamW(settings)
 
 
-def _metrics(evaluation: EvalPrediction) -> dict[str, float]:
+def _metrics(evaluation: EvalPrediction, num_parts: int) -> dict[str, float]:
     predictions = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
-    metrics = sentiment_metrics(torch.as_tensor(predictions).float(), torch.as_tensor(evaluation.label_ids).float())
-    return {name: value.item() for name, value in metrics.items()}
+    parts = zip(
+        torch.as_tensor(predictions).float().chunk(num_parts),
+        torch.as_tensor(evaluation.label_ids).float().chunk(num_parts),
+        strict=True,
+    )
+    metrics = average([measure(scores, labels) for scores, labels in parts])
+    return {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}  # nan: a constant's corr

@@ -1,0 +1,49 @@
+"""The ways in which test input goes missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from modx.missing import PATTERNS
+
+RATES = tuple(rate / 10 for rate in range(10))
+PATTERN_RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way in which test input goes missing: by a pattern at a rate, or all but some modalities whole."""
+
+    name: str
+    rate: float | None = None
+    available: tuple[str, ...] | None = None
+    pattern: str = "frames"
+
+
+def intra_modal(pattern: str = "frames") -> list[Condition]:
+    """Input missing by a pattern at r = 0, 0.1 .. 0.9; frames in every modality: Table 1 of DERL."""
+    return [Condition(f"r={rate}", rate=rate, pattern=pattern) for rate in RATES]
+
+
+def inter_modal(modalities: Sequence[str]) -> list[Condition]:
+    """Every combination of available modalities, the complete one last (Table 2 of DERL)."""
+    return [
+        Condition("+".join(names), available=names)
+        for size in range(1, len(modalities) + 1)
+        for names in combinations(modalities, size)
+    ]
+
+
+def table_conditions(modalities: Sequence[str]) -> list[Condition]:
+    """Those of the paper's tables: missing rates, then available modalities; the complete input stands once."""
+    return [*intra_modal(), *inter_modal(modalities)[:-1]]
+
+
+def pattern_conditions() -> list[Condition]:
+    """Every pattern but the paper's own, at some rates."""
+    return [
+        Condition(f"{pattern} r={rate}", rate=rate, pattern=pattern)
+        for pattern in PATTERNS
+        if pattern != "frames"
+        for rate in PATTERN_RATES
+    ]

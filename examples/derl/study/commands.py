@@ -1,0 +1,50 @@
+"""What each word of the command line needs trained, and what it reports."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from derl.study import pictures, tables
+from derl.study.cell import BEST_POSSIBLE, Cell, Variant
+from derl.study.sheet import Sheet
+from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, TRAINED_ON, experts
+from derl.study.view import View
+
+
+@dataclass(frozen=True)
+class Command:
+    """A table or a figure: the variants it reads, and how it is made of them."""
+
+    variants: Iterable[Variant]
+    sheets: Callable[[View], list[Sheet]] | None = None
+    figures: Mapping[str, Callable[[View], Figure | None]] = field(default_factory=dict)
+
+    def cells(self, seeds: int, synthetic: bool) -> list[Cell]:
+        """What has to be run, seed by seed, so that a study broken off has whole tables of fewer seeds."""
+        variants = [*self.variants, *([Variant({"model": BEST_POSSIBLE})] if synthetic else [])]
+        return list(dict.fromkeys(variant.cell(seed) for seed in range(seeds) for variant in variants))
+
+
+def commands(preset: str) -> dict[str, Command]:
+    """Every command by its name, the paper's in its order, then the open question's."""
+    methods = list(METHODS.values())
+    return {
+        "table1": Command(methods, tables.table1),
+        "table2": Command(methods, tables.table2),
+        "table3": Command(BLOCKS.values(), tables.table3),
+        "table4": Command(RECONSTRUCTIONS.values(), tables.table4),
+        "table5": Command([PAPER], tables.table5),
+        "table6": Command(methods, tables.table6),
+        "figure2": Command(methods, figures={"figure2": pictures.figure2}),
+        "figure3": Command(
+            list(experts(preset).values()),
+            partial(tables.experts_table, preset=preset),
+            {"figure3": partial(pictures.figure3, preset=preset)},
+        ),
+        "figure4": Command([PAPER], figures={"figure4": pictures.figure4}),
+        "recipes": Command([METHODS[DERL], METHODS[ROBUST]], tables.recipes),
+        "patterns": Command(TRAINED_ON.values(), tables.patterns, {"patterns": pictures.pattern_matrix}),
+        "options": Command(OPTIONS.values(), tables.options),
+    }

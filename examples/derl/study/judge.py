@@ -1,0 +1,85 @@
+"""From scores to a row's figures: which epoch counts under a protocol, and what the seeds make of it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from derl.protocol import Metrics, average, measure
+from derl.study.record import Record
+
+PROTOCOLS = ("valid", "paper")
+MORE_IS_BETTER = {
+    "mae": False,
+    "corr": True,
+    "acc2_has0": True,
+    "acc2_non0": True,
+    "f1_has0": True,
+    "f1_non0": True,
+    "acc5": True,
+    "acc7": True,
+}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation over seeds of every metric, and each seed's own."""
+
+    seeds: list[Metrics]
+
+    @property
+    def mean(self) -> Metrics:
+        return average(self.seeds)
+
+    @property
+    def deviation(self) -> Metrics:
+        """With n - 1 in the denominator; nan for one seed."""
+        if len(self.seeds) < 2:
+            return dict.fromkeys(self.seeds[0], math.nan)
+        return {name: float(np.std([seed[name] for seed in self.seeds], ddof=1)) for name in self.seeds[0]}
+
+
+def epoch_values(scores: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
+    """A metric after every epoch, averaged over conditions.
+
+    Args:
+        scores: `(epochs, conditions, n)`.
+        labels: `(n,)`.
+        metric: its name; where it is not defined (the correlation of a constant) it counts as 0.
+    """
+    return np.nan_to_num([[row[metric] for row in epoch] for epoch in _measured(scores, labels)]).mean(1)
+
+
+def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: str | None = None) -> int:
+    """The epoch that the validation split prefers, by the cell's own criterion unless told another."""
+    options = record.facts["options"]
+    rates = options["select_rates"] if rates is None else rates
+    metric = metric or options["select_metric"]
+    rows = [record.facts["rates"].index(rate) for rate in rates]
+    values = epoch_values(record.arrays["valid"][:, rows], record.arrays["labels_valid"], metric)
+    return int(np.argmax(values) if MORE_IS_BETTER[metric] else np.argmin(values))
+
+
+def figures(record: Record, conditions: Sequence[str], protocol: str) -> list[Metrics]:
+    """The metrics of a cell on the test split under each condition.
+
+    Under "valid" one epoch, chosen on the validation split, gives them all. Under "paper" every metric comes from
+    the epoch whose average over these conditions is best on the test split itself.
+    """
+    rows = [record.facts["conditions"].index(name) for name in conditions]
+    scores, labels = record.arrays["test"][:, rows], record.arrays["labels_test"]
+    if protocol == "valid":
+        return _measured(scores[chosen_epoch(record)][None], labels)[0]
+    epochs = _measured(scores, labels)
+    best = {}
+    for metric, more in MORE_IS_BETTER.items():
+        values = [np.nan_to_num([row[metric] for row in epoch]).mean() for epoch in epochs]
+        best[metric] = int(np.argmax(values) if more else np.argmin(values))
+    return [{metric: epochs[epoch][row][metric] for metric, epoch in best.items()} for row in range(len(rows))]
+
+
+def _measured(scores: np.ndarray, labels: np.ndarray) -> list[list[Metrics]]:
+    target = torch.from_numpy(labels)
+    return [[measure(torch.from_numpy(row), target) for row in epoch] for epoch in scores]

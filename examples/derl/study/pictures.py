@@ -1,0 +1,145 @@
+"""The paper's figures, and those of the question it leaves open, read from a study."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from derl.conditions import RATES
+from derl.figures import COLORS, GREY, PANELS, finish, show_confusion
+from derl.protocol import CONFUSION_RATES, confusion
+from derl.study.cell import BEST_POSSIBLE
+from derl.study.judge import chosen_epoch
+from derl.study.tables import R, best_pattern_row, pattern_row
+from derl.study.variants import METHODS, PAPER, TRAINED_ON, experts
+from derl.study.view import View
+from derl.tables import CONSTANTS
+from modx.missing import PATTERNS
+
+STYLES = dict(zip(METHODS, zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True), strict=True))
+
+
+def figure2(view: View) -> Figure | None:
+    """Every metric over the missing rate: means over seeds, bands of a standard deviation."""
+    rows = {label: view.rows(variant, R) for label, variant in METHODS.items()}
+    best, record = view.best(R), view.any_record()
+    if record is None or all(row is None for row in rows.values()):
+        return None
+    constants = view.constants(record)
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    for axes, (names, title, percent, more) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        metric, scale = names[-1], 100 if percent else 1
+        for label, row in rows.items():
+            if row is None:
+                continue
+            color, marker, line = STYLES[label]
+            mean = scale * np.array([statistics.mean[metric] for statistics in row])
+            spread = scale * np.array([statistics.deviation[metric] for statistics in row])
+            axes.plot(RATES, mean, color=color, marker=marker, markersize=4, linestyle=line, label=label)
+            if np.isfinite(spread).all():
+                axes.fill_between(RATES, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+        if best is not None:
+            mean = scale * np.array([statistics.mean[metric] for statistics in best])
+            axes.plot(RATES, mean, color="black", linewidth=1.2, label=BEST_POSSIBLE)
+        values = [scale * constants[name][metric] for name in CONSTANTS]
+        if np.isfinite(values).all():
+            axes.axhline(max(values) if more else min(values), color=GREY, linewidth=1, linestyle=":", label="constant")
+        finish(axes, f"{title}, non0" if len(names) > 1 else title, "missing rate r")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def figure3(view: View, preset: str) -> Figure | None:
+    """Private x shared experts: MAE and F1 averaged over r, means over seeds."""
+    grid = experts(preset)
+    found = {pair: view.average(variant, R) for pair, variant in grid.items()}
+    if all(statistics is None for statistics in found.values()):
+        return None
+    privates, shareds = sorted({pair[0] for pair in grid}), sorted({pair[1] for pair in grid})
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, (metric, title, scale, digits, better) in zip(
+        figure.subplots(1, 2),
+        (("mae", "MAE (label units)", 1, 3, "lower"), ("f1_non0", "F1 non0 (%)", 100, 1, "higher")),
+        strict=True,
+    ):
+        values = [
+            [np.nan if (cell := found[p, s]) is None else scale * cell.mean[metric] for s in shareds] for p in privates
+        ]
+        heat_map(axes, np.array(values), digits, figure, f"{title}, {better} is better", reverse=better == "lower")
+        axes.set_xticks(range(len(shareds)), shareds)
+        axes.set_yticks(range(len(privates)), privates)
+        axes.set(xlabel="shared experts S", ylabel="private experts P")
+    return figure
+
+
+def figure4(view: View) -> Figure | None:
+    """Confusion of the seven classes, counts of all seeds."""
+    records = view.records(PAPER)
+    if records is None:
+        return None
+    labels = torch.from_numpy(records[0].arrays["labels_test"])
+    matrices = []
+    for rate in CONFUSION_RATES:
+        index = records[0].facts["conditions"].index(f"r={rate}")
+        scores = [torch.from_numpy(record.arrays["test"][chosen_epoch(record)][index]) for record in records]
+        matrices.append(sum(np.array(confusion(one, labels)) for one in scores))
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    show_confusion(figure, CONFUSION_RATES, matrices)
+    return figure
+
+
+def pattern_matrix(view: View) -> Figure | None:
+    """Trained on one pattern, tested on another: MAE and Corr, means over seeds."""
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    empty = True
+    for axes, (metric, title, better) in zip(
+        figure.subplots(1, 2), (("mae", "MAE (label units)", "lower"), ("corr", "Corr", "higher")), strict=True
+    ):
+        rows: dict[str, Sequence[float]] = {}
+        for label, variant in TRAINED_ON.items():
+            row = pattern_row(view, variant, metric)
+            empty = empty and row is None
+            name = "all six" if label.count("+") > 1 else label
+            rows[name] = [np.nan] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
+        best = best_pattern_row(view, metric)
+        if best is not None:
+            rows[BEST_POSSIBLE] = [float(np.mean(values)) for values in best]
+        values = np.array(list(rows.values()))
+        heat_map(axes, values, 3, figure, f"{title}, {better} is better", better == "lower", num_scaled=len(TRAINED_ON))
+        axes.set_xticks(range(len(PATTERNS)), PATTERNS, rotation=30, ha="right")
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set(xlabel="tested on", ylabel="trained on")
+    return None if empty else figure
+
+
+def heat_map(
+    axes: Axes,
+    values: np.ndarray,
+    digits: int,
+    figure: Figure,
+    title: str,
+    reverse: bool,
+    num_scaled: int | None = None,
+) -> None:
+    """Cells with their figures; dark is good, and what is missing stays white and says so.
+
+    The colours span the first ``num_scaled`` rows; a better value below them has the darkest.
+    """
+    scaled = values[:num_scaled]
+    low, high = (np.nanmin(scaled), np.nanmax(scaled)) if np.isfinite(scaled).any() else (0.0, 1.0)
+    colors = "cividis" if reverse else "cividis_r"
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colors, aspect="auto", vmin=low, vmax=high)
+    for row, column in np.ndindex(*values.shape):
+        value = values[row, column]
+        if not np.isfinite(value):
+            axes.text(column, row, "missing", ha="center", va="center", fontsize=7, color=GREY)
+            continue
+        share = (value - low) / (high - low) if high > low else 0.5
+        dark = share < 0.5 if reverse else share > 0.5
+        color = "white" if dark else "black"
+        axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=8, color=color)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, shrink=0.9)

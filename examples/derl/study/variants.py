@@ -1,0 +1,67 @@
+"""The rows of the tables: what is trained for each."""
+
+from itertools import product
+
+from derl.setup import PRESETS
+from derl.study.cell import Variant
+from modx.missing import PATTERNS
+from modx.reconstruct import LEVELS
+
+DERL = "DERL, paper's recipe"
+ROBUST = "DERL, robust recipe"
+PLAIN = "plain, paper's recipe"
+PLAIN_ROBUST = "plain, robust recipe"
+
+PAPER = Variant({"recipe": "paper"})
+METHODS = {
+    DERL: PAPER,
+    ROBUST: Variant({"recipe": "robust"}),
+    PLAIN: Variant({"recipe": "paper", "model": "plain"}),
+    PLAIN_ROBUST: Variant({"recipe": "robust", "model": "plain"}),
+}
+WITHOUT_MLCR = Variant({"recipe": "paper", "reconstruction_levels": ()})
+BLOCKS = {
+    "DERL": PAPER,
+    "without HED": Variant({"recipe": "paper", "disentangler": "mlp"}),
+    "without MLCR": WITHOUT_MLCR,
+    "without MRF": Variant({"recipe": "paper", "fusion": "mean"}),
+}
+RECONSTRUCTIONS = {
+    "all levels": PAPER,
+    **{f"{level} level alone": Variant({"recipe": "paper", "reconstruction_levels": (level,)}) for level in LEVELS},
+    "none": WITHOUT_MLCR,
+}
+EXPERTS = (1, 2, 3, 4, 5)
+SMOKE_EXPERTS = (1, 3)
+MIXTURE = "+".join(PATTERNS)
+TRAINED_ON = {
+    pattern: Variant({"recipe": "paper", "train_pattern": pattern})
+    for pattern in (*PATTERNS, "frames+modalities", MIXTURE)
+}
+OPTIONS = {
+    DERL: PAPER,
+    "  + targets detached": Variant({"recipe": "paper", "detach_target": True}),
+    "  + squared cosine in eq. 5": Variant({"recipe": "paper", "orthogonality_penalty": "square"}),
+    "  + chosen over all r": Variant({"recipe": "paper", "select_rates": tuple(rate / 10 for rate in range(10))}),
+    "  + averaged weights": Variant({"recipe": "paper", "average_decay": 0.98}),
+    "  + every sample corrupted": Variant({"recipe": "paper", "corrupted_share": 1.0}),
+    "  + consistency": Variant({"recipe": "paper", "consistency_weight": 1.0, "complete_weight": 1.0}),
+    ROBUST: Variant({"recipe": "robust"}),
+    "  - averaged weights": Variant({"recipe": "robust", "average_decay": 0.0}),
+    "  - every sample corrupted": Variant({"recipe": "robust", "corrupted_share": 0.5}),
+    "  - consistency": Variant({"recipe": "robust", "consistency_weight": 0.0, "complete_weight": 0.0}),
+    "  - whole modalities": Variant({"recipe": "robust", "train_pattern": "frames"}),
+}
+
+
+def experts(preset: str) -> dict[tuple[int, int], Variant]:
+    """Private x shared experts (figure 3); the preset's own numbers are DERL itself."""
+    config = PRESETS[preset]()
+    own = (config.num_private_experts, config.num_shared_experts)
+    counts = SMOKE_EXPERTS if preset == "smoke" else EXPERTS
+    return {
+        pair: PAPER
+        if pair == own
+        else Variant({"recipe": "paper", "num_private_experts": pair[0], "num_shared_experts": pair[1]})
+        for pair in product(counts, counts)
+    }

@@ -1,0 +1,122 @@
+"""A study as its reports see it: rows of figures, or what is missing for them."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from derl.protocol import Metrics, average, constants, measure
+from derl.study.cell import BEST_POSSIBLE, Cell, Variant
+from derl.study.judge import Statistics, figures
+from derl.study.ledger import Ledger
+from derl.study.record import Record
+
+PRINTED: dict[str, Any] = json.loads(Path(__file__).with_name("printed.json").read_text())
+
+
+class View:
+    """Figures of a study's finished cells; a figure that needs one that is not there is None.
+
+    Args:
+        ledger: of the study.
+        seeds: how many each row has: 0, 1 ..
+        protocol: "valid" or "paper".
+        synthetic: whether the best possible predictor is known.
+    """
+
+    def __init__(self, ledger: Ledger, seeds: int, protocol: str, synthetic: bool) -> None:
+        self.ledger, self.seeds, self.protocol, self.synthetic = ledger, seeds, protocol, synthetic
+        self.missing: dict[str, None] = {}  # keys, in the order in which they were asked for
+        self._load = cache(ledger.record)
+        self._figures = cache(self._compute_figures)
+
+    def cells(self, variant: Variant) -> list[Cell]:
+        """A variant's trainings."""
+        return [variant.cell(seed) for seed in range(self.seeds)]
+
+    def records(self, variant: Variant) -> list[Record] | None:
+        """Those of all seeds; None if one is missing, which is then remembered."""
+        cells = self.cells(variant)
+        missing = self.ledger.missing(cells)
+        self.missing.update(dict.fromkeys(cell.key for cell in missing))
+        return None if missing else [self._load(cell) for cell in cells]
+
+    def rows(self, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
+        """Figures under each condition."""
+        if self.records(variant) is None:
+            return None
+        seeds = [self._figures(cell, tuple(conditions)) for cell in self.cells(variant)]
+        return [Statistics([seed[index] for seed in seeds]) for index in range(len(conditions))]
+
+    def average(self, variant: Variant, conditions: Sequence[str]) -> Statistics | None:
+        """Figures averaged over conditions."""
+        rows = self.rows(variant, conditions)
+        if rows is None:
+            return None
+        return Statistics([average([row.seeds[seed] for row in rows]) for seed in range(self.seeds)])
+
+    def best(self, conditions: Sequence[str]) -> list[Statistics] | None:
+        """The best possible predictor's figures under each condition; None where it is not known."""
+        if not self.synthetic:
+            return None
+        records = self.records(Variant({"model": BEST_POSSIBLE}))
+        if records is None:
+            return None
+        return [Statistics([record.facts["best_possible"][name] for record in records]) for name in conditions]
+
+    def best_average(self, conditions: Sequence[str]) -> Statistics | None:
+        """The same, averaged over conditions."""
+        rows = self.best(conditions)
+        if rows is None:
+            return None
+        return Statistics([average([row.seeds[seed] for row in rows]) for seed in range(self.seeds)])
+
+    def constants(self, record: Record) -> dict[str, Metrics]:
+        """Figures of the constant predictors."""
+        labels = torch.from_numpy(record.arrays["labels_test"])
+        values = constants(torch.from_numpy(record.arrays["labels_train"]))
+        return {name: measure(torch.full_like(labels, value), labels) for name, value in values.items()}
+
+    def pattern_rows(self, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
+        """Figures of the chosen epoch under conditions of other patterns."""
+        records = self.records(variant)
+        if records is None:
+            return None
+        found = []
+        for name in conditions:
+            index = records[0].facts["pattern_conditions"].index(name)
+            found.append(
+                Statistics(
+                    [
+                        measure(
+                            torch.from_numpy(record.arrays["patterns"][index]),
+                            torch.from_numpy(record.arrays["labels_test"]),
+                        )
+                        for record in records
+                    ]
+                )
+            )
+        return found
+
+    def diagnostics(self, variant: Variant, condition: str) -> dict[str, float] | None:
+        """Mean over seeds of what `derl.diagnostics` says of the chosen epoch."""
+        records = self.records(variant)
+        if records is None:
+            return None
+        found = [record.facts["diagnostics"][condition] for record in records]
+        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+    def any_record(self) -> Record | None:
+        """Some finished training, for what all have in common."""
+        for path in sorted(self.ledger.path(Cell((), 0)).parent.glob("*.safetensors")):
+            record = Record.load(path)
+            if record.arrays:
+                return record
+        return None
+
+    def _compute_figures(self, cell: Cell, conditions: tuple[str, ...]) -> list[Metrics]:
+        return figures(self._load(cell), conditions, self.protocol)

@@ -1,0 +1,65 @@
+"""How absence is written into values."""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from ._draws import check_mask
+
+
+def erase(
+    values: Tensor,
+    keep: Tensor,
+    *,
+    unk_token_id: int | None = None,
+    special_token_ids: Collection[int] = (),
+) -> Tensor:
+    """Overwrite what a keep mask lost: features with zeros, token ids with the unknown token.
+
+    Lost content is selected away, never multiplied, so its NaN or infinity cannot reach the result or a
+    gradient. Where ``keep`` is False for padding, padding is overwritten as well; naming [PAD] among
+    ``special_token_ids`` leaves it in place.
+
+    Args:
+        values: ``(B, T, D)`` floating features, or ``(B, T)`` integer token ids.
+        keep: ``(B, T)`` bool, True where an element is kept.
+        unk_token_id: the id that replaces a lost token; required for token ids, unused for features.
+        special_token_ids: ids that stay even where ``keep`` is False, such as [CLS], [SEP] and [PAD].
+
+    Returns:
+        A new tensor with the shape and dtype of ``values``.
+
+    Raises:
+        ValueError: if ``keep`` is not bool ``(B, T)``, ``values`` is neither of the two kinds or of another shape,
+            or token ids come without ``unk_token_id``.
+
+    Example:
+        >>> keep = torch.tensor([[False, True, False, False]])
+        >>> erase(torch.tensor([[101, 2023, 2003, 102]]), keep, unk_token_id=100, special_token_ids=(101, 102))
+        tensor([[ 101, 2023,  100,  102]])
+        >>> erase(torch.full((1, 4, 1), torch.nan), torch.zeros_like(keep)).flatten()
+        tensor([0., 0., 0., 0.])
+    """
+    check_mask("erase", "keep", keep)
+    is_features = values.is_floating_point()
+    is_ids = not is_features and not values.is_complex() and values.dtype != torch.bool
+    if not ((is_features and values.ndim == 3) or (is_ids and values.ndim == 2)):
+        raise ValueError(
+            f"erase expected values to be floating (B, T, D) or integer token ids (B, T), got {values.dtype} "
+            f"{tuple(values.shape)}; reshape or convert them first."
+        )
+    if values.shape[:2] != keep.shape:
+        raise ValueError(
+            f"erase expected keep to have the (B, T) of values, {tuple(values.shape[:2])}, got "
+            f"{tuple(keep.shape)}; pass the keep mask made from the mask of these values."
+        )
+    if is_features:
+        return torch.where(keep.unsqueeze(-1), values, 0.0)
+    if unk_token_id is None:
+        raise ValueError(
+            "erase expected unk_token_id for integer token ids, got None; pass the id of the tokenizer's unknown token."
+        )
+    for token_id in special_token_ids:
+        keep = keep | (values == token_id)
+    return torch.where(keep, values, unk_token_id)
