@@ -44,7 +44,7 @@ def commands(preset: str) -> dict[str, Command]:
             {"figure3": partial(pictures.figure3, preset=preset)},
         ),
         "figure4": Command([PAPER], figures={"figure4": pictures.figure4}),
-        "recipes": Command([METHODS[DERL], METHODS[ROBUST]], tables.recipes),
+        "recipes": Command([METHODS[DERL], METHODS[ROBUST]], tables.recipes, {"recipes": pictures.recipes}),
         "patterns": Command(TRAINED_ON.values(), tables.patterns, {"patterns": pictures.pattern_matrix}),
         "options": Command(OPTIONS.values(), tables.options),
     }

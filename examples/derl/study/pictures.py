@@ -13,7 +13,7 @@ from derl.protocol import CONFUSION_RATES, confusion
 from derl.study.cell import BEST_POSSIBLE
 from derl.study.judge import chosen_epoch
 from derl.study.tables import R, best_pattern_row, pattern_row
-from derl.study.variants import METHODS, PAPER, TRAINED_ON, experts
+from derl.study.variants import DERL, METHODS, PAPER, ROBUST, TRAINED_ON, experts
 from derl.study.view import View
 from derl.tables import CONSTANTS
 from modx.missing import PATTERNS
@@ -113,6 +113,37 @@ def pattern_matrix(view: View) -> Figure | None:
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(xlabel="tested on", ylabel="trained on")
     return None if empty else figure
+
+
+def recipes(view: View) -> Figure | None:
+    """Correlation with the truth by available modalities, beside the best possible predictor's."""
+    record = view.any_record()
+    rows = {label: METHODS[label] for label in (DERL, ROBUST)}
+    if record is None or all(view.records(variant) is None for variant in rows.values()):
+        return None
+    conditions = {name: name for name in record.facts["conditions"] if name not in R} | {"complete": R[0]}
+    names = list(conditions.values())
+    places = np.arange(len(names))
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    best = view.best(names)
+    if best is not None:
+        reach = np.array([statistics.mean["corr"] for statistics in best])
+        axes.bar(places, reach, width=0.8, color="#DDDDDD", edgecolor=GREY, label=BEST_POSSIBLE)
+        axes.hlines(0.8 * reach, places - 0.4, places + 0.4, color=GREY, linestyle="--", linewidth=1, label="0.8 of it")
+    for offset, (label, variant) in zip((-0.15, 0.15), rows.items(), strict=True):
+        found = view.rows(variant, names)
+        if found is not None:
+            mean, spread = (
+                np.array([getattr(statistics, part)["corr"] for statistics in found]) for part in ("mean", "deviation")
+            )
+            color, marker, _ = STYLES[label]
+            axes.errorbar(places + offset, mean, np.nan_to_num(spread), fmt=marker, color=color, capsize=3, label=label)
+    axes.axhline(0, color="black", linewidth=0.8)
+    finish(axes, "correlation with the truth", "available modalities")
+    axes.set_xticks(places, list(conditions))
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
 
 
 def heat_map(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from derl.conditions import RATES, Condition, intra_modal, pattern_conditions, table_conditions
+from derl.data import MissingDataset
 from derl.diagnostics import diagnose
 from derl.options import Options
 from derl.predict import predict
@@ -39,18 +40,14 @@ class CellTrainer(SentimentTrainer):
 
     setup: Setup
     conditions: list[Condition]
+    datasets: dict[str, MissingDataset]
     scores: dict[str, list[np.ndarray]]
     seconds_judging: list[float]
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Score both splits; return the validation metric that chooses the checkpoint."""
         started = time.perf_counter()
-        datasets = {
-            f"{split}{SEPARATOR}{condition.name}": self.setup.dataset(split, condition)
-            for split in ("valid", "test")
-            for condition in self.conditions
-        }
-        predicted = predict(self, datasets)
+        predicted = predict(self, self.datasets)
         for split in ("valid", "test"):
             names = [f"{split}{SEPARATOR}{condition.name}" for condition in self.conditions]
             self.scores.setdefault(split, []).append(torch.stack([predicted[name].scores for name in names]).numpy())
@@ -83,6 +80,11 @@ def _train(setup: Setup, folder: Path) -> Record:
     valid = [setup.dataset("valid", Condition("r=0.5", rate=0.5))]  # CellTrainer takes its own
     trainer = make_trainer(CellTrainer, model, setup.collator, setup.dataset("train"), valid, options, folder)
     trainer.setup, trainer.conditions = setup, table_conditions(model.config.modalities)
+    trainer.datasets = {
+        f"{split}{SEPARATOR}{condition.name}": setup.dataset(split, condition)
+        for split in ("valid", "test")
+        for condition in trainer.conditions
+    }
     trainer.scores, trainer.seconds_judging = {}, []
     _reset_peak_memory()
     started = time.perf_counter()
