@@ -70,7 +70,7 @@ def _transitions(rates: Tensor, mean_length: Tensor) -> tuple[Tensor, Tensor]:
     everything = rates == 1
     good_to_bad = torch.where(everything, 1.0, rates / ((1 - rates) * mean_length))
     if (good_to_bad > 1 + 1e-5).any():  # room for a rate on the boundary that was rounded to float32
-        worst = rates.argmax()
+        worst = good_to_bad.argmax()
         rate, length = rates[worst].item(), mean_length[worst].item()
         raise ValueError(
             f"drop_bursts expected rate <= mean_length / (mean_length + 1) = {length / (length + 1):.4g} "

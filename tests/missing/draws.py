@@ -47,3 +47,11 @@ def mappings(draw: st.DrawFn) -> dict[str, Tensor]:
     """Masks of one to five modalities of a batch."""
     rows = draw(st.integers(0, 4))
     return {name: draw(masks(rows)) for name in "abcde"[: draw(st.integers(1, 5))]}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def generators(*names: str, seed: int = 0) -> dict[str, torch.Generator]:
+    return {name: seeded(seed + number) for number, name in enumerate(("", *names))}

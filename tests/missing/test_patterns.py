@@ -1,39 +1,18 @@
-"""Patterns by name: each loses at its rate, mixtures choose evenly, and each modality may have its own generator."""
+"""Every pattern by name loses at its rate, alone or in a mixture."""
 
 import math
 
 import pytest
 import torch
-from draws import assert_binomial, mappings, modality_masks, ones, runs, seeded
+from draws import assert_binomial, generators, mappings, modality_masks, ones, runs, same, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from torch import Tensor
 
-from modx.missing import (
-    INDEPENDENT_PATTERNS,
-    PATTERNS,
-    drop,
-    drop_block,
-    drop_bursts,
-    drop_frames,
-    drop_modalities,
-    drop_together,
-    parse_pattern,
-    unequal_rates,
-)
+from modx.missing import INDEPENDENT_PATTERNS, PATTERNS, drop, drop_bursts
 
 MIXTURES = ("frames+modalities", "bursts+together+unequal", "+".join(PATTERNS))
-every_pattern = pytest.mark.parametrize("pattern", (*PATTERNS, *MIXTURES))
+every_pattern = pytest.mark.parametrize("pattern", [*PATTERNS, *MIXTURES])
 every_independent_pattern = pytest.mark.parametrize("pattern", INDEPENDENT_PATTERNS)
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def generators(*names: str, seed: int = 0) -> dict[str, torch.Generator]:
-    return {name: seeded(seed + number) for number, name in enumerate(("", *names))}
 
 
 def test_the_names_are_known_and_ordered():
@@ -180,115 +159,3 @@ def test_bursts_last_five_elements_or_as_long_as_the_rate_needs():
 def test_a_rate_next_to_one_has_a_chain():
     for rate in (1 - 1e-7, math.nextafter(1, 0)):
         assert not drop({"a": ones(3, 50)}, rate, "bursts", generator=seeded())["a"].any()
-
-
-# mixtures
-
-
-def classify(lost: list[list[bool]]) -> str:
-    """Recognise the pattern that a sample of three long modalities lost half of its elements by."""
-    shares = sorted(sum(row) / len(row) for row in lost)
-    lengths = [runs(torch.tensor(row)) for row in lost]
-    if all(share in (0, 1) for share in shares):
-        return "modalities"
-    if shares[0] == 0 and shares[2] == 1:
-        return "unequal"
-    if all(len(row) == 1 for row in lengths):
-        return "together" if lost[0] == lost[1] == lost[2] else "block"
-    return "frames" if sum(len(row) for row in lengths) > 3 * 70 else "bursts"  # 100 and 40 runs a modality
-
-
-def test_a_mixture_chooses_evenly():
-    masks = modality_masks(1_200, lengths=(400, 400, 400))
-    keep = drop(masks, 0.5, "+".join(PATTERNS), generator=seeded())
-    found = [classify(sample) for sample in (~torch.stack(list(keep.values()), 1)).tolist()]
-    counts = [found.count(name) for name in PATTERNS]
-    assert sum(counts) == len(found)
-    assert stats.chisquare(counts).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_is_recognised(pattern):
-    keep = drop(modality_masks(200, lengths=(400, 400, 400)), 0.5, pattern, generator=seeded())
-    assert {classify(sample) for sample in (~torch.stack(list(keep.values()), 1)).tolist()} == {pattern}
-
-
-def test_every_sample_of_a_mixture_loses_by_one_pattern():
-    keep = drop(modality_masks(500), 1.0, "frames+modalities", generator=seeded())
-    kept = torch.stack([mask.any(1) for mask in keep.values()], 1).sum(1)
-    assert set(kept.tolist()) == {0, 1}
-    assert_binomial(int(kept.sum()), len(kept), 0.5)
-
-
-# generators
-
-
-BY_HAND = {
-    "frames": lambda masks, g: {name: drop_frames(masks[name], 0.4, generator=g[name]) for name in masks},
-    "bursts": lambda masks, g: {
-        name: drop_bursts(masks[name], 0.4, mean_length=5, generator=g[name]) for name in masks
-    },
-    "block": lambda masks, g: {name: drop_block(masks[name], 0.4, generator=g[name]) for name in masks},
-    "modalities": lambda masks, g: drop_modalities(masks, 0.4, generator=g[""]),
-    "together": lambda masks, g: drop_together(masks, 0.4, generator=g[""]),
-    "unequal": lambda masks, g: (
-        lambda rates: {name: drop_frames(masks[name], rates[name], generator=g[name]) for name in masks}
-    )(unequal_rates(masks, 0.4, generator=g[""])),
-}
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_name_is_the_function_with_each_modality_s_generator(pattern):
-    masks = modality_masks(60, lengths=(30, 20, 10))
-    keep = drop(masks, 0.4, pattern, generator=generators(*masks))
-    assert same(keep, BY_HAND[pattern](masks, generators(*masks)))
-
-
-@pytest.mark.parametrize("pattern", [*INDEPENDENT_PATTERNS, "+".join(INDEPENDENT_PATTERNS)])
-def test_what_a_modality_loses_does_not_depend_on_the_others(pattern):
-    masks = modality_masks(60, lengths=(30, 20, 10))
-    together = drop(masks, 0.4, pattern, generator=generators(*masks))
-    backwards = drop(dict(reversed(masks.items())), 0.4, pattern, generator=generators(*masks))
-    for name, mask in masks.items():
-        alone = drop({name: mask}, 0.4, pattern, generator=generators(*masks))[name]
-        assert torch.equal(together[name], alone)
-        assert torch.equal(backwards[name], alone)
-
-
-def test_only_the_generators_that_a_pattern_draws_from_are_needed():
-    masks = modality_masks()
-    joint, own = {"": seeded()}, {name: seeded() for name in masks}
-    for pattern in ("modalities", "together", "modalities+together"):
-        drop(masks, 0.5, pattern, generator=joint)
-    for pattern in INDEPENDENT_PATTERNS:
-        drop(masks, 0.5, pattern, generator=own)
-    for pattern in (*INDEPENDENT_PATTERNS, "unequal", "modalities+block"):
-        with pytest.raises(ValueError, match=r"under 'text', for modality 'text', got only \(''.*\); add it"):
-            drop(masks, 0.5, pattern, generator=joint)
-    for pattern in ("modalities", "together", "unequal", "frames+block"):
-        with pytest.raises(ValueError, match=r"under '', for what modalities have in common, got only \('text', "):
-            drop(masks, 0.5, pattern, generator=own)
-
-
-# parse_pattern
-
-
-def test_a_pattern_is_split_at_its_plus_signs():
-    assert parse_pattern("block") == ("block",)
-    assert parse_pattern("unequal+frames") == ("unequal", "frames")
-
-
-@pytest.mark.parametrize("read", [parse_pattern, lambda pattern: drop(modality_masks(), 0.5, pattern)])
-def test_a_pattern_that_is_not_one_is_refused(read):
-    for unknown in ("frame", "Frames", "frames + block", "frames,block"):
-        with pytest.raises(
-            ValueError, match=r"expected names out of \('frames', .*\), got 'f?.*' in .*; check the spell"
-        ):
-            read(unknown)
-    for empty in ("", "+", "frames+", "+frames", "frames++block"):
-        with pytest.raises(ValueError, match=r"name on each side of every plus sign, got '.*'; name one or more of \("):
-            read(empty)
-    with pytest.raises(
-        ValueError, match=r"every name once, got 'block' again in 'block\+frames\+block'; leave the sec"
-    ):
-        read("block+frames+block")
