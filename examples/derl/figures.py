@@ -43,7 +43,8 @@ def robustness(results: dict[str, Any]) -> Figure:
                 axes.plot(rates, curve(BEST_POSSIBLE), color=color, linestyle=":", linewidth=1.6, label=label)
         finish(axes, title, "missing rate r")
         axes.legend(fontsize=7, frameon=False)
-    figure.suptitle(f"{model} as input fades, {_data(results)}", fontsize=11)
+    pattern = "" if results["pattern"] == "frames" else f" by the pattern {results['pattern']}"
+    figure.suptitle(f"{model} as input fades{pattern}, {_data(results)}", fontsize=11)
     return figure
 
 

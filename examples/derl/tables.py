@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from derl.diagnostics import is_collapsed
+
 Metrics = dict[str, float]
 COLUMNS = ("MAE", "Corr", "Acc-2", "F1", "Acc-5", "Acc-7")
 CONSTANTS = ("all negative", "all positive", "training mean")
@@ -45,11 +47,18 @@ def format_metrics(metrics: Metrics) -> list[str]:
 def intra_modal_table(results: dict[str, Any]) -> Table:
     """The model over r, then every predictor's average."""
     part, model = results["intra_modal"], results["model"]
-    table = Table(f"{model}: frames missing in every modality at rate r", ["r", *COLUMNS])
+    table = Table(f"{model}: {how_missing(results)}", ["r", *COLUMNS])
     for rate, metrics in zip(part["rates"], part["rows"][model], strict=True):
         table.add(f"{rate:.1f}", metrics)
     _add_averages(table, part["average"], model, "average")
     return table
+
+
+def how_missing(results: dict[str, Any]) -> str:
+    """Name the pattern by which a run was judged."""
+    if results["pattern"] == "frames":
+        return "frames missing in every modality at rate r"
+    return f"input missing at rate r by the pattern {results['pattern']}"
 
 
 def inter_modal_table(results: dict[str, Any]) -> Table:
@@ -91,6 +100,14 @@ def warnings(results: dict[str, Any]) -> list[str]:
             ]
             if worse:
                 lines.append(f"No better than a constant in {name}: {', '.join(worse)}.")
+    collapsed = [
+        f"{name} ({100 * diagnosis['commonest_share']:.0f} % answer class {diagnosis['commonest_class']:+.0f}, "
+        f"spread {diagnosis['spread']:.2f} of the labels')"
+        for name, diagnosis in results["diagnostics"].items()
+        if is_collapsed(diagnosis)
+    ]
+    if collapsed:
+        lines.append(f"Collapsed, the answers are nearly all the same: {'; '.join(collapsed)}.")
     return lines
 
 

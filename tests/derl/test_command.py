@@ -55,7 +55,7 @@ def data(tmp_path_factory):
 def options(data, folder, *more):
     return [
         *("--data", str(data / "tiny.pkl"), "--text_encoder", str(data / "encoder"), "--output_dir", str(folder)),
-        *("--epochs", "6", "--batch_size", "4", *more),
+        *("--epochs", "6", "--batch_size", "4", "--recipe", "robust", *more),  # it has all that a run must remember
     ]
 
 
@@ -121,6 +121,21 @@ def test_evaluation_alone_gives_the_same_figures(finished):
     assert read_predictions(folder) == before
 
 
+def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
+    folder, _ = finished
+    before = (folder / "report.md").read_bytes()
+    done = run("--evaluate", str(folder), "--eval_pattern", "together+bursts")
+    assert done.returncode == 0, done.stderr
+    assert "bursts" in done.stdout
+    judged = json.loads((folder / "judged_by_together+bursts" / "results.json").read_text())
+    own = json.loads((folder / "results.json").read_text())
+    assert judged["pattern"] == "together+bursts"
+    assert own["pattern"] == "frames"
+    assert judged["intra_modal"]["rows"]["DERL"][0] == own["intra_modal"]["rows"]["DERL"][0]  # nothing is missing
+    assert judged["intra_modal"]["rows"]["DERL"][5] != own["intra_modal"]["rows"]["DERL"][5]
+    assert (folder / "report.md").read_bytes() == before
+
+
 def test_the_plain_baseline_runs_the_same_protocol(data, tmp_path):
     done = run(*options(data, tmp_path / "plain", "--model", "plain", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
@@ -146,6 +161,10 @@ def test_an_existing_folder_is_never_overwritten(data, finished):
         (["--evaluate", "nowhere"], "expected the folder of a run"),
         (["--output_dir", "/dev/null/run"], "expected a folder that can be written"),
         (["--data", "nowhere.pkl", "--output_dir", "{folder}"], "nowhere.pkl"),
+        (["--train_pattern", "holes", "--output_dir", "{folder}"], "--train_pattern: parse_pattern expected names"),
+        (["--corrupted_share", "2", "--output_dir", "{folder}"], "--corrupted_share expected numbers in [0, 1], got 2"),
+        (["--select_rates", "0.5", "5", "--output_dir", "{folder}"], "--select_rates expected numbers in [0, 1]"),
+        (["--reconstruction_levels", "deep", "--output_dir", "{folder}"], "expected some of input, disentangled"),
         (["--epochs", "0", "--output_dir", "{folder}"], "--epochs expected a finite number of at least 1, got 0"),
     ],
 )

@@ -12,6 +12,8 @@ from derl.synthetic import make_synthetic
 from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedTokenizerFast
 
+from modx.missing import PATTERNS
+
 REAL = Path(__file__).parents[3] / "shared/data/mosi/unaligned_text_audio.pkl"
 MAX_LENGTHS = {"text": 50, "audio": 20, "vision": 30}
 MODALITIES = ("text", "audio", "vision")
@@ -300,6 +302,48 @@ def test_training_rates_are_uniform_and_each_modality_has_its_own():
     assert abs(np.corrcoef(rates.T)[0, 1]) < 0.2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_corrupted_share_is_exact(synthetic, share):
+    data = dataset(synthetic, corrupted_share=share)
+    assert len(data._corrupted_names()) == int(share * len(data))
+
+
+def test_training_on_a_mixture_draws_its_patterns_equally_often():
+    split = Split(
+        [str(i) for i in range(400)],
+        None,
+        {m: torch.zeros(400, 30, 1) for m in ("a", "b", "c")},
+        {m: torch.full((400,), 30) for m in ("a", "b", "c")},
+        torch.zeros(400),
+    )
+    lengths = dict.fromkeys("abc", 30)
+    data = MissingDataset(
+        split, None, max_lengths=lengths, modalities="abc", seed=0, pattern="frames+modalities", corrupted_share=1.0
+    )
+    whole = 0
+    for item in data:
+        shares = [item["keep"][m].float().mean().item() for m in "abc"]
+        whole += set(shares) <= {0.0, 1.0}
+        assert sum(shares) > 0 or set(shares) > {0.0}
+    # half of them lose whole modalities or nothing at all; frames alone rarely do (rates beyond 0.9 or below 0.1)
+    assert 170 < whole < 240
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_evaluation_by_a_pattern_loses_its_rate(synthetic, pattern):
+    data = dataset(synthetic, pattern=pattern, rate=0.5)
+    lengths = [sum(m.sum().item() for m in item["masks"].values()) for item in data]
+    kept = [sum(m.sum().item() for m in item["keep"].values()) for item in data]
+    assert abs(sum(kept) / sum(lengths) - 0.5) < 0.15  # "modalities" keeps one: it loses 0.5 - 0.125
+    again = dataset(synthetic, pattern=pattern, rate=0.5)
+    assert all(same(data[i], again[i]) for i in range(len(data)))
+
+
+def test_lengths_are_those_of_the_masks(synthetic):
+    data = dataset(synthetic)
+    assert data.lengths().tolist() == [sum(int(m.sum()) for m in item["masks"].values()) for item in data]
+
+
 def test_set_epoch_draws_anew_and_again(synthetic):
     data, fresh = dataset(synthetic), dataset(synthetic)
     items = {}
@@ -382,6 +426,8 @@ def test_only_available_modalities_survive(synthetic, available):
     ("arguments", "message"),
     [
         ({"rate": 0.1, "available": ("text",)}, "rate or available"),
+        ({"corrupted_share": 1.1}, r"corrupted_share in \[0, 1\], got 1.1"),
+        ({"pattern": "holes"}, r"expected names out of .*, got 'holes'"),
         ({"rate": 1.5}, r"rate in \[0, 1\], got 1.5"),
         ({"rate": float("nan")}, r"rate in \[0, 1\]"),
         ({"available": ("smell",)}, r"names out of \('text', 'audio', 'vision'\), got \('smell',\)"),

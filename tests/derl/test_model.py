@@ -171,6 +171,42 @@ def test_features_are_standardised_by_their_real_frames():
     assert standard[..., 4].abs().max() == 0
 
 
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_complete_input_teaches_what_was_lost(model_class):
+    model = make_model(model_class, consistency_weight=0.7, complete_weight=0.3).train()
+    inputs, masks, keep, labels = make_batch()
+    output = model(inputs, masks, keep, labels)
+    bare = make_model(model_class).train()
+    bare.load_state_dict(model.state_dict())
+    complete = bare(inputs, masks).prediction.detach()
+    lost = torch.stack([~keep[name].all(1) for name in keep]).any(0)
+    assert lost.tolist() == [False] * 2 + [True] * 4
+    distance = ((output.prediction - complete)[lost] ** 2).sum() / 6
+    torch.testing.assert_close(output.consistency_loss, distance, atol=1e-5, rtol=1e-4)
+    error = ((complete - labels)[lost] ** 2).sum() / 6
+    expected = bare(inputs, masks, keep, labels).loss + 0.7 * distance + 0.3 * error
+    torch.testing.assert_close(output.loss, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_complete_score_is_a_constant_to_consistency():
+    model = make_model(PlainModel, consistency_weight=1.0).train()
+    inputs, masks, keep, labels = make_batch()
+    output = model(inputs, masks, keep, labels)
+    (bias,) = torch.autograd.grad(output.consistency_loss, [model.head.bias])
+    complete = model(inputs, masks).prediction.detach()
+    expected = 2 * (output.prediction - complete)[2:].sum() / 6  # were both to move with the bias: 0
+    torch.testing.assert_close(bias, expected.detach()[None], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_a_batch_that_lost_nothing_has_nothing_to_compare(model_class):
+    model = make_model(model_class, consistency_weight=1.0, complete_weight=1.0).train()
+    inputs, masks, keep, labels = make_batch(rows_complete=6)
+    output = model(inputs, masks, keep, labels)
+    assert output.consistency_loss is None
+    torch.testing.assert_close(output.loss, model(inputs, masks, None, labels).loss)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

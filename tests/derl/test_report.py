@@ -45,6 +45,8 @@ def make_results(modalities=("text", "audio"), synthetic=True, routing=True):
         },
         "checkpoint": {"epoch": 7.0, "criterion": "MAE on validation at r = 0.5", "value": 0.9},
         "seconds": {"train": 10.0, "evaluate": 2.0},
+        "pattern": "frames",
+        "diagnostics": {"text": {"spread": 0.8, "commonest_class": 1.0, "commonest_share": 0.3}},
         "intra_modal": {
             "rates": RATES,
             "rows": {name: [copy.copy(value) for _ in RATES] for name, value in values.items()},
@@ -152,3 +154,19 @@ def test_a_folder_that_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_
     with pytest.raises(OSError, match=r"results\.json"):
         write_report(make_results(), PREDICTIONS, tmp_path / "gone", Console(quiet=True))
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_collapse_is_named_with_its_answer():
+    results = make_results()
+    assert not any("Collapsed" in line for line in warnings(results))
+    results["diagnostics"]["audio"] = {"spread": 0.02, "commonest_class": 1.0, "commonest_share": 0.99}
+    assert (
+        "Collapsed, the answers are nearly all the same: audio (99 % answer class +1, spread 0.02 of the labels')."
+        in (warnings(results))
+    )
+
+
+def test_another_pattern_is_in_the_title():
+    results = make_results()
+    results["pattern"] = "bursts"
+    assert intra_modal_table(results).title == "DERL: input missing at rate r by the pattern bursts"
