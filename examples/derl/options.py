@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from derl.recipes import RECIPES, SELECTION_METRICS
+from derl.recipes import LAST, RECIPES, SELECTION_METRICS
 from modx.missing import PATTERNS, parse_pattern
 from modx.reconstruct import LEVELS
 
@@ -105,7 +105,7 @@ class Options:
         metadata={"help": "missing rates at which the validation split judges a checkpoint; left out: by --recipe"},
     )
     select_metric: str | None = _option(
-        None, "metric by which a checkpoint is chosen; left out: by --recipe", list(SELECTION_METRICS)
+        None, "metric by which a checkpoint is chosen, or last: none is; left out: by --recipe", list(SELECTION_METRICS)
     )
     seed: int = _option(0, "of initial weights, batches, dropout and what goes missing")
     precision: str = _option(
@@ -176,6 +176,8 @@ def fill_in(options: Options) -> Options:
 
 def describe_selection(options: Options) -> str:
     """Name the criterion by which a checkpoint is chosen."""
+    if options.select_metric == LAST:
+        return "no figure: it is the last"
     metric = {"mae": "MAE", "corr": "Corr"}[options.select_metric or "mae"]
     return f"{metric} on validation at r = {describe_rates(options.select_rates or [])}"
 

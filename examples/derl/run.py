@@ -66,9 +66,9 @@ class RunFolder:
         if tokenizer is not None:
             tokenizer.save_pretrained(str(self.path / "model"))
         state = trainer.state
-        chosen = Path(state.best_model_checkpoint or "").name.removeprefix("checkpoint-")
+        chosen = Path(state.best_model_checkpoint or f"checkpoint-{state.max_steps}").name.removeprefix("checkpoint-")
         checkpoint = {
-            "epoch": int(chosen or 0) * state.num_train_epochs / max(state.max_steps, 1),
+            "epoch": int(chosen) * state.num_train_epochs / max(state.max_steps, 1),
             "criterion": describe_selection(options),
             "value": state.best_metric,
         }

@@ -117,7 +117,8 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines = [
         "Acc-2 and F1: negative against non-negative / negative against positive. "
         "Corr is not defined (-) for constant predictions.",
-        f"Checkpoint: epoch {checkpoint['epoch']:.0f}, chosen by {checkpoint['criterion']}, {checkpoint['value']:.3f}.",
+        f"Checkpoint: epoch {checkpoint['epoch']:.0f}, chosen by {checkpoint['criterion']}"
+        + (f", {checkpoint['value']:.3f}." if checkpoint["value"] is not None else "."),
     ]
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(

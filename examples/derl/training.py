@@ -19,6 +19,7 @@ from derl.averaging import AveragedAdamW
 from derl.data import Collator, MissingDataset
 from derl.options import Options, describe_rates
 from derl.protocol import average, measure
+from derl.recipes import LAST
 from derl.sentiment import SentimentModel
 
 AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")
@@ -152,9 +153,9 @@ def make_trainer(
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=options.select_metric,
-        greater_is_better=options.select_metric != "mae",
+        load_best_model_at_end=options.select_metric != LAST,
+        metric_for_best_model=None if options.select_metric == LAST else options.select_metric,
+        greater_is_better=None if options.select_metric == LAST else options.select_metric != "mae",
         logging_strategy="steps",
         logging_steps=5,
         report_to="none",

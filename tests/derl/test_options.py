@@ -30,7 +30,9 @@ def test_filling_in_twice_changes_nothing():
 
 def test_the_criterion_is_named_as_it_is():
     assert describe_selection(parse([])) == "MAE on validation at r = 0.5"
-    assert describe_selection(parse(["--recipe", "robust"])) == "MAE on validation at r = 0, 0.1 .. 0.9"
+    assert describe_selection(parse(["--recipe", "robust"])) == "no figure: it is the last"
+    rates = [str(rate / 10) for rate in range(10)]
+    assert describe_selection(parse(["--select_rates", *rates])) == "MAE on validation at r = 0, 0.1 .. 0.9"
     assert describe_selection(parse(["--select_metric", "corr", "--select_rates", "0.1", "0.7"])) == (
         "Corr on validation at r = 0.1, 0.7"
     )

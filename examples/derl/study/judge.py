@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from derl.protocol import Metrics, average, measure
+from derl.recipes import LAST
 from derl.study.record import Record
 
 PROTOCOLS = ("valid", "paper")
@@ -58,6 +59,8 @@ def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: s
     rates = options["select_rates"] if rates is None else rates
     metric = metric or options["select_metric"]
     rows = [record.facts["rates"].index(rate) for rate in rates]
+    if metric == LAST:
+        return len(record.arrays["valid"]) - 1
     values = epoch_values(record.arrays["valid"][:, rows], record.arrays["labels_valid"], metric)
     return int(np.argmax(values) if MORE_IS_BETTER[metric] else np.argmin(values))
 

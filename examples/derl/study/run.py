@@ -21,6 +21,7 @@ from derl.diagnostics import diagnose
 from derl.options import Options
 from derl.predict import predict
 from derl.protocol import routing
+from derl.recipes import LAST
 from derl.run import RunFolder
 from derl.setup import Setup
 from derl.study.cell import Cell
@@ -54,10 +55,11 @@ class CellTrainer(SentimentTrainer):
         self.seconds_judging.append(time.perf_counter() - started)
         options = self.setup.options
         rates = [RATES.index(rate) for rate in options.select_rates or []]
+        metric = "mae" if options.select_metric == LAST else options.select_metric
         values = epoch_values(
-            self.scores["valid"][-1][None][:, rates], self.setup.splits["valid"].labels.numpy(), options.select_metric
+            self.scores["valid"][-1][None][:, rates], self.setup.splits["valid"].labels.numpy(), metric
         )
-        metrics = {f"{metric_key_prefix}_{options.select_metric}": float(values[0])}
+        metrics = {f"{metric_key_prefix}_{metric}": float(values[0])}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
