@@ -9,8 +9,9 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from derl.options import Options, parse
+from derl.run import RunError
 from derl.study.commands import commands
-from derl.study.folder import open_study
+from derl.study.folder import OPTIONS, open_study
 from derl.study.judge import PROTOCOLS
 from derl.study.report import write
 from derl.study.view import View
@@ -33,19 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what is missing for a command, and report."""
     asked = _parser().parse_args(arguments)
     disable_progress_bar()
-    preset = "smoke" if asked.smoke else asked.preset
     given = {name: getattr(asked, name) for name in SHARED if getattr(asked, name) is not None}
     if asked.smoke:
         given |= {"preset": "smoke"} | {"epochs": given.get("epochs", "2"), "batch_size": given.get("batch_size", "16")}
     folder = Path(asked.study)
-    known = not given and (folder / "study.json").exists()
-    options = None if known else parse([part for name, value in given.items() for part in (f"--{name}", str(value))])
-    ledger, options = open_study(folder, options)
-    preset = options.preset
+    if asked.report_only and not (folder / OPTIONS).exists():
+        raise RunError(f"{folder}: expected the folder of a study, with {OPTIONS}, found none; check --study.")
+    options = parse([part for name, value in given.items() for part in (f"--{name}", value)])
+    ledger, options = open_study(folder, options, list(given))
     synthetic = options.data is None and options.text_encoder is None
-    every = commands(preset)
+    every = commands(options.preset)
     names = list(every) if asked.what == "all" else [asked.what]
-    seeds = asked.seeds or (1 if preset == "smoke" else 3)
+    seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
     if not asked.report_only:
         cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(seeds, synthetic)))
         work(ledger, cells, options)

@@ -2,61 +2,57 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
 
 from derl.data import load_data
-from derl.options import Options, fill_in
+from derl.options import Options
 from derl.run import DATA, RunError
 from derl.study.ledger import CELLS, Ledger
 
 OPTIONS = "study.json"
+LOCK = ".study.lock"
+OWN = {LOCK, CELLS}  # what an opening that failed may have left
 
 
-def open_study(folder: Path, options: Options | None) -> tuple[Ledger, Options]:
-    """Make a study, or open the one in ``folder``.
+def open_study(folder: Path, options: Options, given: Sequence[str]) -> tuple[Ledger, Options]:
+    """Make a study, or open the one in ``folder``, which remembers its options.
 
     Args:
         folder: of the study.
-        options: what its cells share; None: those that the folder remembers.
+        options: what the cells of a new study share.
+        given: which of them were asked for; an existing study must have been started with these.
 
     Raises:
-        RunError: the folder cannot be written, holds no study, or one of other options.
+        RunError: the folder cannot be written, holds something else, or a study of other options.
     """
     path = folder / OPTIONS
-    if options is None and not path.exists():
-        raise RunError(f"{folder}: expected the folder of a study, with {OPTIONS}, found none; check --study.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".study.lock"):
+        with FileLock(folder / LOCK):
             if path.exists():
                 found = Options(**json.loads(path.read_text()))
-                _check(folder, found, options)
+                _check(folder, found, options, given)
                 options = found
             else:
-                assert options is not None
-                if any(entry.name != ".study.lock" for entry in folder.iterdir()):
+                if not {entry.name for entry in folder.iterdir()} <= OWN:
                     raise RunError(f"{folder}: expected a new or empty folder or a study; choose another --study.")
-                path.write_text(json.dumps(asdict(fill_in(options)), indent=2))
+                if options.data is not None:
+                    (folder / CELLS).mkdir(exist_ok=True)
+                    load_data(options.data, folder / CELLS / DATA)  # converted once, not by every process
+                path.write_text(json.dumps(asdict(options), indent=2))
             ledger = Ledger(folder)
-            if options.data is not None and Path(options.data).exists():
-                load_data(options.data, folder / CELLS / DATA)  # converted once, not by every process
     except OSError as error:
         raise RunError(f"{folder}: expected a folder that can be written, found {error.strerror}.") from error
     return ledger, options
 
 
-def _check(folder: Path, found: Options, asked: Options | None) -> None:
-    differing = [] if asked is None else _differing(found, fill_in(asked))
-    if differing:
-        name = differing[0]
-        raise RunError(
-            f"{folder}: expected the options this study was started with, --{name} {getattr(found, name)}, "
-            f"found --{name} {getattr(asked, name)}; leave it out, or choose another --study."
-        )
-
-
-def _differing(one: Options, other: Options) -> Sequence[str]:
-    return [field.name for field in fields(Options) if getattr(one, field.name) != getattr(other, field.name)]
+def _check(folder: Path, found: Options, asked: Options, given: Sequence[str]) -> None:
+    for name in given:
+        if getattr(found, name) != getattr(asked, name):
+            raise RunError(
+                f"{folder}: expected the options that this study was started with, --{name} {getattr(found, name)}, "
+                f"got --{name} {getattr(asked, name)}; leave it out, or choose another --study."
+            )

@@ -5,7 +5,6 @@ operating system's: it is gone with the process that held it, so a killed one's 
 """
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,5 +92,4 @@ class Claim:
     def finish(self, record: Record) -> None:
         """Keep the record; the cell is done."""
         record.save(self._ledger.path(self._cell))
-        value = record.facts.get("selected_value")
-        self._ledger._study.tell(self._trial, value if value is not None else sys.float_info.max)
+        self._ledger._study.tell(self._trial, record.facts["value"])

@@ -20,7 +20,8 @@ class Record:
     """The outcome of a cell.
 
     Attributes:
-        facts: what fits JSON: names of the conditions, seconds, sizes, versions, diagnostics.
+        facts: what fits JSON: names of the conditions, seconds, sizes, versions, diagnostics; "value" is what Optuna
+            is told, the validation MAE of the last epoch over all conditions.
         arrays: "valid" and "test", `(epochs, conditions, n)` scores after every epoch; "patterns",
             `(conditions, n)` scores of the chosen epoch on the test split; "labels_train", "labels_valid",
             "labels_test", `(n,)`.

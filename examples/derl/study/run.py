@@ -68,7 +68,8 @@ class CellTrainer(SentimentTrainer):
 def run_cell(cell: Cell, study: Options, folder: Path) -> Record:
     """Train a cell in ``folder``, which is removed at the end; or, for the best possible predictor, judge it."""
     options = cell.options(study) if not cell.is_best_possible else Cell((), cell.seed).options(study)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a killed attempt's
+    folder.mkdir(parents=True)
     try:
         with redirect_stdout(StringIO()):  # what was converted and repaired is said once, when the study opens
             setup = Setup.build(options, RunFolder(folder.parent))
@@ -110,7 +111,7 @@ def _train(setup: Setup, folder: Path) -> Record:
             "synthetic": setup.synthetic is not None,
             "sizes": {name: len(split) for name, split in setup.splits.items()},
         },
-        "selected_value": trainer.state.best_metric,
+        "value": float(epoch_values(trainer.scores["valid"][-1][None], labels["valid"].numpy(), "mae")[0]),
         "seconds_an_epoch": seconds / options.epochs,
         "samples_a_second": judged,
         "peak_memory": peak,
@@ -133,7 +134,7 @@ def _best_possible(setup: Setup) -> Record:
     assert best is not None
     conditions = table_conditions(setup.model.config.modalities) + pattern_conditions()
     metrics = {condition.name: best(setup.dataset("test", condition)) for condition in conditions}
-    return Record({"best_possible": metrics}, {})
+    return Record({"best_possible": metrics, "value": metrics[conditions[0].name]["mae"]}, {})
 
 
 def machine() -> str:

@@ -1,5 +1,6 @@
 """A study as a user runs it: whole, broken off, shared by two processes, and with cells missing."""
 
+import csv
 import random
 import shutil
 import signal
@@ -9,8 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from derl.data import DataError
+from derl.options import parse
+from derl.run import RunError
 from derl.study.command import main
 from derl.study.commands import commands
+from derl.study.folder import open_study
+from derl.study.record import RecordError
 
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
 TABLES = ["table1", "table1_by_rate", "table1_differences", "table2", "table3", "table4", "table5", "table6"]
@@ -68,8 +74,6 @@ def test_every_table_names_its_protocol_and_its_data(whole):
 
 
 def test_the_protocol_of_the_field_is_never_worse_than_the_honest_one(whole):
-    import csv
-
     def averages(protocol):
         with (whole / protocol / "table1.csv").open() as file:
             return {
@@ -101,9 +105,8 @@ def test_missing_cells_are_named_and_not_filled_in(whole, tmp_path):
 
 @pytest.mark.parametrize("what", list(commands("smoke")))
 def test_a_study_with_no_cell_at_all_reports_so(tmp_path, what, capsys):
-    (tmp_path / "cells").mkdir()
-    study = tmp_path / "study"
-    assert main([what, "--smoke", "--study", str(study), "--report_only"]) == 0
+    open_study(tmp_path, parse(["--preset", "smoke"]), [])
+    assert main([what, "--study", str(tmp_path), "--report_only"]) == 0
     assert "INCOMPLETE, and nothing is filled in" in capsys.readouterr().out
 
 
@@ -137,24 +140,31 @@ def test_a_killed_process_loses_its_current_cell_at_most(whole, tmp_path):
 
 
 def test_another_option_needs_another_study(whole):
-    from derl.run import RunError
-
-    with pytest.raises(RunError, match=r"this study was started with, --epochs 2, found --epochs 3; .* --study"):
+    with pytest.raises(RunError, match=r"this study was started with, --epochs 2, got --epochs 3; .* --study"):
         main(["table1", "--study", str(whole), "--smoke", "--epochs", "3"])
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    from derl.run import RunError
-
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="expected a new or empty folder or a study"):
         main(["table1", "--study", str(tmp_path), "--smoke"])
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
 
 
-def test_a_broken_record_is_named(whole, tmp_path):
-    from derl.study.record import RecordError
+def test_reporting_a_study_that_is_not_there_makes_none(tmp_path):
+    with pytest.raises(RunError, match="expected the folder of a study"):
+        main(["table1", "--study", str(tmp_path / "study"), "--report_only"])
+    assert not (tmp_path / "study").exists()
 
+
+def test_data_that_cannot_be_read_can_be_corrected(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.pkl"):
+        main(["table1", "--study", str(tmp_path / "study"), "--data", str(tmp_path / "nowhere.pkl")])
+    with pytest.raises(DataError, match=r"elsewhere\.pkl"):
+        main(["table1", "--study", str(tmp_path / "study"), "--data", str(tmp_path / "elsewhere.pkl")])
+
+
+def test_a_broken_record_is_named(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
     path = study / "cells" / "recipe=paper,seed=0.safetensors"
