@@ -16,7 +16,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "select_metric": "mae",
     },
     "robust": {
-        "train_pattern": "frames+modalities",
+        "train_pattern": "frames+bursts+block+modalities",
         "corrupted_share": 1.0,
         "consistency_weight": 1.0,
         "complete_weight": 1.0,

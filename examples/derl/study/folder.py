@@ -10,11 +10,11 @@ from filelock import FileLock
 from derl.data import load_data
 from derl.options import Options
 from derl.run import DATA, RunError
-from derl.study.ledger import CELLS, Ledger
+from derl.study.ledger import Ledger
 
 OPTIONS = "study.json"
 LOCK = ".study.lock"
-OWN = {LOCK, CELLS}  # what an opening that failed may have left
+OWN = {LOCK, DATA}  # what an opening that failed may have left
 
 
 def open_study(folder: Path, options: Options, given: Sequence[str]) -> tuple[Ledger, Options]:
@@ -40,8 +40,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> tuple[Le
                 if not {entry.name for entry in folder.iterdir()} <= OWN:
                     raise RunError(f"{folder}: expected a new or empty folder or a study; choose another --study.")
                 if options.data is not None:
-                    (folder / CELLS).mkdir(exist_ok=True)
-                    load_data(options.data, folder / CELLS / DATA)  # converted once, not by every process
+                    load_data(options.data, folder / DATA)  # converted once, not by every process
                 path.write_text(json.dumps(asdict(options), indent=2))
             ledger = Ledger(folder)
     except OSError as error:

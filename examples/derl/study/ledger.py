@@ -40,6 +40,10 @@ class Ledger:
         """The file of a cell's record."""
         return self.folder / CELLS / f"{cell.key}.safetensors"
 
+    def work_folder(self, cell: Cell) -> Path:
+        """Where a cell is trained."""
+        return self.folder / CELLS / f".{cell.key}.work"
+
     def is_done(self, cell: Cell) -> bool:
         """Whether a cell has its record."""
         return self.path(cell).exists()
@@ -47,6 +51,10 @@ class Ledger:
     def record(self, cell: Cell) -> Record:
         """What a finished cell left behind."""
         return Record.load(self.path(cell))
+
+    def finished(self) -> list[Path]:
+        """The files of all records, sorted."""
+        return sorted((self.folder / CELLS).glob("*seed=*.safetensors"))
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those without a record."""

@@ -13,11 +13,12 @@ from derl.protocol import CONFUSION_RATES, confusion
 from derl.study.cell import BEST_POSSIBLE
 from derl.study.judge import chosen_epoch
 from derl.study.tables import R, best_pattern_row, pattern_row
-from derl.study.variants import DERL, METHODS, PAPER, ROBUST, TRAINED_ON, experts
+from derl.study.variants import DERL, METHODS, MIXTURE, PAPER, ROBUST, ROBUST_MIXTURE, TRAINED_ON, experts
 from derl.study.view import View
 from derl.tables import CONSTANTS
 from modx.missing import PATTERNS
 
+NAMES = {ROBUST_MIXTURE: "robust recipe's four", MIXTURE: "all six"}
 STYLES = dict(zip(METHODS, zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True), strict=True))
 
 
@@ -102,7 +103,7 @@ def pattern_matrix(view: View) -> Figure | None:
         for label, variant in TRAINED_ON.items():
             row = pattern_row(view, variant, metric)
             empty = empty and row is None
-            name = "all six" if label.count("+") > 1 else label
+            name = NAMES.get(label, label)
             rows[name] = [np.nan] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
         best = best_pattern_row(view, metric)
         if best is not None:

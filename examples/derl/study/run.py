@@ -65,17 +65,24 @@ class CellTrainer(SentimentTrainer):
         return metrics
 
 
-def run_cell(cell: Cell, study: Options, folder: Path) -> Record:
-    """Train a cell in ``folder``, which is removed at the end; or, for the best possible predictor, judge it."""
+def run_cell(cell: Cell, study: Options, folder: Path, work: Path) -> Record:
+    """Train a cell; or, for the best possible predictor, judge it.
+
+    Args:
+        cell: what to run.
+        study: the options that all cells share.
+        folder: of the study, which holds the converted data.
+        work: for checkpoints; it is removed at the end.
+    """
     options = cell.options(study) if not cell.is_best_possible else Cell((), cell.seed).options(study)
-    shutil.rmtree(folder, ignore_errors=True)  # a killed attempt's
-    folder.mkdir(parents=True)
+    shutil.rmtree(work, ignore_errors=True)  # a killed attempt's
+    work.mkdir(parents=True)
     try:
         with redirect_stdout(StringIO()):  # what was converted and repaired is said once, when the study opens
-            setup = Setup.build(options, RunFolder(folder.parent))
-        return _best_possible(setup) if cell.is_best_possible else _train(setup, folder)
+            setup = Setup.build(options, RunFolder(folder))
+        return _best_possible(setup) if cell.is_best_possible else _train(setup, work)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _train(setup: Setup, folder: Path) -> Record:

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from derl.recipes import RECIPES
 from derl.setup import PRESETS
 from derl.study.cell import Variant
 from modx.missing import PATTERNS
@@ -33,10 +34,10 @@ RECONSTRUCTIONS = {
 }
 EXPERTS = (1, 2, 3, 4, 5)
 SMOKE_EXPERTS = (1, 3)
+ROBUST_MIXTURE = RECIPES["robust"]["train_pattern"]
 MIXTURE = "+".join(PATTERNS)
 TRAINED_ON = {
-    pattern: Variant({"recipe": "paper", "train_pattern": pattern})
-    for pattern in (*PATTERNS, "frames+modalities", MIXTURE)
+    pattern: Variant({"recipe": "paper", "train_pattern": pattern}) for pattern in (*PATTERNS, ROBUST_MIXTURE, MIXTURE)
 }
 OPTIONS = {
     DERL: PAPER,

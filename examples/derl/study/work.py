@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from derl.options import Options
 from derl.study.cell import Cell
-from derl.study.ledger import CELLS, Ledger
+from derl.study.ledger import Ledger
 from derl.study.run import run_cell
 
 POLL_SECONDS = 1.0
@@ -26,7 +26,7 @@ def work(ledger: Ledger, cells: Sequence[Cell], study: Options) -> None:
                         continue
                     bar.set_postfix_str(cell.key)
                     bar.refresh()
-                    claim.finish(run_cell(cell, study, ledger.folder / CELLS / f".{cell.key}.work"))
+                    claim.finish(run_cell(cell, study, ledger.folder, ledger.work_folder(cell)))
                     worked = True
                 gc.collect()
                 _show(bar, len(cells) - len(ledger.missing(cells)))
