@@ -9,7 +9,7 @@ from derl.conditions import PATTERN_RATES, RATES, intra_modal
 from derl.protocol import Metrics, average, measure
 from derl.study.bootstrap import paired_differences
 from derl.study.cell import BEST_POSSIBLE, Variant
-from derl.study.judge import Statistics, chosen_epoch, figures
+from derl.study.judge import MORE_IS_BETTER, Statistics, chosen_epoch, figures
 from derl.study.record import Record
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
 from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, TRAINED_ON, experts
@@ -23,7 +23,7 @@ ABOVE = ("MAE − best", "best − Corr")
 
 def table1(view: View) -> list[Sheet]:
     """Averages over the missing rate, and which differences the test samples bear out."""
-    sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", METHODS, "Table 1")
+    sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", METHODS)
     by_rate = metric_sheet("table1_by_rate", "Table 1: every missing rate", "method, r", *_above(view))
     by_rate.is_long = True
     best = view.best(R)
@@ -40,23 +40,19 @@ def table1(view: View) -> list[Sheet]:
     return [sheet, by_rate, differences(view)]
 
 
-def averages(view: View, name: str, title: str, variants: Mapping[str, Variant], printed: str = "") -> Sheet:
+def averages(view: View, name: str, title: str, variants: Mapping[str, Variant]) -> Sheet:
     """A sheet of averages over r, beside constants, the best possible predictor and what the paper prints."""
     sheet = metric_sheet(name, title, "", *_above(view))
     best = view.best_average(R)
     for label, variant in variants.items():
         row = view.average(variant, R)
         sheet.add(label, row, *distance(sheet, label, row, best))
-    add_references(view, sheet, best)
-    for row in PRINTED["rows"]:
-        if row["table"] == printed:
-            values = {name: value for name, value in row.items() if name not in ("table", "row", "parameters")}
-            sheet.add(f"printed: {row['row']}", values, *[""] * len(_above(view)), note="printed, not run")
+    add_references(view, sheet, best, "Table 1")
     return sheet
 
 
-def add_references(view: View, sheet: Sheet, best: Statistics | None) -> None:
-    """Append the constant predictors and, where known, the best possible one."""
+def add_references(view: View, sheet: Sheet, best: Statistics | None, printed: str) -> None:
+    """Append the constant predictors, where known the best possible one, and what a table of the paper prints."""
     record = view.any_record()
     blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
     sheet.table.rule()
@@ -66,6 +62,10 @@ def add_references(view: View, sheet: Sheet, best: Statistics | None) -> None:
     if view.synthetic:
         sheet.add(BEST_POSSIBLE, best, *blank)
     sheet.table.rule()
+    for row in PRINTED["rows"]:
+        if row["table"] == printed:
+            values = {name: value for name, value in row.items() if name in MORE_IS_BETTER}
+            sheet.add(f"printed: {row['row']}", values, *blank, note="printed, not run")
 
 
 def differences(view: View) -> Sheet:
@@ -128,11 +128,7 @@ def table2(view: View) -> list[Sheet]:
             if part:
                 name, row = f"{label}, {text}", view.average(variant, part)
                 sheet.add(name, row, *distance(sheet, name, row, view.best_average(part)))
-    add_references(view, sheet, view.best_average(list(conditions.values())))
-    for row in PRINTED["rows"]:
-        if row["table"] == "Table 2":
-            values = {name: value for name, value in row.items() if name not in ("table", "row")}
-            sheet.add(f"printed: {row['row']}", values, *[""] * len(_above(view)), note="printed, not run")
+    add_references(view, sheet, view.best_average(list(conditions.values())), "Table 2")
     return [sheet]
 
 
@@ -159,7 +155,7 @@ def table5(view: View) -> list[Sheet]:
             epochs = ", ".join(str(epoch + 1) for epoch in chosen)
             row = Statistics([_epoch_average(record, epoch) for record, epoch in zip(records, chosen, strict=True)])
         sheet.add(label, row, epochs, *distance(sheet, label, row, best))
-    add_references(view, sheet, best)
+    add_references(view, sheet, best, "Table 1")
     sheet.caption = "Always by validation MAE, one checkpoint a seed, whatever the protocol of the other tables."
     return [sheet]
 
@@ -202,10 +198,17 @@ def table6(view: View) -> list[Sheet]:
                 number(row.mean["corr"], row.deviation["corr"], "corr"),
             ]
         )
-    for row in PRINTED["rows"]:
-        if row["table"] == "Table 6":
-            count = f"{row['parameters']:,}"
-            sheet.table.rows.append([f"printed: {row['row']}", "", count, "", "", "", "", ""])
+    record = view.any_record()
+    if record is not None:
+        sheet.table.rule()
+        for label in CONSTANTS:
+            values = view.constants(record)[label]
+            sheet.table.rows.append([label, "1", "1", "", "", "", number(values["mae"]), "-"])
+    average_row = next(row for row in PRINTED["rows"] if row["table"] == "Table 1")
+    size_row = next(row for row in PRINTED["rows"] if row["table"] == "Table 6")
+    quality = [number(average_row["mae"]), number(average_row["corr"])]
+    sheet.table.rule()
+    sheet.table.rows.append(["printed: DERL", "", f"{size_row['parameters']:,}", "", "", "", *quality])
     sheet.caption = (
         "Medians over seeds. Seconds of training alone; samples scored per second; peak memory is the process's "
         "largest resident set while it trains (on a GPU: memory allocated there), data and libraries included."
@@ -266,6 +269,10 @@ def recipes(view: View) -> list[Sheet]:
                     ),
                 ]
             )
+    if record is not None:
+        sheet.table.rule()
+        for label in CONSTANTS:
+            sheet.table.rows.append([label, number(view.constants(record)[label]["mae"]), "-", "", "0.00", *[""] * 4])
     sheet.caption = (
         "Spread: standard deviation of the scores over that of the labels (0: a constant). Commonest class: of seven, "
         "the one answered most (mean over seeds). Entropies: of the routers' weights, 1 where all weigh the same."
@@ -287,9 +294,13 @@ def patterns(view: View) -> list[Sheet]:
                 for pattern, values in zip(PATTERNS, row, strict=True):
                     sheet.add_data(label, metric, values, f"tested on {pattern}")
             table.rows.append([label, *cells])
+        table.rule()
+        record = view.any_record()
+        if record is not None and metric == "mae":
+            for label in CONSTANTS:
+                table.rows.append([label, *[number(view.constants(record)[label][metric])] * len(PATTERNS)])
         best = best_pattern_row(view, metric)
         if best is not None:
-            table.rule()
             table.rows.append([BEST_POSSIBLE, *(number(float(np.mean(v)), _deviation(v), metric) for v in best)])
         sheet.caption = "Averaged over r = 0.1, 0.3, 0.5, 0.7, 0.9 of the tested pattern, at the chosen epoch."
         sheets.append(sheet)
