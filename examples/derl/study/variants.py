@@ -37,7 +37,8 @@ SMOKE_EXPERTS = (1, 3)
 ROBUST_MIXTURE = RECIPES["robust"]["train_pattern"]
 MIXTURE = "+".join(PATTERNS)
 TRAINED_ON = {
-    pattern: Variant({"recipe": "paper", "train_pattern": pattern}) for pattern in (*PATTERNS, ROBUST_MIXTURE, MIXTURE)
+    pattern: PAPER if pattern == "frames" else Variant({"recipe": "paper", "train_pattern": pattern})
+    for pattern in (*PATTERNS, ROBUST_MIXTURE, MIXTURE)
 }
 OPTIONS = {
     DERL: PAPER,
