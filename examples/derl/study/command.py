@@ -42,17 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
         raise RunError(f"{folder}: expected the folder of a study, with {OPTIONS}, found none; check --study.")
     options = parse([part for name, value in given.items() for part in (f"--{name}", value)])
     ledger, options = open_study(folder, options, list(given))
-    synthetic = options.data is None and options.text_encoder is None
     every = commands(options.preset)
     names = list(every) if asked.what == "all" else [asked.what]
     seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
+    view = View(ledger, seeds, asked.protocol, options)
     if not asked.report_only:
-        cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(seeds, synthetic)))
+        cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(seeds, view.synthetic)))
         work(ledger, cells, options)
-    view = View(ledger, seeds, asked.protocol, synthetic)
     console = Console(width=None if sys.stdout.isatty() else 160)
     for name in names:
-        write(name, every[name], view, options, console)
+        write(name, every[name], view, console)
     console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
     return 0
 

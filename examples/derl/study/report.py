@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from derl.options import Options
 from derl.report import print_table, write_file
 from derl.study.commands import Command
 from derl.study.view import View
@@ -20,14 +19,14 @@ PROTOCOLS = {
 }
 
 
-def write(name: str, command: Command, view: View, options: Options, console: Console) -> None:
+def write(name: str, command: Command, view: View, console: Console) -> None:
     """Print one command's report and write it: Markdown, LaTeX and CSV, PNG and SVG, in a folder of the protocol."""
     sheets = [] if command.sheets is None else command.sheets(view)
     figures = {title: draw(view) for title, draw in command.figures.items()}
     missing = [cell.key for cell in view.ledger.missing(command.cells(view.seeds, view.synthetic))]
     folder = view.ledger.folder / view.protocol
     folder.mkdir(exist_ok=True)
-    lines = _lines(view, options, missing)
+    lines = _lines(view, missing)
     for sheet in sheets:
         sheet.caption = " ".join([*lines, sheet.caption]).strip()
         if not sheet.is_long:
@@ -38,30 +37,30 @@ def write(name: str, command: Command, view: View, options: Options, console: Co
         if figure is None:
             console.print(Text(f"{title}: nothing to draw yet"))
         else:
-            figure.suptitle(_heading(view, options, missing), fontsize=10)
+            figure.suptitle(_heading(view, missing), fontsize=10)
             _draw(figure, folder / title)
             console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
     console.print(Text(" ".join([f"{name}.", *lines]), style="bold" if missing else ""))
     console.print()
 
 
-def _heading(view: View, options: Options, missing: Sequence[str]) -> str:
-    data = "synthetic MOSI (not real sentiment)" if view.synthetic else Path(options.data or "").name
+def _heading(view: View, missing: Sequence[str]) -> str:
+    data = "synthetic MOSI (not real sentiment)" if view.synthetic else Path(view.options.data or "").name
     text = f"{data.replace('$', chr(92) + '$')}, {_seeds(view)}, protocol {view.protocol}"
     return f"{text}, INCOMPLETE: {len(missing)} cells are missing" if missing else text
 
 
-def _lines(view: View, options: Options, missing: Sequence[str]) -> list[str]:
+def _lines(view: View, missing: Sequence[str]) -> list[str]:
     lines = []
     record = view.any_record()
     if record is not None:
         data = record.facts["data"]
         sizes = " / ".join(str(size) for size in data["sizes"].values())
-        encoder = "" if options.data is None else f", text encoder {Path(options.text_encoder or '').name}"
+        encoder = "" if view.options.data is None else f", text encoder {Path(view.options.text_encoder or '').name}"
         lines.append(f"Data: {data['name']} ({', '.join(record.facts['modalities'])}; {sizes} samples){encoder}.")
         if data["synthetic"]:
             lines.append("The data is SYNTHETIC: these figures say nothing of real sentiment.")
-        lines.append(f"{options.epochs} epochs; {record.facts['machine']}.")
+        lines.append(f"{view.options.epochs} epochs; {record.facts['machine']}.")
     lines.append(f"{PROTOCOLS[view.protocol]}; mean ± standard deviation over {_seeds(view)}.")
     if missing:
         lines.append(f"INCOMPLETE, and nothing is filled in: {', '.join(missing)}.")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from derl.options import Options
 from derl.protocol import Metrics, average, constants, measure
-from derl.study.cell import BEST_POSSIBLE, Cell, Variant
+from derl.study.cell import BEST_POSSIBLE, FILLED_IN, Cell, Variant
 from derl.study.judge import Statistics, figures
 from derl.study.ledger import Ledger
-from derl.study.record import Record
+from derl.study.record import Record, RecordError
 
 PRINTED: dict[str, Any] = json.loads(Path(__file__).with_name("printed.json").read_text())
 
@@ -25,13 +27,14 @@ class View:
         ledger: of the study.
         seeds: how many each row has: 0, 1 ..
         protocol: "valid" or "paper".
-        synthetic: whether the best possible predictor is known.
+        options: that all its cells share.
     """
 
-    def __init__(self, ledger: Ledger, seeds: int, protocol: str, synthetic: bool) -> None:
-        self.ledger, self.seeds, self.protocol, self.synthetic = ledger, seeds, protocol, synthetic
+    def __init__(self, ledger: Ledger, seeds: int, protocol: str, options: Options) -> None:
+        self.ledger, self.seeds, self.protocol, self.options = ledger, seeds, protocol, options
+        self.synthetic = options.data is None and options.text_encoder is None  # the best possible predictor is known
         self.missing: dict[str, None] = {}  # keys, in the order in which they were asked for
-        self._load = cache(ledger.record)
+        self._load = cache(self._checked)
         self._figures = cache(self._compute_figures)
 
     def cells(self, variant: Variant) -> list[Cell]:
@@ -117,6 +120,19 @@ class View:
             if record.arrays:
                 return record
         return None
+
+    def _checked(self, cell: Cell) -> Record:
+        """A cell's record, unless it was trained by what a recipe said once and says no more."""
+        record = self.ledger.record(cell)
+        if not cell.is_best_possible:
+            today = asdict(cell.options(self.options))
+            for name, value in record.facts["options"].items():
+                if name in FILLED_IN and value != today[name]:
+                    raise RecordError(
+                        f"{self.ledger.path(cell)}: expected {name} = {today[name]}, as recipe {today['recipe']} says, "
+                        f"found {value}; delete the file, and its cell is run again."
+                    )
+        return record
 
     def _compute_figures(self, cell: Cell, conditions: tuple[str, ...]) -> list[Metrics]:
         return figures(self._load(cell), conditions, self.protocol)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from derl.data import DataError
 from derl.options import parse
+from derl.recipes import RECIPES
 from derl.run import RunError
 from derl.study.command import main
 from derl.study.commands import commands
@@ -149,6 +150,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(RunError, match="expected a new or empty folder or a study"):
         main(["table1", "--study", str(tmp_path), "--smoke"])
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
+
+
+def test_a_record_of_an_older_recipe_is_named(whole, tmp_path, monkeypatch):
+    study = tmp_path / "study"
+    shutil.copytree(whole, study)
+    monkeypatch.setitem(RECIPES["robust"], "average_decay", 0.5)
+    with pytest.raises(RecordError, match=r"expected average_decay = 0\.5, .* found 0\.98; delete the file"):
+        main(["recipes", "--study", str(study), "--report_only"])
 
 
 def test_reporting_a_study_that_is_not_there_makes_none(tmp_path):
