@@ -21,14 +21,15 @@ PROTOCOLS = {
 
 def write(name: str, command: Command, view: View, console: Console) -> None:
     """Print one command's report and write it: Markdown, LaTeX and CSV, PNG and SVG, in a folder of the protocol."""
+    folder = view.ledger.folder / view.protocol
+    if command.always_valid:
+        view = View(view.ledger, view.seeds, "valid", view.options)
     sheets = [] if command.sheets is None else command.sheets(view)
     figures = {title: draw(view) for title, draw in command.figures.items()}
     missing = [cell.key for cell in view.ledger.missing(command.cells(view.seeds, view.synthetic))]
-    folder = view.ledger.folder / view.protocol
     folder.mkdir(exist_ok=True)
-    lines = _lines(view, missing)
     for sheet in sheets:
-        sheet.caption = " ".join([*lines, sheet.caption]).strip()
+        sheet.caption = " ".join([*_lines(view, missing, sheet.protocol), sheet.caption]).strip()
         if not sheet.is_long:
             print_table(console, sheet.table)
         for suffix, text in (("md", sheet.markdown()), ("tex", sheet.latex()), ("csv", sheet.csv())):
@@ -40,7 +41,7 @@ def write(name: str, command: Command, view: View, console: Console) -> None:
             figure.suptitle(_heading(view, missing), fontsize=10)
             _draw(figure, folder / title)
             console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
-    console.print(Text(" ".join([f"{name}.", *lines]), style="bold" if missing else ""))
+    console.print(Text(" ".join([f"{name}.", *_lines(view, missing)]), style="bold" if missing else ""))
     console.print()
 
 
@@ -50,7 +51,7 @@ def _heading(view: View, missing: Sequence[str]) -> str:
     return f"{text}, INCOMPLETE: {len(missing)} cells are missing" if missing else text
 
 
-def _lines(view: View, missing: Sequence[str]) -> list[str]:
+def _lines(view: View, missing: Sequence[str], protocol: str | None = None) -> list[str]:
     lines = []
     record = view.any_record()
     if record is not None:
@@ -61,7 +62,7 @@ def _lines(view: View, missing: Sequence[str]) -> list[str]:
         if data["synthetic"]:
             lines.append("The data is SYNTHETIC: these figures say nothing of real sentiment.")
         lines.append(f"{view.options.epochs} epochs; {record.facts['machine']}.")
-    lines.append(f"{PROTOCOLS[view.protocol]}; mean ± standard deviation over {_seeds(view)}.")
+    lines.append(f"{PROTOCOLS[protocol or view.protocol]}; mean ± standard deviation over {_seeds(view)}.")
     if missing:
         lines.append(f"INCOMPLETE, and nothing is filled in: {', '.join(missing)}.")
     return lines

@@ -33,6 +33,7 @@ class Sheet:
         table: text, cell by cell.
         caption: what was run on which data, under which protocol.
         data: the raw figures, a dict a row of the CSV file.
+        protocol: by which it is read, where that is not the report's.
         is_long: too long for the terminal; it is in the files.
     """
 
@@ -40,6 +41,7 @@ class Sheet:
     table: Table
     caption: str = ""
     data: list[dict[str, Any]] = field(default_factory=list)
+    protocol: str | None = None
     is_long: bool = False
 
     def add(self, label: str, statistics: Statistics | Metrics | None, *more: str, note: str = "") -> None:

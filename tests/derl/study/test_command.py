@@ -70,7 +70,8 @@ def test_every_table_names_its_protocol_and_its_data(whole):
     for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
         for name, content in reports(whole, protocol).items():
             if name.endswith(".md"):
-                assert words in content.decode(), name
+                one_choice = name.startswith(("table1_differences", "table5", "recipes", "patterns"))
+                assert ("Protocol valid: one checkpoint" if one_choice else words) in content.decode(), name
                 assert "SYNTHETIC" in content.decode(), name
 
 
