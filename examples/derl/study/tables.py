@@ -283,7 +283,7 @@ def recipes(view: View) -> list[Sheet]:
 def patterns(view: View) -> list[Sheet]:
     """Trained on each pattern, tested on all."""
     sheets = []
-    for metric, title in (("mae", "MAE"), ("corr", "Corr")):
+    for metric, title, sign in (("mae", "MAE", 1), ("corr", "Corr", -1)):
         table = Table(f"Trained on one pattern, tested on another: {title}", ["trained on", *PATTERNS])
         sheet = Sheet(f"patterns_{metric}", table)
         best = best_pattern_row(view, metric)
@@ -295,9 +295,7 @@ def patterns(view: View) -> list[Sheet]:
                 for index, (pattern, values) in enumerate(zip(PATTERNS, row, strict=True)):
                     sheet.add_data(label, metric, values, f"tested on {pattern}")
                     if best is not None:
-                        away = [
-                            (1 if metric == "mae" else -1) * (a - b) for a, b in zip(values, best[index], strict=True)
-                        ]
+                        away = [sign * (ours - theirs) for ours, theirs in zip(values, best[index], strict=True)]
                         sheet.add_data(label, f"{metric}, distance to the best possible", away, f"tested on {pattern}")
             table.rows.append([label, *cells])
         table.rule()
