@@ -35,10 +35,10 @@ def load_data(path: str | Path, cache: str | Path) -> dict[str, Split]:
     if path.suffix == ".safetensors":
         splits = load_splits(path)
     else:
-        sha256 = _sha256(path)
-        if not cache.exists() or read_source(cache) != sha256:
+        checksum = sha256(path)
+        if not cache.exists() or read_source(cache) != checksum:
             print(f"converting {path} to {cache}")
-            save_splits(read_mmsa(path), cache, source=sha256)
+            save_splits(read_mmsa(path), cache, source=checksum)
         splits = load_splits(cache)
     for line in describe_repairs(splits):
         print(line)
@@ -212,7 +212,8 @@ def _digest(*key: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """A file's checksum."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

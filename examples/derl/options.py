@@ -161,6 +161,8 @@ def fill_in(options: Options) -> Options:
         if path is not None and Path(path).exists():
             setattr(options, name, str(Path(path).absolute()))
     options.eval_pattern = options.eval_pattern or "frames"
+    if options.data is not None and options.text_encoder is None:
+        options.text_encoder = "bert-base-uncased"
     for name, value in RECIPES[options.recipe].items():
         if getattr(options, name) is None:
             setattr(options, name, value)

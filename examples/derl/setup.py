@@ -51,7 +51,7 @@ class Setup:
         else:
             splits = load_data(options.data, folder.path / DATA)
             tokenizer, data_name = None, Path(options.data).name
-        encoder = options.text_encoder or ("bert-base-uncased" if options.data is not None else None)
+        encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:
             tokenizer = _tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
         set_seed(options.seed)

@@ -36,7 +36,8 @@ def paired_differences(
         seed: of the draws.
 
     Returns:
-        "mae", "corr" and "acc2_non0", each a `Difference`.
+        "mae", "corr" and "acc2_non0", each a `Difference`; nan where a metric is not defined, as the correlation of a
+        constant.
 
     Example:
         >>> labels = np.array([-1.0, 1.0, 2.0, -2.0])
@@ -50,7 +51,8 @@ def paired_differences(
     theirs = _statistics(second, labels, weights)
     for name, values in _statistics(first, labels, weights).items():
         differences = values - theirs[name]
-        low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
+        finite = differences[1:][np.isfinite(differences[1:])]
+        low, high = np.percentile(finite, [2.5, 97.5]) if np.isfinite(differences[0]) else (np.nan, np.nan)
         found[name] = Difference(float(differences[0]), float(low), float(high))
     return found
 
@@ -58,15 +60,17 @@ def paired_differences(
 def _statistics(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric of every weighting of the samples `(draws, n)`, averaged over repetitions."""
     scores, labels = scores.astype(np.float64), labels.astype(np.float64)
+    centred, of_mean = scores - scores.mean(1, keepdims=True), labels - labels.mean()  # so that little cancels
     n = weights.sum(1, keepdims=True)
     nonzero = (labels != 0).astype(np.float64)
     right = ((scores > 0) == (labels > 0)) * nonzero
-    mean, of_label = weights @ scores.T / n, (weights @ labels)[:, None] / n
-    covariance = weights @ (scores * labels).T / n - mean * of_label
-    variance = weights @ (scores**2).T / n - mean**2
-    of_labels = (weights @ labels**2)[:, None] / n - of_label**2
+    mean, of_label = weights @ centred.T / n, (weights @ of_mean)[:, None] / n
+    covariance = weights @ (centred * of_mean).T / n - mean * of_label
+    variance = weights @ (centred**2).T / n - mean**2
+    of_labels = (weights @ of_mean**2)[:, None] / n - of_label**2
+    constant = scores.std(1) <= 1e-7 * np.abs(scores).max(1)  # to float32; its correlation is not defined
     with np.errstate(invalid="ignore", divide="ignore"):
-        corr = covariance / np.sqrt(variance * of_labels)
+        corr = np.where(constant, np.nan, covariance / np.sqrt(variance * of_labels))
         acc2 = weights @ right.T / (weights @ nonzero)[:, None]
     return {
         "mae": (weights @ np.abs(scores - labels).T / n).mean(1),

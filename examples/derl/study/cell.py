@@ -6,9 +6,9 @@ from typing import Any
 
 from derl.options import Options, fill_in
 from derl.recipes import RECIPES
+from derl.tables import BEST_POSSIBLE
 
 FILLED_IN = {name for recipe in RECIPES.values() for name in recipe}
-BEST_POSSIBLE = "best possible"
 
 
 @dataclass(frozen=True)

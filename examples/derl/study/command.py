@@ -8,52 +8,65 @@ from pathlib import Path
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from derl.options import Options, parse
+from derl.options import LEAST, Options, fill_in
 from derl.run import RunError
 from derl.study.commands import commands
-from derl.study.folder import OPTIONS, open_study
+from derl.study.folder import STUDY, open_study, read_study
 from derl.study.judge import PROTOCOLS
+from derl.study.ledger import Ledger
 from derl.study.report import write
 from derl.study.view import View
 from derl.study.work import work
 
-SHARED = (  # options of a single run that all cells of a study share
-    "data",
-    "text_encoder",
-    "preset",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "text_learning_rate",
-    "weight_decay",
-    "precision",
-)
+SHARED = {  # options of a single run that all cells of a study share
+    "data": str,
+    "text_encoder": str,
+    "preset": str,
+    "epochs": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "text_learning_rate": float,
+    "weight_decay": float,
+    "precision": str,
+}
+SMOKE = {"preset": "smoke", "epochs": 2, "batch_size": 16}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing for a command, and report."""
-    asked = _parser().parse_args(arguments)
+    """Run what is missing for a command, and report; the exit code is 1 if a cell failed."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
     disable_progress_bar()
     given = {name: getattr(asked, name) for name in SHARED if getattr(asked, name) is not None}
-    if asked.smoke:
-        given |= {"preset": "smoke"} | {"epochs": given.get("epochs", "2"), "batch_size": given.get("batch_size", "16")}
+    if asked.smoke and asked.preset is not None:
+        parser.error("--smoke is a preset of its own; leave out --preset")
+    given = SMOKE | given if asked.smoke else given
+    for name in LEAST.keys() & given.keys():
+        if not given[name] >= LEAST[name]:
+            parser.error(f"--{name} expected at least {LEAST[name]}, got {given[name]}")
     folder = Path(asked.study)
-    if asked.report_only and not (folder / OPTIONS).exists():
-        raise RunError(f"{folder}: expected the folder of a study, with {OPTIONS}, found none; check --study.")
-    options = parse([part for name, value in given.items() for part in (f"--{name}", value)])
-    ledger, options = open_study(folder, options, list(given))
+    options = fill_in(Options(**given))
+    if not asked.report_only:
+        options = open_study(folder, options, list(given))
+    elif (folder / STUDY).exists():
+        options = read_study(folder, options, list(given))
+    else:
+        raise RunError(f"{folder}: expected the folder of a study, with {STUDY}, found none; check --study.")
     every = commands(options.preset)
     names = list(every) if asked.what == "all" else [asked.what]
-    seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
-    view = View(ledger, seeds, asked.protocol, options)
-    if not asked.report_only:
-        cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(seeds, view.synthetic)))
-        work(ledger, cells, options)
+    num_seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
+    ledger = Ledger(folder)
+    view = View(ledger, num_seeds, asked.protocol, options)
+    cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(num_seeds, view.synthetic)))
+    view.check(cells)
+    failed = {} if asked.report_only else work(ledger, cells, options)
     console = Console(width=None if sys.stdout.isatty() else 160)
     for name in names:
         write(name, every[name], view, console)
     console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
-    return 0
+    for cell, error in failed.items():
+        print(f"error: {cell.key} failed, and is missing above: {type(error).__name__}: {error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,25 +76,30 @@ def _parser() -> argparse.ArgumentParser:
     names = [*commands("mosi"), "all"]
     parser.add_argument("what", choices=names, metavar="what", help=", ".join(names))
     parser.add_argument("--study", default="study", help="folder in which results accumulate")
-    parser.add_argument("--seeds", type=_positive, help="how many, from 0 on; left out: 3")
+    parser.add_argument("--seeds", type=seeds, help="how many, from 0 on; left out: 3")
     parser.add_argument(
         "--protocol",
         default="valid",
         choices=PROTOCOLS,
-        help="valid: one checkpoint, chosen on validation; paper: for each metric the epoch best on the test split",
+        help="valid: one checkpoint, chosen without the test split; paper: for each metric the epoch best on it",
     )
     parser.add_argument("--report_only", action="store_true", help="run nothing; report what is there")
     parser.add_argument("--smoke", action="store_true", help="a quick check of everything: tiny model, little data")
     for field in fields(Options):
         if field.name in SHARED:
+            choices = field.metadata.get("choices")
             parser.add_argument(
-                f"--{field.name}", help=field.metadata["help"], choices=field.metadata.get("choices"), metavar="X"
+                f"--{field.name}",
+                type=SHARED[field.name],
+                help=f"{field.metadata['help']}; of every cell",
+                choices=choices,
+                metavar=None if choices else field.name.split("_")[-1].upper(),
             )
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
+def seeds(text: str) -> int:
+    """Read a number of seeds."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)

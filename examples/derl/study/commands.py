@@ -6,11 +6,12 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from derl.study import pictures, tables
-from derl.study.cell import BEST_POSSIBLE, Cell, Variant
+from derl.study import collapse, pictures, tables, transfer
+from derl.study.cell import Cell, Variant
 from derl.study.sheet import Sheet
 from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, TRAINED_ON, experts
 from derl.study.view import View
+from derl.tables import BEST_POSSIBLE
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def commands(preset: str) -> dict[str, Command]:
             {"figure3": partial(pictures.figure3, preset=preset)},
         ),
         "figure4": Command([PAPER], figures={"figure4": pictures.figure4}, always_valid=True),
-        "recipes": Command([METHODS[DERL], METHODS[ROBUST]], tables.recipes, {"recipes": pictures.recipes}, True),
-        "patterns": Command(TRAINED_ON.values(), tables.patterns, {"patterns": pictures.pattern_matrix}, True),
+        "recipes": Command([METHODS[DERL], METHODS[ROBUST]], collapse.recipes, {"recipes": pictures.recipes}, True),
+        "patterns": Command(TRAINED_ON.values(), transfer.patterns, {"patterns": pictures.pattern_matrix}, True),
         "options": Command(OPTIONS.values(), tables.options),
     }

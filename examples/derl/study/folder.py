@@ -1,4 +1,4 @@
-"""A study's folder: the options that all its cells share."""
+"""A study's folder: the options that all its cells share, and the data they were trained on."""
 
 import json
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from derl.data import load_data
+from derl.data import load_data, sha256
 from derl.options import Options
+from derl.report import write_file
 from derl.run import DATA, RunError
-from derl.study.ledger import Ledger
 
-OPTIONS = "study.json"
+STUDY = "study.json"
 LOCK = ".study.lock"
 OWN = {LOCK, DATA}  # what an opening that failed may have left
 
 
-def open_study(folder: Path, options: Options, given: Sequence[str]) -> tuple[Ledger, Options]:
+def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
     """Make a study, or open the one in ``folder``, which remembers its options.
 
     Args:
@@ -25,33 +25,51 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> tuple[Le
         options: what the cells of a new study share.
         given: which of them were asked for; an existing study must have been started with these.
 
+    Returns:
+        The study's options.
+
     Raises:
-        RunError: the folder cannot be written, holds something else, or a study of other options.
+        RunError: the folder cannot be written, holds something else, or a study of other options or other data.
     """
-    path = folder / OPTIONS
+    if (folder / STUDY).exists():
+        return read_study(folder, options, given)
+    if folder.exists() and (not folder.is_dir() or not {entry.name for entry in folder.iterdir()} <= OWN):
+        raise RunError(f"{folder}: expected a new or empty folder, or a study; choose another --study.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
-            if path.exists():
-                found = Options(**json.loads(path.read_text()))
-                _check(folder, found, options, given)
-                options = found
-            else:
-                if not {entry.name for entry in folder.iterdir()} <= OWN:
-                    raise RunError(f"{folder}: expected a new or empty folder or a study; choose another --study.")
-                if options.data is not None:
-                    load_data(options.data, folder / DATA)  # converted once, not by every process
-                path.write_text(json.dumps(asdict(options), indent=2))
-            ledger = Ledger(folder)
+            if (folder / STUDY).exists():  # another process was faster
+                return read_study(folder, options, given)
+            checksum = None
+            if options.data is not None:
+                load_data(options.data, folder / DATA)  # converted once, not by every process
+                checksum = sha256(Path(options.data))
+            content = {"options": asdict(options), "data_sha256": checksum}
+            write_file(folder / STUDY, json.dumps(content, indent=2).encode())
     except OSError as error:
         raise RunError(f"{folder}: expected a folder that can be written, found {error.strerror}.") from error
-    return ledger, options
+    return options
 
 
-def _check(folder: Path, found: Options, asked: Options, given: Sequence[str]) -> None:
+def read_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
+    """Read an existing study's options; arguments and errors are those of `open_study`."""
+    path = folder / STUDY
+    try:
+        content = json.loads(path.read_text())
+        found, checksum = Options(**content["options"]), content["data_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: expected a study's options, as this version writes them, found {error!r}; choose another --study."
+        ) from error
     for name in given:
-        if getattr(found, name) != getattr(asked, name):
+        if getattr(found, name) != getattr(options, name):
             raise RunError(
                 f"{folder}: expected the options that this study was started with, --{name} {getattr(found, name)}, "
-                f"got --{name} {getattr(asked, name)}; leave it out, or choose another --study."
+                f"got --{name} {getattr(options, name)}; leave it out, or choose another --study."
             )
+    if found.data is not None and Path(found.data).exists() and sha256(Path(found.data)) != checksum:
+        raise RunError(
+            f"{found.data}: expected the file that this study was started with (sha256 {checksum}), found another; "
+            "bring it back, or choose another --study."
+        )
+    return found

@@ -11,7 +11,10 @@ from derl.protocol import Metrics, average, measure
 from derl.recipes import LAST
 from derl.study.record import Record
 
-PROTOCOLS = ("valid", "paper")
+PROTOCOLS = {
+    "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",
+    "paper": "Protocol paper: for each metric the epoch that is best on the TEST split, as the field prints them",
+}
 MORE_IS_BETTER = {
     "mae": False,
     "corr": True,
@@ -65,14 +68,14 @@ def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: s
     return int(np.argmax(values) if MORE_IS_BETTER[metric] else np.argmin(values))
 
 
-def figures(record: Record, conditions: Sequence[str], protocol: str) -> list[Metrics]:
-    """The metrics of a cell on the test split under each condition.
+def figures(record: Record, conditions: Sequence[str], protocol: str, split: str = "test") -> list[Metrics]:
+    """The metrics of a cell under each condition, on the test split unless told otherwise.
 
-    Under "valid" one epoch, chosen on the validation split, gives them all. Under "paper" every metric comes from
-    the epoch whose average over these conditions is best on the test split itself.
+    Under "valid" one epoch, the cell's chosen one, gives them all. Under "paper" every metric comes from the epoch
+    whose average over these conditions is best on this very split.
     """
     rows = [record.facts["conditions"].index(name) for name in conditions]
-    scores, labels = record.arrays["test"][:, rows], record.arrays["labels_test"]
+    scores, labels = record.arrays[split][:, rows], record.arrays[f"labels_{split}"]
     if protocol == "valid":
         return _measured(scores[chosen_epoch(record)][None], labels)[0]
     epochs = _measured(scores, labels)

@@ -1,12 +1,14 @@
-"""Which cells are done, and who works on which: an Optuna study beside one lock a cell.
+"""Which cells are done, and who works on which: their records, one lock a cell, and an Optuna study.
 
-Optuna's journal says what became of every attempt (`optuna-dashboard study/journal.log` shows it). A lock is the
-operating system's: it is gone with the process that held it, so a killed one's cell is free again at once.
+The records are the truth. A lock is the operating system's: it is gone with the process that held it, so a killed
+one's cell is free again at once. Optuna's journal tells what became of every attempt, for people and for
+`optuna-dashboard STUDY/journal.log`.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -19,6 +21,7 @@ from derl.study.cell import Cell
 from derl.study.record import Record
 
 CELLS = "cells"
+JOURNAL = "journal.log"
 
 
 class Ledger:
@@ -30,11 +33,6 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / CELLS).mkdir(exist_ok=True)
-        optuna.logging.set_verbosity(logging.WARNING)
-        with FileLock(folder / CELLS / ".journal.lock"):
-            storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-            self._study = optuna.create_study(storage=storage, study_name="cells", load_if_exists=True)
 
     def path(self, cell: Cell) -> Path:
         """The file of a cell's record."""
@@ -67,6 +65,7 @@ class Ledger:
     @contextmanager
     def claim(self, cell: Cell) -> Iterator["Claim | None"]:
         """Hold a cell, so that nobody else runs it; None where it is done or somebody else holds it."""
+        (self.folder / CELLS).mkdir(exist_ok=True)
         lock = FileLock(self.folder / CELLS / f".{cell.key}.lock")
         try:
             lock.acquire(blocking=False)
@@ -74,12 +73,10 @@ class Ledger:
             yield None
             return
         try:
+            self._tidy(cell)
             if self.is_done(cell):
                 yield None
                 return
-            for trial in self.attempts(cell):
-                if trial.state == TrialState.RUNNING:  # its process is gone: the lock was free
-                    self._study.tell(trial.number, state=TrialState.FAIL)
             trial = self._study.ask()
             trial.set_user_attr("cell", cell.key)
             try:
@@ -89,6 +86,26 @@ class Ledger:
                 raise
         finally:
             lock.release()
+
+    def _tidy(self, cell: Cell) -> None:
+        """End attempts whose process is gone, which is known because the lock was free."""
+        for trial in self.attempts(cell):
+            if trial.state == TrialState.RUNNING:
+                if self.is_done(cell):  # killed between the record and the journal
+                    self._study.tell(trial.number, self.record(cell).facts["value"])
+                else:
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+
+    @cached_property
+    def _study(self) -> optuna.Study:
+        optuna.logging.set_verbosity(logging.WARNING)
+        journal = self.folder / JOURNAL
+        with FileLock(self.folder / CELLS / ".journal.lock"):
+            if not journal.exists():
+                journal.touch()
+            _cut_torn_line(journal)
+            storage = JournalStorage(JournalFileBackend(str(journal)))
+            return optuna.create_study(storage=storage, study_name="cells", load_if_exists=True)
 
 
 class Claim:
@@ -101,3 +118,12 @@ class Claim:
         """Keep the record; the cell is done."""
         record.save(self._ledger.path(self._cell))
         self._ledger._study.tell(self._trial, record.facts["value"])
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Remove a last line that has no end, as a full disk leaves it: Optuna could not read on behind it."""
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with journal.open("r+b") as file:
+            file.truncate(whole)

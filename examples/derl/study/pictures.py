@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from derl.conditions import RATES
 from derl.figures import COLORS, GREY, PANELS, finish, show_confusion
 from derl.protocol import CONFUSION_RATES, confusion
-from derl.study.cell import BEST_POSSIBLE
+from derl.study.averages import R
 from derl.study.judge import chosen_epoch
-from derl.study.tables import R, best_pattern_row, pattern_row
+from derl.study.transfer import best_pattern_row, pattern_row
 from derl.study.variants import DERL, METHODS, MIXTURE, PAPER, ROBUST, ROBUST_MIXTURE, TRAINED_ON, experts
 from derl.study.view import View
-from derl.tables import CONSTANTS
+from derl.tables import BEST_POSSIBLE, CONSTANTS
 from modx.missing import PATTERNS
 
 NAMES = {ROBUST_MIXTURE: "robust recipe's four", MIXTURE: "all six"}
@@ -67,9 +67,9 @@ def figure3(view: View, preset: str) -> Figure | None:
         strict=True,
     ):
         values = [
-            [np.nan if (cell := found[p, s]) is None else scale * cell.mean[metric] for s in shareds] for p in privates
+            [None if (cell := found[p, s]) is None else scale * cell.mean[metric] for s in shareds] for p in privates
         ]
-        heat_map(axes, np.array(values), digits, figure, f"{title}, {better} is better", reverse=better == "lower")
+        heat_map(axes, values, digits, figure, f"{title}, {better} is better", reverse=better == "lower")
         axes.set_xticks(range(len(shareds)), shareds)
         axes.set_yticks(range(len(privates)), privates)
         axes.set(xlabel="shared experts S", ylabel="private experts P")
@@ -99,16 +99,16 @@ def pattern_matrix(view: View) -> Figure | None:
     for axes, (metric, title, better) in zip(
         figure.subplots(1, 2), (("mae", "MAE (label units)", "lower"), ("corr", "Corr", "higher")), strict=True
     ):
-        rows: dict[str, Sequence[float]] = {}
+        rows: dict[str, Sequence[float | None]] = {}
         for label, variant in TRAINED_ON.items():
             row = pattern_row(view, variant, metric)
             empty = empty and row is None
             name = NAMES.get(label, label)
-            rows[name] = [np.nan] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
+            rows[name] = [None] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
         best = best_pattern_row(view, metric)
         if best is not None:
             rows[BEST_POSSIBLE] = [float(np.mean(values)) for values in best]
-        values = np.array(list(rows.values()))
+        values = list(rows.values())
         heat_map(axes, values, 3, figure, f"{title}, {better} is better", better == "lower", num_scaled=len(TRAINED_ON))
         axes.set_xticks(range(len(PATTERNS)), PATTERNS, rotation=30, ha="right")
         axes.set_yticks(range(len(rows)), list(rows))
@@ -149,17 +149,18 @@ def recipes(view: View) -> Figure | None:
 
 def heat_map(
     axes: Axes,
-    values: np.ndarray,
+    cells: Sequence[Sequence[float | None]],
     digits: int,
     figure: Figure,
     title: str,
     reverse: bool,
     num_scaled: int | None = None,
 ) -> None:
-    """Cells with their figures; dark is good, and what is missing stays white and says so.
+    """Cells with their figures; dark is good; white is what is missing, or not defined as a constant's correlation is.
 
     The colours span the first ``num_scaled`` rows; a better value below them has the darkest.
     """
+    values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells])
     scaled = values[:num_scaled]
     low, high = (np.nanmin(scaled), np.nanmax(scaled)) if np.isfinite(scaled).any() else (0.0, 1.0)
     colors = "cividis" if reverse else "cividis_r"
@@ -167,7 +168,8 @@ def heat_map(
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]
         if not np.isfinite(value):
-            axes.text(column, row, "missing", ha="center", va="center", fontsize=7, color=GREY)
+            text = "missing" if cells[row][column] is None else "-"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GREY)
             continue
         share = (value - low) / (high - low) if high > low else 0.5
         dark = share < 0.5 if reverse else share > 0.5

@@ -35,6 +35,7 @@ class Record:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             save_file(self.arrays, temporary, metadata={"facts": json.dumps(self.facts)})
+            os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for its owner alone
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -54,3 +55,9 @@ class Record:
             raise RecordError(
                 f"{path}: expected the file of a finished cell, found {error}; delete it, and its cell is run again."
             ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

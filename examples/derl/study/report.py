@@ -11,12 +11,8 @@ from rich.text import Text
 
 from derl.report import print_table, write_file
 from derl.study.commands import Command
+from derl.study.judge import PROTOCOLS
 from derl.study.view import View
-
-PROTOCOLS = {
-    "valid": "Protocol valid: one checkpoint a seed, chosen on the validation split",
-    "paper": "Protocol paper: for each metric the epoch that is best on the TEST split, as the field prints them",
-}
 
 
 def write(name: str, command: Command, view: View, console: Console) -> None:
@@ -32,15 +28,22 @@ def write(name: str, command: Command, view: View, console: Console) -> None:
         sheet.caption = " ".join([*_lines(view, missing, sheet.protocol), sheet.caption]).strip()
         if not sheet.is_long:
             print_table(console, sheet.table)
+        for row in sheet.data:
+            row["protocol"] = sheet.protocol or view.protocol
         for suffix, text in (("md", sheet.markdown()), ("tex", sheet.latex()), ("csv", sheet.csv())):
             write_file(folder / f"{sheet.name}.{suffix}", text.encode())
     for title, figure in figures.items():
         if figure is None:
+            for suffix in ("png", "svg", "md"):  # of a time when there was something to draw
+                (folder / f"{title}.{suffix}").unlink(missing_ok=True)
             console.print(Text(f"{title}: nothing to draw yet"))
-        else:
-            figure.suptitle(_heading(view, missing), fontsize=10)
-            _draw(figure, folder / title)
-            console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
+            continue
+        figure.suptitle(_heading(view, missing), fontsize=10)
+        _draw(figure, folder / title)
+        if not sheets:
+            text = f"![{title}]({title}.png)\n\n{' '.join(_lines(view, missing))}\n"
+            write_file(folder / f"{title}.md", text.encode())
+        console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
     console.print(Text(" ".join([f"{name}.", *_lines(view, missing)]), style="bold" if missing else ""))
     console.print()
 
@@ -56,9 +59,10 @@ def _lines(view: View, missing: Sequence[str], protocol: str | None = None) -> l
     record = view.any_record()
     if record is not None:
         data = record.facts["data"]
-        sizes = " / ".join(str(size) for size in data["sizes"].values())
-        encoder = "" if view.options.data is None else f", text encoder {Path(view.options.text_encoder or '').name}"
-        lines.append(f"Data: {data['name']} ({', '.join(record.facts['modalities'])}; {sizes} samples){encoder}.")
+        sizes = ", ".join(f"{size} {name}" for name, size in data["sizes"].items())
+        encoder = view.options.text_encoder if "text" in record.facts["modalities"] else None
+        named = "" if encoder is None else f", text encoder {Path(encoder).name}"
+        lines.append(f"Data: {data['name']} ({', '.join(record.facts['modalities'])}; {sizes} samples){named}.")
         if data["synthetic"]:
             lines.append("The data is SYNTHETIC: these figures say nothing of real sentiment.")
         lines.append(f"{view.options.epochs} epochs; {record.facts['machine']}.")

@@ -48,6 +48,7 @@ class Sheet:
         """Append a row of sentiment metrics: of several seeds, of a constant, or missing."""
         if statistics is None:
             cells = [MISSING] * len(PAIRS)
+            self.data.append({"row": label, "figure": MISSING})
         elif isinstance(statistics, Statistics):
             cells = [_cell(statistics.mean, statistics.deviation, names) for names in PAIRS]
             for name in statistics.seeds[0]:
@@ -100,7 +101,8 @@ class Sheet:
 
 def metric_sheet(name: str, title: str, first: str, *more: str) -> Sheet:
     """An empty sheet with the columns of the sentiment metrics."""
-    return Sheet(name, Table(title, [first, *COLUMNS, *more]))
+    caption = "Acc-2 and F1: negative against non-negative / negative against positive."
+    return Sheet(name, Table(title, [first, *COLUMNS, *more]), caption)
 
 
 def _cell(mean: Metrics, deviation: Mapping[str, float], names: Sequence[str]) -> str:

@@ -44,15 +44,18 @@ OPTIONS = {
     DERL: PAPER,
     "  + targets detached": Variant({"recipe": "paper", "detach_target": True}),
     "  + squared cosine in eq. 5": Variant({"recipe": "paper", "orthogonality_penalty": "square"}),
-    "  + chosen over all r": Variant({"recipe": "paper", "select_rates": tuple(rate / 10 for rate in range(10))}),
+    "  + reconstruction weight 1": Variant({"recipe": "paper", "reconstruction_weight": 1.0}),
     "  + averaged weights": Variant({"recipe": "paper", "average_decay": 0.98}),
     "  + every sample corrupted": Variant({"recipe": "paper", "corrupted_share": 1.0}),
-    "  + consistency": Variant({"recipe": "paper", "consistency_weight": 1.0, "complete_weight": 1.0}),
+    "  + consistency": Variant({"recipe": "paper", "consistency_weight": 1.0}),
+    "  + loss of the complete input": Variant({"recipe": "paper", "complete_weight": 1.0}),
     ROBUST: Variant({"recipe": "robust"}),
     "  - averaged weights": Variant({"recipe": "robust", "average_decay": 0.0}),
     "  - every sample corrupted": Variant({"recipe": "robust", "corrupted_share": 0.5}),
-    "  - consistency": Variant({"recipe": "robust", "consistency_weight": 0.0, "complete_weight": 0.0}),
-    "  - whole modalities": Variant({"recipe": "robust", "train_pattern": "frames"}),
+    "  - consistency": Variant({"recipe": "robust", "consistency_weight": 0.0}),
+    "  - loss of the complete input": Variant({"recipe": "robust", "complete_weight": 0.0}),
+    "  - whole modalities": Variant({"recipe": "robust", "train_pattern": ROBUST_MIXTURE.replace("+modalities", "")}),
+    "  - all patterns but frames": Variant({"recipe": "robust", "train_pattern": "frames"}),
 }
 
 

@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from derl.options import Options
 from derl.protocol import Metrics, average, constants, measure
-from derl.study.cell import BEST_POSSIBLE, FILLED_IN, Cell, Variant
+from derl.study.cell import FILLED_IN, Cell, Variant
 from derl.study.judge import Statistics, figures
 from derl.study.ledger import Ledger
 from derl.study.record import Record, RecordError
+from derl.tables import BEST_POSSIBLE
 
 PRINTED: dict[str, Any] = json.loads(Path(__file__).with_name("printed.json").read_text())
 
@@ -33,7 +33,6 @@ class View:
     def __init__(self, ledger: Ledger, seeds: int, protocol: str, options: Options) -> None:
         self.ledger, self.seeds, self.protocol, self.options = ledger, seeds, protocol, options
         self.synthetic = options.data is None and options.text_encoder is None  # the best possible predictor is known
-        self.missing: dict[str, None] = {}  # keys, in the order in which they were asked for
         self._load = cache(self._checked)
         self._figures = cache(self._compute_figures)
 
@@ -42,22 +41,20 @@ class View:
         return [variant.cell(seed) for seed in range(self.seeds)]
 
     def records(self, variant: Variant) -> list[Record] | None:
-        """Those of all seeds; None if one is missing, which is then remembered."""
+        """Those of all seeds; None if one is missing."""
         cells = self.cells(variant)
-        missing = self.ledger.missing(cells)
-        self.missing.update(dict.fromkeys(cell.key for cell in missing))
-        return None if missing else [self._load(cell) for cell in cells]
+        return None if self.ledger.missing(cells) else [self._load(cell) for cell in cells]
 
-    def rows(self, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
+    def rows(self, variant: Variant, conditions: Sequence[str], split: str = "test") -> list[Statistics] | None:
         """Figures under each condition."""
         if self.records(variant) is None:
             return None
-        seeds = [self._figures(cell, tuple(conditions)) for cell in self.cells(variant)]
+        seeds = [self._figures(cell, tuple(conditions), split) for cell in self.cells(variant)]
         return [Statistics([seed[index] for seed in seeds]) for index in range(len(conditions))]
 
-    def average(self, variant: Variant, conditions: Sequence[str]) -> Statistics | None:
+    def average(self, variant: Variant, conditions: Sequence[str], split: str = "test") -> Statistics | None:
         """Figures averaged over conditions."""
-        rows = self.rows(variant, conditions)
+        rows = self.rows(variant, conditions, split)
         if rows is None:
             return None
         return Statistics([average([row.seeds[seed] for row in rows]) for seed in range(self.seeds)])
@@ -105,13 +102,9 @@ class View:
             )
         return found
 
-    def diagnostics(self, variant: Variant, condition: str) -> dict[str, float] | None:
-        """Mean over seeds of what `derl.diagnostics` says of the chosen epoch."""
-        records = self.records(variant)
-        if records is None:
-            return None
-        found = [record.facts["diagnostics"][condition] for record in records]
-        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    def diagnostics(self, variant: Variant, condition: str) -> list[dict[str, float]]:
+        """What `derl.diagnostics` says of each seed's chosen epoch."""
+        return [record.facts["diagnostics"][condition] for record in self.records(variant) or []]
 
     def any_record(self) -> Record | None:
         """Some finished training, for what all have in common."""
@@ -120,6 +113,22 @@ class View:
             if record.arrays:
                 return record
         return None
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Refuse to go on with records that cannot be read or are of another recipe.
+
+        Raises:
+            RecordError: names all of them.
+        """
+        complaints = []
+        for cell in cells:
+            if self.ledger.is_done(cell):
+                try:
+                    self._load(cell)
+                except RecordError as error:
+                    complaints.append(str(error))
+        if complaints:
+            raise RecordError("\n".join(complaints))
 
     def _checked(self, cell: Cell) -> Record:
         """A cell's record, unless it was trained by what a recipe said once and says no more."""
@@ -134,5 +143,5 @@ class View:
                     )
         return record
 
-    def _compute_figures(self, cell: Cell, conditions: tuple[str, ...]) -> list[Metrics]:
-        return figures(self._load(cell), conditions, self.protocol)
+    def _compute_figures(self, cell: Cell, conditions: tuple[str, ...], split: str) -> list[Metrics]:
+        return figures(self._load(cell), conditions, self.protocol, split)

@@ -1,0 +1,109 @@
+"""Where a model answers much the same to everything, and whom its routers trust."""
+
+import numpy as np
+
+from derl.conditions import RATES
+from derl.diagnostics import COLLAPSED_SHARE, COLLAPSED_SPREAD, is_collapsed
+from derl.study.averages import R, deviation
+from derl.study.sheet import MISSING, Sheet, number
+from derl.study.variants import DERL, METHODS, ROBUST
+from derl.study.view import View
+from derl.tables import CONSTANTS, Table
+
+
+def recipes(view: View) -> list[Sheet]:
+    """Whether a recipe collapses where modalities are missing, and whom its routers trust."""
+    header = [
+        "method, available",
+        "MAE",
+        "Corr",
+        "Corr / best possible",
+        "spread",
+        "commonest class: share",
+        "collapsed",
+        "fusion entropy",
+        "expert entropy",
+    ]
+    sheet = Sheet("recipes", Table("Collapse by available modalities", header))
+    record = view.any_record()
+    conditions = [name for name in record.facts["conditions"] if name not in R] if record is not None else []
+    shown = {name: name for name in conditions} | ({"complete": R[0]} if conditions else {})
+    best = view.best(list(shown.values()))
+    for label in (DERL, ROBUST):
+        sheet.table.rule()
+        rows = view.rows(METHODS[label], list(shown.values()))
+        if rows is None or not shown:
+            sheet.table.rows.append([label, *[MISSING] * 8])
+            sheet.data.append({"row": label, "figure": MISSING})
+            continue
+        for index, (available, condition) in enumerate(shown.items()):
+            name, row = f"{label}, {available}", rows[index]
+            diagnoses = view.diagnostics(METHODS[label], condition)
+            ratio = ""
+            if best is not None:
+                pairs = zip(row.seeds, best[index].seeds, strict=True)
+                ratios = [ours["corr"] / theirs["corr"] for ours, theirs in pairs]
+                sheet.add_data(name, "corr / best possible", ratios)
+                ratio = number(float(np.mean(ratios)), deviation(ratios))
+            for figure in ("mae", "corr"):
+                sheet.add_data(name, figure, [seed[figure] for seed in row.seeds])
+            for figure in diagnoses[0]:
+                sheet.add_data(name, figure, [diagnosis[figure] for diagnosis in diagnoses])
+            entropies = [
+                f"{np.mean([diagnosis[part] for diagnosis in diagnoses]):.3f}" if part in diagnoses[0] else "-"
+                for part in ("fusion_entropy", "expert_entropy")
+            ]
+            classes = "; ".join(
+                f"{one['commonest_class']:+.0f}: {100 * one['commonest_share']:.0f} %" for one in diagnoses
+            )
+            sheet.table.rows.append(
+                [
+                    name,
+                    number(row.mean["mae"], row.deviation["mae"]),
+                    number(row.mean["corr"], row.deviation["corr"]),
+                    ratio,
+                    f"{np.mean([diagnosis['spread'] for diagnosis in diagnoses]):.2f}",
+                    classes,
+                    f"{sum(map(is_collapsed, diagnoses))} of {len(diagnoses)}",
+                    *entropies,
+                ]
+            )
+    if record is not None:
+        sheet.table.rule()
+        for label in CONSTANTS:
+            constant = view.constants(record)[label]
+            sheet.table.rows.append([label, number(constant["mae"]), "-", "", "0.00", *[""] * 4])
+            sheet.add_data(label, "mae", [constant["mae"]])
+    sheet.caption = (
+        "Spread: standard deviation of the scores over that of the labels (0: a constant). Commonest class: of seven, "
+        "the one answered most, and its share, seed by seed. Collapsed: seeds whose spread is below "
+        f"{COLLAPSED_SPREAD} or whose commonest class has more than {100 * COLLAPSED_SHARE:.0f} %. Entropies: of the "
+        "routers' weights, 1 where all weigh the same."
+    )
+    return [sheet, loads(view)]
+
+
+def loads(view: View) -> Sheet:
+    """Mean router weights as input fades: of the views in the fusion, of the experts of each modality."""
+    rates = (0.0, 0.5, 0.9)
+    table = Table("Router load: mean weight of each view and expert", ["method, router", *(f"r = {r}" for r in rates)])
+    sheet = Sheet("recipes_load", table, "Means over test samples, tokens and seeds.", is_long=True)
+    for label in (DERL, ROBUST):
+        table.rule()
+        records = view.records(METHODS[label])
+        if records is None:
+            table.rows.append([label, *[MISSING] * len(rates)])
+            continue
+        routers = [
+            {"fusion": record.facts["routing"]["fusion"], **record.facts["routing"]["experts"]} for record in records
+        ]
+        for router, parts in routers[0].items():
+            for part in parts:
+                curves = np.array([one[router][part] for one in routers])
+                columns = [RATES.index(rate) for rate in rates]
+                table.rows.append([f"{label}, {router}: {part}", *(f"{curves[:, c].mean():.3f}" for c in columns)])
+                for column in columns:
+                    sheet.add_data(
+                        f"{label}, {router}: {part}", f"load at r = {RATES[column]}", curves[:, column].tolist()
+                    )
+    return sheet
