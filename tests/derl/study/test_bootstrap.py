@@ -61,3 +61,11 @@ def test_equal_models_do_not_differ_and_a_better_one_is_clear():
 def test_draws_are_the_same_every_time():
     first, second, labels = make()
     assert paired_differences(first, second, labels) == paired_differences(first, second, labels)
+
+
+def test_the_correlation_of_a_constant_is_not_defined():
+    first, _, labels = make()
+    found = paired_differences(np.full_like(first, 0.3), first, labels, resamples=50)
+    assert np.isnan(found["corr"].value)
+    assert np.isnan(found["corr"].low)
+    assert np.isfinite(found["mae"].value)

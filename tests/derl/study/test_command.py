@@ -7,21 +7,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from derl.data import DataError
-from derl.options import parse
+from derl.data import DataError, save_splits
+from derl.options import Options, fill_in, parse
 from derl.recipes import RECIPES
 from derl.run import RunError
+from derl.study import work
+from derl.study.cell import Variant
 from derl.study.command import main
 from derl.study.commands import commands
 from derl.study.folder import open_study
+from derl.study.ledger import Ledger
 from derl.study.record import RecordError
+from derl.synthetic import make_synthetic
+from optuna.trial import TrialState
 
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
-TABLES = ["table1", "table1_by_rate", "table1_differences", "table2", "table3", "table4", "table5", "table6"]
-OTHERS = ["figure3", "recipes", "patterns_mae", "patterns_corr", "options"]
+TABLES = ["table1", "table1_by_rate", "table2", "table3", "table4", "table5", "table6", "figure3"]
+TABLES += [f"{name}_differences" for name in ("table1", "table3", "table4", "options")]
+OTHERS = ["recipes", "recipes_load", "patterns_mae", "patterns_corr", "options", "options_valid"]
 FIGURES = ["figure2", "figure3", "figure4", "patterns", "recipes"]
 
 
@@ -51,6 +58,7 @@ def whole(tmp_path_factory):
 def test_all_writes_every_table_and_figure(whole):
     expected = {f"{name}.{suffix}" for name in TABLES + OTHERS for suffix in ("md", "tex", "csv")}
     expected |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
+    expected |= {"figure2.md", "figure4.md"}  # captions of those without a table
     found = reports(whole)
     assert found.keys() == expected
     assert all(found.values())
@@ -70,7 +78,7 @@ def test_every_table_names_its_protocol_and_its_data(whole):
     for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
         for name, content in reports(whole, protocol).items():
             if name.endswith(".md"):
-                one_choice = name.startswith(("table1_differences", "table5", "recipes", "patterns"))
+                one_choice = "differences" in name or name.startswith(("table5", "recipes", "patterns", "figure4"))
                 assert ("Protocol valid: one checkpoint" if one_choice else words) in content.decode(), name
                 assert "SYNTHETIC" in content.decode(), name
 
@@ -150,7 +158,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="expected a new or empty folder or a study"):
         main(["table1", "--study", str(tmp_path), "--smoke"])
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_record_of_an_older_recipe_is_named(whole, tmp_path, monkeypatch):
@@ -164,6 +172,99 @@ def test_a_record_of_an_older_recipe_is_named(whole, tmp_path, monkeypatch):
 def test_reporting_a_study_that_is_not_there_makes_none(tmp_path):
     with pytest.raises(RunError, match="expected the folder of a study"):
         main(["table1", "--study", str(tmp_path / "study"), "--report_only"])
+    assert not (tmp_path / "study").exists()
+
+
+def test_other_data_under_the_same_name_is_refused(tmp_path):
+    study, data = tmp_path / "study", tmp_path / "data.safetensors"
+    splits = make_synthetic(sizes={"train": 8, "valid": 4, "test": 4}).splits
+    save_splits(splits, data)
+    options = fill_in(Options(data=str(data), preset="smoke"))
+    open_study(study, options, [])
+    assert open_study(study, options, ["data"]) == options
+    save_splits(splits | {"test": replace(splits["test"], labels=-splits["test"].labels)}, data)
+    with pytest.raises(RunError, match=r"expected the file that this study was started with .* found another"):
+        open_study(study, options, ["data"])
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch, capsys):
+    whole_run = work.run_cell
+
+    def run_cell(cell, *rest):
+        if "disentangler" in cell.key:
+            raise ValueError("nan in row 0")
+        return whole_run(cell, *rest)
+
+    monkeypatch.setattr(work, "run_cell", run_cell)
+    assert main(["table3", "--smoke", "--study", str(tmp_path)]) == 1
+    assert (
+        "disentangler=mlp,recipe=paper,seed=0 failed, and is missing above: ValueError: nan" in capsys.readouterr().err
+    )
+    text = (tmp_path / "valid" / "table3.md").read_text()
+    assert next(line for line in text.splitlines() if line.startswith("| without HED")).count("missing") == 8
+    assert next(line for line in text.splitlines() if line.startswith("| without MRF")).count("missing") == 0
+    monkeypatch.undo()
+    run(tmp_path, "table3")
+    assert "missing" not in (tmp_path / "valid" / "table3.md").read_text()
+
+
+def test_a_torn_journal_is_mended(whole, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(whole, study)
+    with (study / "journal.log").open("a") as journal:
+        journal.write('{"op_code":4,"worker')
+    (study / "cells" / "fusion=mean,recipe=paper,seed=0.safetensors").unlink()
+    for _ in range(2):
+        run(study, "table3")
+    assert (study / "valid" / "table3.csv").read_bytes() == (whole / "valid" / "table3.csv").read_bytes()
+
+
+def test_an_attempt_that_died_after_its_record_is_told_to_the_journal(whole, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(whole, study)
+    ledger, cell = Ledger(study), Variant({"recipe": "paper"}).cell(0)
+    path = ledger.path(cell)
+    path.rename(path.with_suffix(".kept"))
+    with ledger.claim(cell) as claim:
+        assert claim is not None
+        path.with_suffix(".kept").rename(path)
+        # no claim.finish: killed here
+        state = [trial.state for trial in ledger.attempts(cell)][-1]
+    assert state == TrialState.RUNNING
+    with ledger.claim(cell) as claim:
+        assert claim is None
+    assert [trial.state for trial in ledger.attempts(cell)] == [TrialState.COMPLETE] * 2
+
+
+def test_a_figure_of_a_time_with_more_cells_does_not_stay(whole, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(whole, study)
+    (study / "cells" / "recipe=paper,seed=0.safetensors").unlink()
+    run(study, "figure4", "--report_only")
+    assert not list((study / "valid").glob("figure4.*"))
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"options": {"colour": 3}, "data_sha256": null}'])
+def test_a_study_file_that_is_not_one_is_named(tmp_path, content):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(RunError, match=r"study\.json: expected a study's options"):
+        main(["table1", "--study", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs expected at least 1, got 0"),
+        (["--epochs", "abc"], "invalid int value: 'abc'"),
+        (["--seeds", "x"], "expected a whole number of at least 1, got 'x'"),
+        (["--smoke", "--preset", "mosei"], "leave out --preset"),
+        (["--preset", "big"], "choose from mosi, mosei, smoke"),
+    ],
+)
+def test_bad_options_are_one_clear_line(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        main(["table1", "--study", str(tmp_path / "study"), *arguments])
+    assert message in capsys.readouterr().err.replace("'mosi', 'mosei', 'smoke'", "mosi, mosei, smoke")
     assert not (tmp_path / "study").exists()
 
 

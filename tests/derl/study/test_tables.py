@@ -1,0 +1,250 @@
+"""Cells of the tables against figures computed here, from a study of random scores."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from derl.conditions import PATTERN_RATES, RATES, pattern_conditions, table_conditions
+from derl.options import parse
+from derl.study import collapse, pictures, tables, transfer
+from derl.study.averages import R
+from derl.study.cell import Variant
+from derl.study.ledger import CELLS, Ledger
+from derl.study.record import Record
+from derl.study.variants import DERL, METHODS, PAPER, ROBUST, TRAINED_ON
+from derl.study.view import View
+from scipy import stats
+from sklearn.metrics import accuracy_score
+
+from modx.missing import PATTERNS
+
+EPOCHS, SEEDS, SIZES = 3, 2, {"train": 50, "valid": 30, "test": 40}
+CONDITIONS = [condition.name for condition in table_conditions(["text", "audio"])]
+PATTERN_NAMES = [condition.name for condition in pattern_conditions()]
+
+
+def make_record(cell, options, rng, labels):
+    arrays = {
+        split: (0.5 * labels[split] + rng.normal(0, 1, (EPOCHS, len(CONDITIONS), SIZES[split]))).astype(np.float32)
+        for split in ("valid", "test")
+    }
+    arrays["patterns"] = (0.3 * labels["test"] + rng.normal(0, 1, (len(PATTERN_NAMES), 40))).astype(np.float32)
+    arrays |= {f"labels_{split}": values for split, values in labels.items()}
+    diagnosis = {"spread": 0.5, "commonest_class": 1.0, "commonest_share": 0.4, "fusion_entropy": 0.9}
+    collapsed = {"spread": 0.01, "commonest_class": -1.0, "commonest_share": 1.0, "fusion_entropy": 0.9}
+    facts = {
+        "conditions": CONDITIONS,
+        "pattern_conditions": PATTERN_NAMES,
+        "rates": list(RATES),
+        "modalities": ["text", "audio"],
+        "data": {"name": "synthetic MOSI", "synthetic": True, "sizes": SIZES},
+        "value": 1.0,
+        "seconds_an_epoch": 4.0 + cell.seed,
+        "samples_a_second": 100.0,
+        "peak_memory": 2.0**30,
+        "parameters": 5000,
+        "text_parameters": 2000,
+        "diagnostics": {name: collapsed if name == "audio" and cell.seed else diagnosis for name in CONDITIONS},
+        "routing": {
+            "fusion": {"text private": [0.7] * 10, "audio private": [0.3] * 10},
+            "experts": {"text": {"private 1": [0.1 * i for i in range(10)]}, "audio": {"private 1": [0.2] * 10}},
+        },
+        "machine": "a machine",
+        "options": vars(options).copy(),
+    }
+    return Record(facts, arrays)
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / CELLS).mkdir()
+    ledger, study = Ledger(folder), parse([])
+    rng = np.random.default_rng(0)
+    labels = {split: rng.choice([-2.0, -0.6, 0.0, 1.4, 2.2], size).astype(np.float32) for split, size in SIZES.items()}
+    variants = {variant.cell(0).key: variant for variant in (*METHODS.values(), *TRAINED_ON.values())}
+    for variant in variants.values():
+        for seed in range(SEEDS):
+            cell = variant.cell(seed)
+            make_record(cell, cell.options(study), rng, labels).save(ledger.path(cell))
+    for seed in range(SEEDS):
+        best = {
+            name: dict.fromkeys(("acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc5", "acc7"), 0.9)
+            | {"mae": 0.1 + 0.01 * index + seed, "corr": 0.9 - 0.01 * index}
+            for index, name in enumerate(CONDITIONS + PATTERN_NAMES)
+        }
+        Record({"best_possible": best, "value": 0.1}, {}).save(
+            ledger.path(Variant({"model": "best possible"}).cell(seed))
+        )
+    return View(ledger, SEEDS, "valid", study)
+
+
+def chosen(view, variant, seed):
+    """The epoch of a cell, by hand."""
+    record = view.ledger.record(variant.cell(seed))
+    if record.facts["options"]["select_metric"] == "last":
+        return record, EPOCHS - 1
+    row = CONDITIONS.index("r=0.5")
+    errors = np.abs(record.arrays["valid"][:, row] - record.arrays["labels_valid"]).mean(1)
+    return record, int(errors.argmin())
+
+
+def maes(view, variant, conditions):
+    """MAE of every seed, averaged over conditions, by hand."""
+    values = []
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, variant, seed)
+        rows = [CONDITIONS.index(name) for name in conditions]
+        values.append(np.abs(record.arrays["test"][epoch, rows] - record.arrays["labels_test"]).mean())
+    return values
+
+
+def shown(values):
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def row_of(sheet, label):
+    (found,) = [row for row in sheet.table.rows if row[0] == label]
+    return dict(zip(sheet.table.header, found, strict=True))
+
+
+@pytest.mark.parametrize("label", list(METHODS))
+def test_table1_is_the_average_over_r(view, label):
+    sheet = tables.table1(view)[0]
+    values = maes(view, METHODS[label], R)
+    assert row_of(sheet, label)["MAE"] == shown(values)
+    best = [np.mean([0.1 + 0.01 * index + seed for index in range(10)]) for seed in range(SEEDS)]
+    assert row_of(sheet, label)["MAE − best"] == shown([a - b for a, b in zip(values, best, strict=True)])
+
+
+def test_acc2_is_scikit_learns(view):
+    accuracies = {"has0": [], "non0": []}
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, PAPER, seed)
+        labels = record.arrays["labels_test"]
+        scores = record.arrays["test"][epoch, : len(R)]
+        accuracies["has0"].append(np.mean([accuracy_score(labels >= 0, row >= 0) for row in scores]))
+        some = labels != 0
+        accuracies["non0"].append(np.mean([accuracy_score(labels[some] > 0, row[some] > 0) for row in scores]))
+    cell = row_of(tables.table1(view)[0], DERL)["Acc-2"]
+    expected = [100 * part for values in accuracies.values() for part in (np.mean(values), np.std(values, ddof=1))]
+    assert [float(part) for part in re.split(" ± | / ", cell)] == pytest.approx(expected, abs=0.006)
+
+
+def test_table1_by_rate_has_each_rate_and_its_distance(view):
+    sheet = tables.table1(view)[1]
+    for index, rate in enumerate(RATES):
+        values = maes(view, PAPER, [f"r={rate}"])
+        assert row_of(sheet, f"{DERL}, {rate:.1f}")["MAE"] == shown(values)
+        away = [value - (0.1 + 0.01 * index + seed) for seed, value in enumerate(values)]
+        assert row_of(sheet, f"{DERL}, {rate:.1f}")["MAE − best"] == shown(away)
+
+
+def test_differences_are_between_the_two_rows_they_name(view):
+    sheet = tables.table1(view)[2]
+    row = row_of(sheet, f"{ROBUST} − {DERL}")
+    robust, paper = np.mean(maes(view, METHODS[ROBUST], R)), np.mean(maes(view, PAPER, R))
+    assert row["MAE"].startswith(f"{robust - paper:+.3f} [")
+    assert row["MAE, relative"] == f"{100 * (robust - paper) / paper:+.2f} %"
+
+
+def test_table2_has_each_case_and_both_averages(view):
+    (sheet,) = tables.table2(view)
+    for label, conditions in {
+        "text": ["text"],
+        "audio": ["audio"],
+        "text+audio": ["r=0.0"],
+        "average of 2 incomplete": ["text", "audio"],
+        "average of all 3": ["text", "audio", "r=0.0"],
+    }.items():
+        assert row_of(sheet, f"{DERL}, {label}")["MAE"] == shown(maes(view, PAPER, conditions)), label
+    printed = [row for row in sheet.table.rows if row[0].startswith("printed (Table 2")]
+    assert printed[0][3] == "- / 50.52"
+
+
+def test_table5_chooses_at_the_rate_it_names(view):
+    (sheet,) = tables.table5(view)
+    for index, rate in enumerate(RATES[1:], start=1):
+        epochs, values = [], []
+        for seed in range(SEEDS):
+            record = view.ledger.record(PAPER.cell(seed))
+            errors = np.abs(record.arrays["valid"][:, index] - record.arrays["labels_valid"]).mean(1)
+            epochs.append(int(errors.argmin()))
+            scores = record.arrays["test"][epochs[-1], : len(R)]
+            values.append(np.abs(scores - record.arrays["labels_test"]).mean())
+        row = row_of(sheet, f"{rate:.1f}")
+        assert row["epochs chosen"] == ", ".join(str(epoch + 1) for epoch in epochs)
+        assert row["MAE"] == shown(values)
+    assert row_of(sheet, "none: the last epoch")["epochs chosen"] == "3, 3"
+
+
+def test_table6_has_medians_and_both_counts(view):
+    row = row_of(tables.table6(view)[0], DERL)
+    assert list(row.values())[1:6] == ["5,000", "3,000", "4.5", "100", "1024"]
+    assert row["MAE"] == shown(maes(view, PAPER, R))
+
+
+def test_recipes_relate_correlations_and_count_collapses(view):
+    sheet, loads = collapse.recipes(view)
+    ratios = []
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, PAPER, seed)
+        index = CONDITIONS.index("audio")
+        corr = stats.pearsonr(record.arrays["test"][epoch, index], record.arrays["labels_test"]).statistic
+        ratios.append(corr / (0.9 - 0.01 * index))
+    row = row_of(sheet, f"{DERL}, audio")
+    assert row["Corr / best possible"] == shown(ratios)
+    assert row["collapsed"] == "1 of 2"
+    assert row["commonest class: share"] == "+1: 40 %; -1: 100 %"
+    assert row_of(sheet, f"{DERL}, text")["collapsed"] == "0 of 2"
+    assert row_of(loads, f"{DERL}, text: private 1")["r = 0.9"] == "0.900"
+
+
+def test_the_matrix_reads_each_pattern_at_its_rates(view):
+    sheet = transfer.patterns(view)[0]
+    for trained, variant in TRAINED_ON.items():
+        row = row_of(sheet, trained)
+        assert row["frames"] == shown(maes(view, variant, [f"r={rate}" for rate in PATTERN_RATES]))
+        for pattern in PATTERNS[1:]:
+            rows = [PATTERN_NAMES.index(f"{pattern} r={rate}") for rate in PATTERN_RATES]
+            records = [view.ledger.record(variant.cell(seed)) for seed in range(SEEDS)]
+            values = [np.abs(r.arrays["patterns"][rows] - r.arrays["labels_test"]).mean() for r in records]
+            assert row[pattern] == shown(values), (trained, pattern)
+
+
+def test_figure4_counts_the_chosen_epoch_of_every_seed(view):
+    figure = pictures.figure4(view)
+    record, epoch = chosen(view, PAPER, 0)
+    other, other_epoch = chosen(view, PAPER, 1)
+    for axes, rate in zip(figure.axes, (0.1, 0.5, 0.9), strict=False):
+        index = CONDITIONS.index(f"r={rate}")
+        expected = np.zeros((7, 7), dtype=int)
+        for one, at in ((record, epoch), (other, other_epoch)):
+            predicted = np.clip(np.round(one.arrays["test"][at, index]), -3, 3).astype(int) + 3
+            true = np.clip(np.round(one.arrays["labels_test"]), -3, 3).astype(int) + 3
+            np.add.at(expected, (true, predicted), 1)
+        assert [int(text.get_text()) for text in axes.texts] == expected.flatten().tolist()
+
+
+def test_a_metric_that_is_not_defined_is_not_drawn_as_missing():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots()
+    pictures.heat_map(axes, [[0.4, math.nan], [None, 0.2]], 1, figure, "Corr", False)
+    assert [text.get_text() for text in axes.texts] == ["0.4", "-", "missing", "0.2"]
+
+
+def test_every_missing_row_says_so_in_the_csv(view):
+    text = tables.table3(view)[0].csv()
+    assert "without HED,missing" in text
+
+
+def test_validation_has_a_table_of_its_own_to_choose_by(view):
+    sheet = tables.options(view)[-1]
+    values = []
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, PAPER, seed)
+        values.append(np.abs(record.arrays["valid"][epoch, : len(R)] - record.arrays["labels_valid"]).mean())
+    assert row_of(sheet, DERL)["MAE"] == shown(values)
