@@ -156,7 +156,7 @@ def test_another_option_needs_another_study(whole):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunError, match="expected a new or empty folder or a study"):
+    with pytest.raises(RunError, match="expected a new or empty folder, or a study"):
         main(["table1", "--study", str(tmp_path), "--smoke"])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
