@@ -13,10 +13,10 @@ from derl.config import DerlConfig
 from derl.data import MissingDataset
 from derl.diagnostics import diagnose, entropy, load
 from derl.predict import Predicted, predict
+from derl.tables import Metrics
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONFUSION_RATES = (0.1, 0.5, 0.9)
-Metrics = dict[str, float]
 
 
 def constants(train_labels: Tensor) -> dict[str, float]:

@@ -130,7 +130,7 @@ def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[st
         "model": setup.model_name,
         "seed": options.seed,
         "command": shlex.join(["python", *sys.argv]),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {_device()}",
+        "machine": machine(),
         "versions": {
             name: version(name)
             for name in ("modx", "torch", "transformers", "torchmetrics", "safetensors", "tokenizers")
@@ -148,5 +148,8 @@ def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[st
     }
 
 
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+def machine() -> str:
+    """Processor, cores, threads and accelerator."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    threads = torch.get_num_threads()
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {threads} threads, {device}"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from derl.protocol import Metrics, average, measure
+from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.study.record import Record
+from derl.tables import Metrics
 
 PROTOCOLS = {
     "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",

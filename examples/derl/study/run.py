@@ -1,7 +1,5 @@
 """Train one cell, and keep every score it gives on the way."""
 
-import os
-import platform
 import resource
 import shutil
 import time
@@ -22,7 +20,7 @@ from derl.options import Options
 from derl.predict import predict
 from derl.protocol import routing
 from derl.recipes import LAST
-from derl.run import RunFolder
+from derl.run import RunFolder, machine
 from derl.setup import Setup
 from derl.study.cell import Cell
 from derl.study.judge import epoch_values
@@ -142,15 +140,6 @@ def _best_possible(setup: Setup) -> Record:
     conditions = table_conditions(setup.model.config.modalities) + pattern_conditions()
     metrics = {condition.name: best(setup.dataset("test", condition)) for condition in conditions}
     return Record({"best_possible": metrics, "value": metrics[conditions[0].name]["mae"]}, {})
-
-
-def machine() -> str:
-    """Processor, cores, threads and accelerator."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, {device}"
-    )
 
 
 def _reset_peak_memory() -> None:

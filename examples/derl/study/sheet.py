@@ -9,9 +9,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from derl.protocol import Metrics
 from derl.study.judge import Statistics
-from derl.tables import COLUMNS, Table, markdown
+from derl.tables import COLUMNS, Metrics, Table, markdown
 
 MISSING = "missing"
 PAIRS: tuple[tuple[str, ...], ...] = (

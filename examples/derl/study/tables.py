@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from derl.conditions import RATES
-from derl.protocol import Metrics, average, measure
+from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.study.averages import R, above, add_references, against_first, averages, differences, distance
 from derl.study.judge import Statistics, chosen_epoch
@@ -14,7 +14,7 @@ from derl.study.record import Record
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
 from derl.study.variants import BLOCKS, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, experts
 from derl.study.view import PRINTED, View
-from derl.tables import BEST_POSSIBLE, CONSTANTS, Table
+from derl.tables import BEST_POSSIBLE, CONSTANTS, Metrics, Table
 
 
 def table1(view: View) -> list[Sheet]:

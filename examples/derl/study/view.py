@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from derl.options import Options
-from derl.protocol import Metrics, average, constants, measure
+from derl.protocol import average, constants, measure
 from derl.study.cell import FILLED_IN, Cell, Variant
 from derl.study.judge import Statistics, figures
 from derl.study.ledger import Ledger
 from derl.study.record import Record, RecordError
-from derl.tables import BEST_POSSIBLE
+from derl.tables import BEST_POSSIBLE, Metrics
 
 PRINTED: dict[str, Any] = json.loads(Path(__file__).with_name("printed.json").read_text())
 
