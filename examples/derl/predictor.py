@@ -123,20 +123,21 @@ class Predictor:
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):
             rows = order[start : start + self.batch_size]
-            answers.update(zip(rows, self._answer([samples[row] for row in rows]), strict=True))
+            answers.update(zip(rows, self.judge(self.processor.batch([samples[row] for row in rows])), strict=True))
         return [answers[row] for row in range(len(samples))]
 
     @torch.inference_mode()
-    def _answer(self, samples: list[Sample]) -> list[Answer]:
-        batch = self.processor.batch(samples)
-        for name, part in batch["inputs"].items():
-            if part.is_floating_point():
-                batch["inputs"][name] = part.to(self.model.dtype)
-        output = self.model(**send_to_device(batch, self.model.device))
+    def judge(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
+        """Score a batch as the processor makes it; a modality of which nothing was kept has no weight."""
+        present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
+        inputs = {
+            name: part.to(self.model.dtype) if part.is_floating_point() else part
+            for name, part in batch["inputs"].items()
+        }
+        output = self.model(**send_to_device(batch | {"inputs": inputs}, self.model.device))
         scores = output.prediction.float().cpu()
         classes = scores.clamp(-3, 3).round().int()
-        present = torch.tensor([[part is not None for part in sample.values()] for sample in samples])
-        weights = [None] * len(samples)
+        weights: list[dict[str, float] | None] = [None] * len(scores)
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.double().cpu(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
@@ -180,7 +181,7 @@ def load(path: str | Path) -> Predictor:
 def _shares(weights: Tensor, present: Tensor) -> Tensor:
     """Sum ``(B, N, 2 M)`` weights over a modality's two views, and share them out among those that are present."""
     modalities = weights.mean(1).unflatten(1, (2, -1)).sum(1) * present
-    return modalities / modalities.sum(1, keepdim=True)
+    return modalities / modalities.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def _size(sample: Sample) -> int:
