@@ -43,9 +43,9 @@ def main() -> int:
         return 2
     disable_progress_bar()
     try:
-        explorer, folder = open_explorer(options.model, options.data)
-        page = make_page(explorer, f"The model is `{folder}`.")
-        print(f"showing {folder} at {serve(page, options.port)}; Ctrl-C stops")
+        explorer, title = open_explorer(options.model, options.data)
+        page = make_page(explorer, title)
+        print(f"{title}\nopen {serve(page, options.port)}; Ctrl-C stops", flush=True)
         page.block_thread()
     except (DataError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

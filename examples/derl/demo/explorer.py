@@ -100,7 +100,8 @@ class Explorer:
             raw["text"] = text
         if row is not None:
             for name, frames in self.split.features.items():
-                raw[name] = frames[row, : int(self.split.lengths[name][row])]
+                if name in self.predictor.modalities:
+                    raw[name] = frames[row, : int(self.split.lengths[name][row])]
         return raw
 
     def _lose(

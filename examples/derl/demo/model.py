@@ -19,7 +19,7 @@ RUNS = Path("runs")
 EPOCHS = 5  # of the default run's 15
 
 
-def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, Path]:
+def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
     """Read a model and the test samples of its run, or of other data.
 
     Args:
@@ -27,18 +27,20 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, Path]:
         data: MMSA-layout pickle or ``.safetensors``; None: what the run was trained on, as far as it is at hand.
 
     Returns:
-        ``(explorer, folder)``.
+        ``(explorer, title)``, the title saying what model and what data these are.
 
     Raises:
         DataError: the model or the data cannot be read, or do not fit one another.
     """
     folder = model_folder(model or latest_run() or train())
-    explorer = Explorer(load(folder), _splits(folder, data))
+    splits, source = _splits(folder, data)
+    split = None if splits is None else splits.get("test", next(iter(splits.values())))
+    explorer = Explorer(load(folder), split)
     if explorer.split is None and "text" not in explorer.predictor.modalities:
         raise DataError(f"{folder}: expected data for a model that reads no text, found none; name it by --data.")
     if explorer.split is not None:
         explorer.explore(0, explorer.text(0), 0.0, "frames")  # whether data and model fit
-    return explorer, folder
+    return explorer, f"The model is `{folder}`; {source}."
 
 
 def latest_run() -> Path | None:
@@ -67,22 +69,16 @@ def train() -> Path:
     return folder.path
 
 
-def _splits(folder: Path, data: str | None) -> Split | None:
+def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, str]:
+    """The data to pick from, and where it comes from: a file, or the run, drawn again or as it converted it."""
+    run = folder.parent
     if data is not None:
         with tempfile.TemporaryDirectory() as cache:
-            splits = load_data(data, Path(cache) / DATA)
-    else:
-        splits = _of_run(folder.parent)
-    return None if splits is None else splits.get("test", next(iter(splits.values())))
-
-
-def _of_run(run: Path) -> dict[str, Split] | None:
-    """The data a run was trained on: drawn again, or as the run converted it."""
-    if not (run / OPTIONS).is_file():
-        return None
-    options = json.loads((run / OPTIONS).read_text())
-    if options["data"] is not None:
-        return load_splits(run / DATA) if (run / DATA).exists() else None
-    if options["preset"] == "smoke":
-        return make_synthetic(sizes=SMOKE_SIZES, max_lengths=SMOKE_LENGTHS).splits
-    return make_synthetic().splits
+            return load_data(data, Path(cache) / DATA), f"the samples come from `{data}`"
+    options = json.loads((run / OPTIONS).read_text()) if (run / OPTIONS).is_file() else {}
+    if "data" in options and options["data"] is None:
+        small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
+        return make_synthetic(**small).splits, "the samples are SYNTHETIC, and say nothing of real sentiment"
+    if (run / DATA).is_file():
+        return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
+    return None, "there are no samples to pick from, without `--data`"

@@ -34,7 +34,10 @@ CSS = """
 #pattern input:checked:hover { background-color: var(--checkbox-background-color-selected);
   background-image: var(--radio-circle); }
 .note { margin: 1rem .2rem 0; font-style: italic; }
-@media (max-width: 480px) { .left { grid-template-columns: 1fr; gap: .3rem; } .left .share { display: inline; margin-left: .6rem; } }
+@media (max-width: 480px) {
+  .left { grid-template-columns: 1fr; gap: .3rem; }
+  .left .share { display: inline; margin-left: .6rem; }
+}
 """
 
 
