@@ -104,15 +104,15 @@ def test_without_a_run_a_small_model_is_trained_once(tmp_path, monkeypatch, caps
 
 
 def test_samples_come_from_other_data_and_have_to_fit(smoke_run, explorer, tmp_path):
-    save_splits({"test": explorer.split}, tmp_path / "data.safetensors")
-    again, title = demo_model.open_explorer(str(smoke_run / "model"), str(tmp_path / "data.safetensors"))
+    save_splits({"test": explorer.split}, tmp_path / "samples.safetensors")
+    again, title = demo_model.open_explorer(str(smoke_run / "model"), str(tmp_path / "samples.safetensors"))
     assert again.samples == explorer.samples
-    assert f"the samples come from `{tmp_path / 'data.safetensors'}`" in title
+    assert f"the samples come from `{tmp_path / 'samples.safetensors'}`" in title
     DerlModel(DerlConfig.smoke(modalities=["audio"], input_dims={"audio": 3})).save_pretrained(tmp_path / "other")
     with pytest.raises(DataError, match="expected data for a model that reads no text"):
         demo_model.open_explorer(str(tmp_path / "other"), None)
     with pytest.raises(DataError, match="expected audio of shape"):
-        demo_model.open_explorer(str(tmp_path / "other"), str(tmp_path / "data.safetensors"))
+        demo_model.open_explorer(str(tmp_path / "other"), str(tmp_path / "samples.safetensors"))
 
 
 def test_a_model_without_data_still_takes_text(explorer, tmp_path):

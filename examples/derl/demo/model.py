@@ -75,10 +75,11 @@ def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, st
     if data is not None:
         with tempfile.TemporaryDirectory() as cache:
             return load_data(data, Path(cache) / DATA), f"the samples come from `{data}`"
-    options = json.loads((run / OPTIONS).read_text()) if (run / OPTIONS).is_file() else {}
-    if "data" in options and options["data"] is None:
-        small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
-        return make_synthetic(**small).splits, "the samples are SYNTHETIC, and say nothing of real sentiment"
-    if (run / DATA).is_file():
-        return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
+    if (run / OPTIONS).is_file():
+        options = json.loads((run / OPTIONS).read_text())
+        if options["data"] is None:
+            small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
+            return make_synthetic(**small).splits, "the samples are SYNTHETIC, and say nothing of real sentiment"
+        if (run / DATA).is_file():
+            return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
     return None, "there are no samples to pick from, without `--data`"
