@@ -10,6 +10,7 @@ from derl.model import DerlModel
 from derl.split import DataError
 from modx.missing import INDEPENDENT_PATTERNS, PATTERNS
 
+SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch
 TEXT_ALONE = -1  # in place of a sample's row
 
 
@@ -95,18 +96,22 @@ def serve(page: gr.Blocks, port: int | None) -> str:
     Args:
         page: of :func:`make_page`.
         port: None: the first free one from 7860.
+
+    Raises:
+        OSError: the port is taken.
     """
-    _, address, _ = page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        share=False,
-        prevent_thread_lock=True,
-        quiet=True,
-        footer_links=[],
-        ssr_mode=False,
-        css=CSS,
-        theme=gr.themes.Base(
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),  # none to fetch
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            ssr_mode=False,
+            css=CSS,
+            theme=gr.themes.Base(font=SYSTEM_FONT, font_mono=SYSTEM_MONO),
+        )
+    except OSError as error:
+        raise OSError(f"--port {port}: expected a free port, found none; choose another, or leave it out.") from error
     return str(address)
