@@ -25,8 +25,8 @@ class DerlConfig(PreTrainedConfig):
         modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
         input_dims: width of a frame for every modality but text.
         max_lengths: the most frames (for text: tokens) for every modality.
-        typical_lengths: how many a training sample has in the median, and what stands in for a missing modality;
-            None: the most.
+        typical_lengths: how many a training sample has in the median, and so has what stands in for a missing
+            modality; left out: the most.
         text_config: configuration of the text encoder.
         unk_token_id: the token that stands for a missing word.
         special_token_ids: tokens that are never replaced by it: [PAD], [CLS], [SEP].
@@ -89,7 +89,7 @@ class DerlConfig(PreTrainedConfig):
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
         if self.max_lengths is None:
             self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
-        self.typical_lengths = dict(self.max_lengths if self.typical_lengths is None else self.typical_lengths)
+        self.typical_lengths = dict(self.max_lengths) | (self.typical_lengths or {})
         self.modalities = list(self.modalities)
         for name in self.modalities:
             if name not in self.max_lengths:

@@ -173,7 +173,7 @@ class DerlProcessor:
                 "says nothing.",
                 stacklevel=2,
             )
-        return [None if part is None else torch.tensor(part, dtype=torch.int64) for part in cut]
+        return [torch.tensor(part, dtype=torch.int64) if part else None for part in cut]
 
     def _read(self, name: str, rows: Sequence[Any]) -> list[Tensor | None]:
         frames = [None if part is None else _frames(name, part, _where(row, rows)) for row, part in enumerate(rows)]

@@ -176,12 +176,18 @@ def test_input_that_does_not_fit_says_what_would(judged, samples, message):
 
 def test_a_models_own_names_are_its_arguments(tmp_path):
     config = DerlConfig.smoke(
-        modalities=["pulse", "gaze"], input_dims={"pulse": 1, "gaze": 2}, max_lengths={"pulse": 9, "gaze": 8}
+        modalities=["pulse", "gaze"],
+        input_dims={"pulse": 1, "gaze": 2},
+        max_lengths={"pulse": 9, "gaze": 8},
+        typical_lengths={"pulse": 4},
     )
     DerlModel(config).save_pretrained(tmp_path)
     predictor = Predictor.from_pretrained(tmp_path)
     assert predictor.predict(gaze=np.zeros((3, 2))).weights == {"pulse": 0, "gaze": 1}
-    assert isinstance(AutoProcessor.from_pretrained(tmp_path), DerlProcessor)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(processor, DerlProcessor)
+    assert processor(gaze=np.zeros((3, 2)))["inputs"]["pulse"].shape == (1, 4, 1)
+    assert processor(pulse=np.zeros((3, 1)))["inputs"]["gaze"].shape == (1, 8, 2)
 
 
 def test_the_folder_alone_is_the_whole_model(judged, tmp_path):
