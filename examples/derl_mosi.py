@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from time import perf_counter
 
+from derl.card import write_card
 from derl.conditions import Condition
 from derl.data import DataError
 from derl.options import Options, parse
@@ -75,6 +76,8 @@ def run(setup: Setup, options: Options, folder: RunFolder) -> int:
     seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
     results = provenance(setup, options, folder, seconds) | results
     write_report(results, predictions, folder.report(options))
+    if folder.report(options) == folder.path:
+        write_card(results, setup.model.config, folder.path / "model")
     return 0
 
 

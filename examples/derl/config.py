@@ -25,6 +25,8 @@ class DerlConfig(PreTrainedConfig):
         modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
         input_dims: width of a frame for every modality but text.
         max_lengths: the most frames (for text: tokens) for every modality.
+        typical_lengths: how many a training sample has in the median, and so has what stands in for a missing
+            modality; left out: the most.
         text_config: configuration of the text encoder.
         unk_token_id: the token that stands for a missing word.
         special_token_ids: tokens that are never replaced by it: [PAD], [CLS], [SEP].
@@ -56,6 +58,7 @@ class DerlConfig(PreTrainedConfig):
     modalities: list[str] | tuple[str, ...] = ("text", "audio", "vision")
     input_dims: dict[str, int] | None = None
     max_lengths: dict[str, int] | None = None
+    typical_lengths: dict[str, int] | None = None
     text_config: PreTrainedConfig | dict[str, Any] | None = None
     unk_token_id: int = 100
     special_token_ids: list[int] | tuple[int, ...] = (0, 101, 102)
@@ -86,6 +89,7 @@ class DerlConfig(PreTrainedConfig):
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
         if self.max_lengths is None:
             self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
+        self.typical_lengths = dict(self.max_lengths) | (self.typical_lengths or {})
         self.modalities = list(self.modalities)
         for name in self.modalities:
             if name not in self.max_lengths:
@@ -101,6 +105,7 @@ class DerlConfig(PreTrainedConfig):
             if getattr(self, field) not in choices:
                 raise ValueError(f"DerlConfig expected {field} to be one of {choices}, got {getattr(self, field)!r}.")
         super().__post_init__(**kwargs)
+        self.architectures = self.architectures or ["DerlModel"]  # AutoModel asks; save_pretrained names another
 
     @classmethod
     def mosei(cls, **overrides: Any) -> "DerlConfig":

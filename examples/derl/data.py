@@ -112,16 +112,14 @@ class MissingDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def lengths(self) -> Tensor:
-        """Real elements of every sample, over all modalities."""
-        lengths = torch.zeros(len(self), dtype=torch.int64)
-        for modality in self.modalities:
-            lengths += (
-                torch.tensor([len(tokens) for tokens in self._tokens])
-                if modality == "text"
-                else self.split.lengths[modality]
-            )
-        return lengths
+    def lengths(self) -> dict[str, Tensor]:
+        """Real elements of every sample, for each modality."""
+        return {
+            modality: torch.tensor([len(tokens) for tokens in self._tokens])
+            if modality == "text"
+            else self.split.lengths[modality]
+            for modality in self.modalities
+        }
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]
@@ -188,7 +186,7 @@ class Collator:
     """Pads items of `MissingDataset` to the longest of the batch: text with `pad_token_id`, the rest with 0.
 
     Returns a dict: `inputs`, modality -> `(B, L)` int64 or `(B, L, D)`; `masks` and `keep`, modality -> `(B, L)`
-    bool; `labels`, `(B,)` float32.
+    bool; `labels`, `(B,)` float32, if the items have any.
     """
 
     def __init__(self, pad_token_id: int) -> None:
@@ -199,7 +197,8 @@ class Collator:
             key: {modality: self._pad([item[key][modality] for item in items]) for modality in items[0][key]}
             for key in ("inputs", "masks", "keep")
         }
-        batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
+        if "labels" in items[0]:
+            batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
         return batch
 
     def _pad(self, rows: list[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ class Predicted:
 def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[str, Predicted]:
     """Answer every dataset, samples of like length together: padding costs, and is masked anyway."""
     everything = ConcatDataset(datasets.values())
-    lengths = np.concatenate([dataset.lengths() for dataset in datasets.values()])
+    lengths = np.concatenate([sum(dataset.lengths().values()) for dataset in datasets.values()])
     order = np.argsort(-lengths, kind="stable")
     outputs = trainer.predict(Subset(everything, order.tolist())).predictions
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)

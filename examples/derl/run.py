@@ -63,6 +63,7 @@ class RunFolder:
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         """Keep the chosen model, and which epoch it comes from."""
         trainer.save_model(str(self.path / "model"))
+        (self.path / "model" / "training_args.bin").unlink()  # a pickle, of what OPTIONS holds
         if tokenizer is not None:
             tokenizer.save_pretrained(str(self.path / "model"))
         state = trainer.state

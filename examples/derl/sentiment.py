@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from derl.config import DerlConfig
+from derl.split import DataError
 from modx.missing import erase
 
 Features = dict[str, Tensor]
@@ -52,6 +55,26 @@ class SentimentModel(PreTrainedModel):
         width = sum(self._frame_dims())
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> "SentimentModel":
+        """Read a saved model, from safetensors alone.
+
+        Args:
+            folder: that a run or ``save_pretrained`` wrote, or a model's name on the Hub.
+            args, kwargs: as of ``transformers.PreTrainedModel.from_pretrained``.
+
+        Raises:
+            DataError: the weights are pickled, which can run code when they are read.
+            OSError: there are none.
+        """
+        pickled = sorted(path.name for path in Path(folder).glob("*.bin") if "model" in path.name)
+        if kwargs.pop("use_safetensors", True) is False or (pickled and not list(Path(folder).glob("*.safetensors"))):
+            raise DataError(
+                f"{folder}: expected weights in safetensors, got {', '.join(pickled) or 'use_safetensors=False'}; a "
+                "pickle can run code when it is read: save the model again with save_pretrained."
+            )
+        return super().from_pretrained(folder, *args, use_safetensors=True, **kwargs)
 
     @classmethod
     def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":

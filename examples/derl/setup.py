@@ -66,7 +66,11 @@ class Setup:
             else:
                 model = model_class(config)
             model.fit_features(splits["train"].features, splits["train"].lengths)
-        return cls(options, splits, synthetic, data_name, tokenizer, model_name, model)
+        setup = cls(options, splits, synthetic, data_name, tokenizer, model_name, model)
+        if options.evaluate is None:
+            lengths = setup.dataset("train").lengths()
+            model.config.typical_lengths = {name: max(int(part.median()), 1) for name, part in lengths.items()}
+        return setup
 
     @property
     def collator(self) -> Collator:

@@ -1,0 +1,122 @@
+"""Explorer: one sample, complete and with some of it missing."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from derl.predictor import Answer, Predictor
+from derl.processor import Sample
+from derl.split import Split
+from modx.missing import INDEPENDENT_PATTERNS, drop
+
+SHOWN = 100  # samples to pick from
+
+
+@dataclass(frozen=True)
+class Explored:
+    """A sample's answers, and what they were made from.
+
+    Attributes:
+        complete: the answer to all there is of it.
+        answer: the answer to what is left.
+        sample: modality -> token ids or frames; None where there is none.
+        keep: modality -> bool ``(L,)``, for every modality that there is: True where an element is left.
+        label: of a test sample as it is; None otherwise.
+        notes: what the processor warned of.
+    """
+
+    complete: Answer
+    answer: Answer
+    sample: Sample
+    keep: dict[str, Tensor]
+    label: float | None
+    notes: list[str]
+
+
+class Explorer:
+    """A model, and the samples it can be tried on.
+
+    Args:
+        predictor: the model.
+        split: samples to pick from; None: text has to be typed.
+    """
+
+    def __init__(self, predictor: Predictor, split: Split | None) -> None:
+        self.predictor, self.split = predictor, split
+
+    @property
+    def samples(self) -> list[tuple[str, int]]:
+        """The first samples, ``(what they are called, row)``."""
+        if self.split is None:
+            return []
+        count = min(SHOWN, len(self.split))
+        if self.split.text is None:
+            return [(self.split.ids[row], row) for row in range(count)]
+        return [(f"{row + 1}. {' '.join(self.split.text[row].split()[:3])} ..", row) for row in range(count)]
+
+    def text(self, row: int) -> str:
+        """The words of a sample; none where the split has none."""
+        return "" if self.split is None or self.split.text is None else self.split.text[row]
+
+    def explore(
+        self, row: int | None, text: str, rate: float | Mapping[str, float], pattern: str, draw: int = 0
+    ) -> Explored:
+        """Score a sample, complete and with some of it lost.
+
+        Args:
+            row: the sample whose frames to take; None: text alone.
+            text: its words, or others; blank: no text.
+            rate: how much is lost, in [0, 1]; of each modality by itself where the pattern treats them apart.
+            pattern: a name of ``modx.missing.PATTERNS``.
+            draw: which draw of what is lost; at the same one more is lost at a higher rate.
+
+        Raises:
+            DataError: there is nothing of the sample at all.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            (sample,), _ = self.predictor.processor.read(**self._raw(row, text))
+        batch = self.predictor.processor.batch([sample, sample])
+        there = [name for name, part in sample.items() if part is not None]
+        keep = self._lose({name: batch["keep"][name][1:] for name in there}, rate, pattern, draw)
+        for name in there:
+            batch["keep"][name][1:] = keep[name]
+        complete, answer = self.predictor.judge(batch)
+        return Explored(
+            complete,
+            answer,
+            sample,
+            {name: part[0] for name, part in keep.items()},
+            self.split.labels[row].item() if row is not None and text == self.text(row) else None,
+            [str(warning.message) for warning in caught],
+        )
+
+    def _raw(self, row: int | None, text: str) -> dict[str, str | Tensor]:
+        raw: dict[str, str | Tensor] = {}
+        if "text" in self.predictor.modalities and text.strip():
+            raw["text"] = text
+        if row is not None:
+            for name, frames in self.split.features.items():
+                if name in self.predictor.modalities:
+                    raw[name] = frames[row, : int(self.split.lengths[name][row])]
+        return raw
+
+    def _lose(
+        self, masks: dict[str, Tensor], rate: float | Mapping[str, float], pattern: str, draw: int
+    ) -> dict[str, Tensor]:
+        generators = {
+            name: torch.Generator().manual_seed(draw * (len(self.predictor.modalities) + 1) + number)
+            for number, name in enumerate(("", *self.predictor.modalities))
+        }
+        if not isinstance(rate, Mapping):
+            return drop(masks, rate, pattern, generator=generators)
+        if pattern not in INDEPENDENT_PATTERNS:
+            raise ValueError(
+                f"explore expected one rate for the pattern {pattern!r}, which ties modalities together, got {rate}."
+            )
+        return {
+            name: drop({name: mask}, rate[name], pattern, generator=generators)[name] for name, mask in masks.items()
+        }

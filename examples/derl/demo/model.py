@@ -1,0 +1,85 @@
+"""Which model the page shows, and the samples it is tried on."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from derl.conditions import Condition
+from derl.data import load_data
+from derl.demo.explorer import Explorer
+from derl.options import parse
+from derl.predictor import load, model_folder
+from derl.run import DATA, OPTIONS, RunFolder
+from derl.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
+from derl.split import DataError, Split, load_splits
+from derl.synthetic import make_synthetic
+from derl.training import SentimentTrainer, attend, make_trainer
+
+RUNS = Path("runs")
+EPOCHS = 5  # of the default run's 15
+
+
+def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
+    """Read a model and the test samples of its run, or of other data.
+
+    Args:
+        model: folder of a run or of a model; None: the latest of ``runs``, or a small one trained now.
+        data: MMSA-layout pickle or ``.safetensors``; None: what the run was trained on, as far as it is at hand.
+
+    Returns:
+        ``(explorer, title)``, the title saying what model and what data these are.
+
+    Raises:
+        DataError: the model or the data cannot be read, or do not fit one another.
+    """
+    folder = model_folder(model or latest_run() or train())
+    splits, source = _splits(folder, data)
+    split = None if splits is None else splits.get("test", next(iter(splits.values())))
+    explorer = Explorer(load(folder), split)
+    if explorer.split is None and "text" not in explorer.predictor.modalities:
+        raise DataError(f"{folder}: expected data for a model that reads no text, found none; name it by --data.")
+    if explorer.split is not None:
+        explorer.explore(0, explorer.text(0), 0.0, "frames")  # whether data and model fit
+    return explorer, f"The model is `{folder}`; {source}."
+
+
+def latest_run() -> Path | None:
+    """The run in ``runs`` that finished its training last; None where there is none."""
+    finished = sorted(RUNS.glob("*/model/checkpoint.json"), key=lambda path: path.stat().st_mtime)
+    return finished[-1].parents[1] if finished else None
+
+
+def train() -> Path:
+    """Train DERL on synthetic data for a few epochs, and return the run's folder."""
+    options = parse(["--epochs", str(EPOCHS)])
+    folder = RunFolder.open(options)
+    print(
+        f"no finished run in {RUNS}: training DERL on synthetic data, {EPOCHS} epochs, once; it goes to {folder.path}"
+    )
+    setup = Setup.build(options, folder)
+    valid = [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []]
+    trainer = make_trainer(
+        SentimentTrainer, setup.model, setup.collator, setup.dataset("train"), valid, options, folder.path
+    )
+    stop = attend(trainer, options, folder.path)
+    trainer.train()
+    if stop.stopped:
+        raise KeyboardInterrupt
+    folder.save_model(trainer, setup.tokenizer, options)
+    return folder.path
+
+
+def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, str]:
+    """The data to pick from, and where it comes from: a file, or the run, drawn again or as it converted it."""
+    run = folder.parent
+    if data is not None:
+        with tempfile.TemporaryDirectory() as cache:
+            return load_data(data, Path(cache) / DATA), f"the samples come from `{data}`"
+    if (run / OPTIONS).is_file():
+        options = json.loads((run / OPTIONS).read_text())
+        if options["data"] is None:
+            small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
+            return make_synthetic(**small).splits, "the samples are SYNTHETIC, and say nothing of real sentiment"
+        if (run / DATA).is_file():
+            return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
+    return None, "there are no samples to pick from, without `--data`"

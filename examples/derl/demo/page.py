@@ -1,0 +1,117 @@
+"""The page itself, in Gradio."""
+
+from typing import Any
+
+import gradio as gr
+
+from derl.demo.explorer import Explorer
+from derl.demo.pictures import CSS, left_html, score_html
+from derl.model import DerlModel
+from derl.split import DataError
+from modx.missing import INDEPENDENT_PATTERNS, PATTERNS
+
+SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch
+TEXT_ALONE = -1  # in place of a sample's row
+
+
+def make_page(explorer: Explorer, title: str) -> gr.Blocks:
+    """Lay out the page; it is drawn anew at every change.
+
+    Args:
+        explorer: the model and its samples.
+        title: which model this is.
+    """
+    names = explorer.predictor.modalities
+    samples = explorer.samples
+    first = samples[0][1] if samples else TEXT_ALONE
+    reads_text = "text" in names
+
+    def words(row: int) -> str:
+        return "" if row == TEXT_ALONE else explorer.text(row)
+
+    with gr.Blocks(title="DERL, with some of its input missing", analytics_enabled=False) as page:
+        gr.Markdown(f"## What if some of it goes missing?\n{title}")
+        with gr.Row():
+            with gr.Column():
+                row = gr.Dropdown(
+                    [*([("text alone", TEXT_ALONE)] if reads_text else []), *samples],
+                    value=first,
+                    label="Sample",
+                    visible=bool(samples),
+                )
+                text = gr.Textbox(
+                    words(first),
+                    label="Text",
+                    placeholder="type a sentence",
+                    lines=2,
+                    visible=reads_text,
+                )
+                pattern = gr.Radio(list(PATTERNS), value="frames", label="How it goes missing", elem_id="pattern")
+                sliders = [
+                    gr.Slider(0, 1, 0, step=0.05, label=f"{name} missing", elem_id=f"rate-{name}") for name in names
+                ]
+                joint = gr.Slider(0, 1, 0, step=0.05, label="missing, all modalities", visible=False, elem_id="rate")
+                draw = gr.State(0)
+                again = gr.Button("Lose others at the same rates", size="sm")
+            with gr.Column():
+                score = gr.HTML(elem_id="score", label="Score", container=True, show_label=True, padding=True)
+                carried = gr.Label(
+                    label="Who carried it: shares of the router's weight",
+                    show_heading=False,
+                    visible=isinstance(explorer.predictor.model, DerlModel),
+                    elem_id="carried",
+                )
+                left = gr.HTML(elem_id="left", label="What is left", container=True, show_label=True, padding=True)
+
+        def show(row: int, text: str, pattern: str, draw: int, joint: float, *rates: float) -> tuple[Any, Any, Any]:
+            rate = dict(zip(names, rates, strict=True)) if pattern in INDEPENDENT_PATTERNS else joint
+            try:
+                explored = explorer.explore(None if row == TEXT_ALONE else row, text, rate, pattern, draw)
+            except DataError:
+                return '<p class="note">Type a sentence, or pick a sample.</p>', None, ""
+            return score_html(explored), explored.answer.weights, left_html(explorer, explored)
+
+        def tie(pattern: str) -> list[Any]:
+            apart = pattern in INDEPENDENT_PATTERNS
+            return [*(gr.update(visible=apart) for _ in sliders), gr.update(visible=not apart)]
+
+        row.input(words, row, text, show_progress="hidden")
+        pattern.change(tie, pattern, [*sliders, joint], show_progress="hidden")
+        again.click(lambda draw: draw + 1, draw, draw, show_progress="hidden")
+        inputs = [row, text, pattern, draw, joint, *sliders]
+        gr.on(
+            [page.load, *(part.change for part in inputs)],
+            show,
+            inputs,
+            [score, carried, left],
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+    return page
+
+
+def serve(page: gr.Blocks, port: int | None) -> str:
+    """Serve the page on this machine alone, in a thread of its own, and return its address.
+
+    Args:
+        page: of :func:`make_page`.
+        port: None: the first free one from 7860.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    try:
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            ssr_mode=False,
+            css=CSS,
+            theme=gr.themes.Base(font=SYSTEM_FONT, font_mono=SYSTEM_MONO),
+        )
+    except OSError as error:
+        raise OSError(f"--port {port}: expected a free port, found none; choose another, or leave it out.") from error
+    return str(address)

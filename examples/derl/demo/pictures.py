@@ -1,0 +1,117 @@
+"""What the page shows, as HTML: the score on its scale, and what is left of a sample."""
+
+from html import escape
+
+import torch
+from torch import Tensor
+
+from derl.demo.explorer import Explored, Explorer
+from derl.predictor import CLASS_NAMES
+
+CSS = """
+.scale { position: relative; height: 3.4rem; margin: .6rem .9rem 0; }
+.scale .line { position: absolute; left: 0; right: 0; top: 1.1rem; height: .35rem; border-radius: .2rem;
+  background: linear-gradient(90deg, #b2432f, #c9c9c9 50%, #2f7d5b); }
+.scale .tick { position: absolute; top: 1.9rem; transform: translateX(-50%); font-size: .8rem; opacity: .75; }
+.scale .mark { position: absolute; top: 1.275rem; transform: translate(-50%, -50%); }
+.figures { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: 1rem .2rem 0; }
+.figures .mark { display: inline-block; vertical-align: middle; margin-right: .35rem; }
+.figures b { font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.mark { box-sizing: border-box; }
+.mark.score { width: 1.1rem; height: 1.1rem; border-radius: 50%; background: var(--color-accent);
+  border: .15rem solid var(--background-fill-primary); box-shadow: 0 0 0 1px var(--body-text-color); }
+.mark.complete-input { width: .8rem; height: 1.6rem; border: 2px dashed var(--body-text-color); border-radius: .4rem; }
+.mark.label { width: 3px; height: 1.6rem; background: var(--body-text-color); }
+.left { display: grid; grid-template-columns: max-content 1fr; gap: .6rem 1rem; align-items: center; margin-top: 1rem; }
+.left .name { font-weight: 600; }
+.left .share { display: block; font-weight: 400; font-size: .8rem; opacity: .75; }
+.left .words span { display: inline-block; padding: 0 .3rem; margin: .1rem; border-radius: .25rem;
+  border: 1px solid var(--border-color-primary); }
+.left .words .lost { opacity: .45; text-decoration: line-through; }
+.left svg { display: block; width: 100%; height: 1.6rem; border-radius: .25rem;
+  background: var(--background-fill-secondary); outline: 1px solid var(--border-color-primary); }
+.left rect { fill: var(--color-accent); }
+#pattern input:checked:hover { background-color: var(--checkbox-background-color-selected);
+  background-image: var(--radio-circle); }
+.note { margin: 1rem .2rem 0; font-style: italic; }
+@media (max-width: 480px) {
+  .left { grid-template-columns: 1fr; gap: .3rem; }
+  .left .share { display: inline; margin-left: .6rem; }
+}
+"""
+
+
+def score_html(explored: Explored) -> str:
+    """The score on a scale beside the complete input's and the label, and the figures in words."""
+    answer, complete = explored.answer, explored.complete
+    marked = {"label": explored.label, "complete input": complete.score, "score": answer.score}
+    marked = {name: value for name, value in marked.items() if value is not None}
+    figures = [
+        ("score", f"{answer.score:+.2f}", answer.name),
+        ("complete input", f"{complete.score:+.2f}", complete.name),
+        ("distance", f"{abs(answer.score - complete.score):.2f}", ""),
+        *([("label", f"{explored.label:+.2f}", "")] if explored.label is not None else []),
+    ]
+    ticks = "".join(
+        f'<span class="tick" style="left:{_percent(value):.1f}%">{value:+d}</span>'.replace("+0", "0")
+        for value in CLASS_NAMES
+    )
+    placed = "".join(
+        _mark(name, f' style="left:{_percent(value):.1f}%" title="{name} {value:+.2f}"')
+        for name, value in marked.items()
+    )
+    words = "".join(
+        f'<span>{_mark(name) if name in marked else ""}{name} <b data-figure="{name}">{number}</b> {said}</span>'
+        for name, number, said in figures
+    )
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in explored.notes)
+    return (
+        f'<div class="figures">{words}</div><div class="scale"><span class="line"></span>{placed}{ticks}</div>{notes}'
+    )
+
+
+def left_html(explorer: Explorer, explored: Explored) -> str:
+    """What is left of every modality: words, lost ones struck through, and a stripe for every frame that is there."""
+    rows = []
+    for name in explorer.predictor.modalities:
+        keep = explored.keep.get(name)
+        if keep is None:
+            rows.append((name, "missing", "none was given"))
+            continue
+        share = f"{int(keep.sum())} of {len(keep)} {'tokens' if name == 'text' else 'frames'}"
+        rows.append((name, share, _words(explorer, explored, keep) if name == "text" else _stripes(keep)))
+    cells = "".join(
+        f'<div class="name">{escape(name)}<span class="share">{share}</span></div><div>{content}</div>'
+        for name, share, content in rows
+    )
+    return f'<div class="left">{cells}</div>'
+
+
+def _mark(name: str, attributes: str = "") -> str:
+    return f'<span class="mark {name.replace(" ", "-")}"{attributes}></span>'
+
+
+def _words(explorer: Explorer, explored: Explored, keep: Tensor) -> str:
+    special = set(explorer.predictor.model.config.special_token_ids)
+    tokens = explorer.predictor.processor.tokenizer.convert_ids_to_tokens(explored.sample["text"].tolist())
+    spans = [
+        f"<span{'' if kept else ' class=lost'}>{escape(token)}</span>"
+        for token, kept, number in zip(tokens, keep.tolist(), explored.sample["text"].tolist(), strict=True)
+        if number not in special
+    ]
+    return f'<div class="words">{"".join(spans)}</div>'
+
+
+def _stripes(keep: Tensor) -> str:
+    """One rectangle a run of frames that are there."""
+    edges = torch.diff(keep.int(), prepend=torch.zeros(1, dtype=torch.int32), append=torch.zeros(1, dtype=torch.int32))
+    starts, stops = (edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist()
+    runs = "".join(
+        f'<rect x="{start}" y="0" width="{stop - start}" height="1"/>'
+        for start, stop in zip(starts, stops, strict=True)
+    )
+    return f'<svg viewBox="0 0 {len(keep)} 1" preserveAspectRatio="none" aria-hidden="true">{runs}</svg>'
+
+
+def _percent(score: float) -> float:
+    return 100 * (min(max(score, -3.0), 3.0) + 3) / 6

@@ -1,0 +1,59 @@
+"""A page to play with a DERL model: let some of a sample go missing, and see the score and who carries it.
+
+python examples/derl_demo.py                                    # the latest run in runs/, or a quick synthetic one
+python examples/derl_demo.py --model runs/20260101-120000
+python examples/derl_demo.py --model MODEL --data unaligned_50.pkl
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when they are imported
+
+from derl.demo.model import open_explorer
+from derl.run import RunError
+from derl.split import DataError
+from transformers.utils.logging import disable_progress_bar
+
+
+def main() -> int:
+    """Run the command; the exit code is 0 when stopped by Ctrl-C, 2 for bad input."""
+    parser = ArgumentParser(
+        description="A page to play with a DERL model: let some of a sample go missing, and see the score and who "
+        "carries it. It is served on this machine alone, and asks nothing of the network."
+    )
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="of a run of derl_mosi.py, or of its model; left out: the latest in runs/, or, where there is none, DERL "
+        "trained quickly on synthetic data",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="samples to pick from: MMSA-layout pickle or .safetensors; left out: what the run was trained on, or none",
+    )
+    parser.add_argument("--port", type=int, help="left out: the first free one from 7860")
+    options = parser.parse_args()
+    try:
+        from derl.demo.page import make_page, serve
+    except ImportError as error:
+        print(f"error: the page needs gradio ({error}): pip install 'modx[demo]'", file=sys.stderr)
+        return 2
+    disable_progress_bar()
+    try:
+        explorer, title = open_explorer(options.model, options.data)
+        page = make_page(explorer, title)
+        print(f"{title}\nopen {serve(page, options.port)}; Ctrl-C stops", flush=True)
+        page.block_thread()
+    except (DataError, RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Score sentiment with a saved DERL model, from whatever there is of a sample.
+
+python examples/derl_predict.py MODEL --text "great lovely ship"
+python examples/derl_predict.py MODEL --text "great lovely ship" --audio audio.npy --vision vision.npy
+python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # columns text, audio, vision: .npy files
+"""
+
+import sys
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from derl.config import DerlConfig
+from derl.prediction_files import load_frames, predict_csv
+from derl.predictor import Answer, Predictor, load
+from derl.split import DataError
+from transformers.utils.logging import disable_progress_bar
+
+
+def main() -> int:
+    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    disable_progress_bar()
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
+        predictor = load(sys.argv[1]) if named else None
+        options, samples = parse(sys.argv[1:], DerlConfig().modalities if predictor is None else predictor.modalities)
+        if options.csv is not None:
+            count = predict_csv(predictor, Path(options.csv), Path(options.out))
+            print(f"{count} samples scored: {options.out}")
+        else:
+            print(describe(score(predictor, samples)))
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[str, str]]:
+    """Read the command line.
+
+    Args:
+        arguments: of the command.
+        names: the model's modalities.
+
+    Returns:
+        The options, and modality -> text or path, as far as given.
+    """
+    parser = ArgumentParser(
+        description="Score sentiment with a saved DERL model, from whatever there is of a sample.",
+        epilog="MODEL comes first: --help after it names that model's own modalities.",
+        conflict_handler="resolve",  # a modality that is called csv or out can only come in a CSV file
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a run of derl_mosi.py, or of its model")
+    for name in names:
+        text = "the words" if name == "text" else f"{name} frames: a .npy file of (frames, features), of any length"
+        parser.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        help=f"many samples instead: columns {', '.join(names)}, as far as there are; text as it is, the others paths "
+        "of .npy files relative to this file, an empty cell where a modality is missing",
+    )
+    parser.add_argument("--out", metavar="FILE", help="with --csv: gets its columns, and score, class and weights")
+    options = parser.parse_args(arguments)
+    samples = {name: getattr(options, f"sample {name}", None) for name in names}
+    samples = {name: value for name, value in samples.items() if value is not None}
+    if arguments[0].startswith("-"):
+        parser.error("MODEL comes first")
+    if (options.csv is None) != (options.out is None):
+        parser.error("--csv and --out belong together; give both")
+    if (options.csv is None) == (not samples):
+        parser.error(f"give one sample, by {', '.join(f'--{name}' for name in names)}, or many, by --csv and --out")
+    return options, samples
+
+
+def score(predictor: Predictor, samples: dict[str, str]) -> Answer:
+    """Answer one sample: text as it is, frames from files."""
+    return predictor.predict(
+        **{name: value if name == "text" else load_frames(Path(value)) for name, value in samples.items()}
+    )
+
+
+def describe(answer: Answer) -> str:
+    """Say an answer in two lines."""
+    lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
+    if answer.weights is not None:
+        shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
+        lines.append(f"carried by {', '.join(shares)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
