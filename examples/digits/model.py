@@ -28,11 +28,12 @@ class ViewsModel(nn.Module):
             {name: features for name, (_, features) in SHAPES.items()},
             dim,
             num_tokens=num_tokens,
+            depth=2,
             max_lengths={name: frames for name, (frames, _) in SHAPES.items()},
             **block,
         )
         for positions in self.encode.positions:
-            nn.init.normal_(positions)  # which row a frame is says as much here as what is in it
+            nn.init.normal_(positions, std=0.3)  # far from 0: which row it is says as much as what is in it
         self.disentangle = HybridExpertDisentangler(names, dim, hidden_dim=dim)
         self.rebuild = MultiLevelReconstructor(names, dim, hidden_dim=dim)
         self.fuse = ModalityRouter(2 * len(names), dim, hidden_dim=dim)
