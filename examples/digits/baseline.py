@@ -11,7 +11,7 @@ from modx.missing import erase
 class ConcatBaseline(nn.Module):
     """Put all features side by side, zeros where they are missing, and beside them which frames are there: an MLP."""
 
-    def __init__(self, hidden_dim: int = 496, dropout: float = 0.0) -> None:
+    def __init__(self, hidden_dim: int = 248, dropout: float = 0.0) -> None:
         super().__init__()
         width = sum(frames * (features + 1) for frames, features in SHAPES.values())
         self.network = nn.Sequential(
