@@ -73,7 +73,7 @@ def draw(accuracies: Accuracies) -> Figure:
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc=(0.05, 0.2))
     return figure
 
 
