@@ -63,7 +63,7 @@ def print_table(console: Console, table: Table) -> None:
         if index:
             printed.add_column(name, justify="right", no_wrap=True)
         else:
-            printed.add_column(name, overflow="fold", ratio=1)
+            printed.add_column(name, overflow="fold", ratio=1, min_width=20)
     for index, row in enumerate(table.rows):
         printed.add_row(*map(Text, row), end_section=index + 1 in table.rules)
     console.print(printed)

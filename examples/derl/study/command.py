@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(num_seeds, view.synthetic)))
     view.check(cells)
     failed = {} if asked.report_only else work(ledger, cells, options)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 200)
     for name in names:
         write(name, every[name], view, console)
     console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)

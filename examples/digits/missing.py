@@ -1,0 +1,50 @@
+"""The ways in which views go missing at test time."""
+
+import torch
+from torch import Tensor
+
+from digits.views import SHAPES, Views
+from modx.missing import PATTERNS, drop, keep_modalities
+
+TRAIN_PATTERN = "frames+modalities"  # every sample loses single frames or whole views, at a rate of its own
+RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
+CONDITIONS = (
+    "complete",
+    *(f"no {name}" for name in SHAPES),
+    *(f"only {name}" for name in SHAPES),
+    *(f"frames {rate}" for rate in RATES),
+    "block 0.5",  # neither this pattern nor the next is trained on
+    "unequal 0.5",
+)
+
+
+def everything(views: Views) -> dict[str, Tensor]:
+    """Return masks ``(B, frames)`` by which all views are there, whole."""
+    return {name: torch.ones(view.shape[:2], dtype=torch.bool) for name, view in views.items()}
+
+
+def lose(views: Views, condition: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return keep masks ``(B, frames)``, True where a frame survives.
+
+    Args:
+        views: name -> ``(B, frames, features)``.
+        condition: "complete", "no NAME", "only NAME", or a pattern of ``modx.missing.drop`` and its rate.
+        generator: source of the draws.
+
+    Raises:
+        ValueError: the condition is none of these.
+    """
+    masks = everything(views)
+    match condition.split():
+        case ["complete"]:
+            return masks
+        case ["no", name] if name in masks:
+            return keep_modalities(masks, set(masks) - {name})
+        case ["only", name] if name in masks:
+            return keep_modalities(masks, {name})
+        case [pattern, rate] if pattern in PATTERNS and rate.replace(".", "", 1).isdigit():
+            return drop(masks, float(rate), pattern, generator=generator)
+    raise ValueError(
+        f"lose expected condition to be 'complete', 'no NAME' or 'only NAME' with a name out of {tuple(masks)}, or a "
+        f"pattern out of {PATTERNS} and its rate, such as 'frames 0.5', got {condition!r}."
+    )

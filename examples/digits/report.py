@@ -1,0 +1,100 @@
+"""What a study prints, draws and writes."""
+
+import json
+import os
+import platform
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from digits.missing import CONDITIONS, RATES
+from digits.views import SHAPES
+
+Accuracies = dict[str, list[dict[str, float]]]  # model -> one a seed: condition -> percent
+OURS, BASELINE = "experts", "concat"
+STYLES = {OURS: ("#0072B2", "o", ""), BASELINE: ("#D55E00", "s", "//")}  # Okabe and Ito's colours
+
+
+def print_table(accuracies: Accuracies, console: Console) -> None:
+    """Print means and deviations over seeds; the better mean is marked, twice if by more than the spread."""
+    table = Table(title="Accuracy on the test split, %", title_justify="left")
+    table.add_column("what is there")
+    for name in (OURS, BASELINE, f"{OURS} - {BASELINE}"):
+        table.add_column(name, justify="right")
+    for condition, cells in rows(accuracies).items():
+        table.add_row(condition, *cells)
+    console.print(table)
+    console.print(
+        "* the better mean" + ("; ** by more than the larger deviation over seeds" if _many(accuracies) else "")
+    )
+
+
+def rows(accuracies: Accuracies) -> dict[str, list[str]]:
+    """Return the cells of every condition: both models, and the difference of their means."""
+    found = {}
+    for condition in [*CONDITIONS, "mean"]:
+        values = {
+            name: [mean(one.values()) if condition == "mean" else one[condition] for one in seeds]
+            for name, seeds in accuracies.items()
+        }
+        spread = {name: stdev(figures) if _many(accuracies) else None for name, figures in values.items()}
+        lead = mean(values[OURS]) - mean(values[BASELINE])
+        mark = "**" if _many(accuracies) and abs(lead) > max(spread.values()) else "*"
+        marks = {OURS: mark * (lead > 0), BASELINE: mark * (lead < 0)}
+        found[condition] = [
+            f"{mean(values[name]):.1f}" + (f" ± {spread[name]:.1f}" if _many(accuracies) else "") + f"{marks[name]:<3}"
+            for name in (OURS, BASELINE)
+        ] + [f"{lead:+.1f}"]
+    return found
+
+
+def draw(accuracies: Accuracies) -> Figure:
+    """Draw accuracy over the share of frames lost, and by the views that are there."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    over_rate = {0.0: "complete"} | {rate: f"frames {rate}" for rate in RATES}
+    by_view = ["complete", *(f"no {name}" for name in SHAPES), *(f"only {name}" for name in SHAPES)]
+    for offset, (name, (color, marker, hatch)) in zip((-0.2, 0.2), STYLES.items(), strict=True):
+        middle, spread = _statistics(accuracies[name], list(over_rate.values()))
+        left.errorbar(list(over_rate), middle, spread, color=color, marker=marker, capsize=3, label=name)
+        middle, spread = _statistics(accuracies[name], by_view)
+        places = [place + offset for place in range(len(by_view))]
+        right.bar(places, middle, 0.4, yerr=spread, capsize=3, color=color, hatch=hatch, edgecolor="white", label=name)
+    left.axhline(10, color="#555555", linestyle=":", label="chance")
+    left.set(xlabel="share of frames missing in every view", ylabel="accuracy (%)", ylim=(0, 101))
+    right.set(xlabel="views that are there", ylabel="accuracy (%), axis cut at 80", ylim=(80, 101))
+    right.set_xticks(range(len(by_view)), [name.replace(" ", "\n") for name in by_view])
+    for axes in (left, right):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, loc=(0.05, 0.2))
+    return figure
+
+
+def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
+    """Write every seed's figures as JSON, and what they came from."""
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__}
+    path.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
+
+
+def _statistics(seeds: list[dict[str, float]], conditions: list[str]) -> tuple[list[float], list[float] | None]:
+    columns = [[one[condition] for one in seeds] for condition in conditions]
+    return [mean(column) for column in columns], [stdev(column) for column in columns] if len(seeds) > 1 else None
+
+
+def _many(accuracies: Accuracies) -> bool:
+    return len(accuracies[OURS]) > 1
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, or its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,117 @@
+"""Recognise handwritten digits from three views, of which frames or all may be missing, beside a plain baseline.
+
+python examples/digits_views.py                  # one seed, under a minute on two cores; nothing is downloaded
+python examples/digits_views.py --seeds 5 --out digits.json --picture digits.png
+python examples/digits_views.py --tune           # how the settings below were chosen: on the validation split alone
+"""
+
+import argparse
+import sys
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from digits.baseline import ConcatBaseline
+from digits.model import ViewsModel
+from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write
+from digits.training import evaluate, train
+from digits.views import Split, load_views
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+MODELS: dict[str, type[nn.Module]] = {OURS: ViewsModel, BASELINE: ConcatBaseline}
+SETTINGS: dict[str, dict[str, Any]] = {  # chosen by --tune
+    OURS: {"learning_rate": 3e-3, "dropout": 0.0},
+    BASELINE: {"learning_rate": 1e-2, "dropout": 0.2, "hidden_dim": 248},
+}
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    OURS: {"learning_rate": [3e-3, 6e-3], "dropout": [0.0, 0.2]},
+    BASELINE: {"learning_rate": [1e-3, 3e-3, 1e-2], "dropout": [0.0, 0.2, 0.4, 0.6], "hidden_dim": [248, 496]},
+}
+
+
+def main() -> int:
+    """Run the command."""
+    options = parse()
+    console = Console()
+    splits = load_views()
+    if options.tune:
+        tune(splits, options.epochs, options.seeds, console)
+        return 0
+    started = perf_counter()
+    accuracies: Accuracies = {name: [] for name in MODELS}
+    sizes: dict[str, int] = {}
+    for seed, name in track(list(product(range(options.seeds), MODELS)), "training", console=console, transient=True):
+        model, _ = fit(name, SETTINGS[name], splits, options.epochs, seed)
+        sizes[name] = sum(parameter.numel() for parameter in model.parameters())
+        accuracies[name].append(evaluate(model, splits["test"]))
+    counts = ", ".join(f"{len(split.labels)} {name}" for name, split in splits.items())
+    console.print(f"Handwritten digits in three views: {counts}")
+    console.print(f"seeds: {options.seeds}, epochs: {options.epochs}")
+    console.print("parameters:", ", ".join(f"{size:,} {name}" for name, size in sizes.items()))
+    print_table(accuracies, console)
+    if options.out:
+        facts = {"command": f"python {' '.join(sys.argv)}", "settings": SETTINGS, "epochs": options.epochs}
+        write(options.out, accuracies, facts | {"parameters": sizes, "seconds": round(perf_counter() - started)})
+    if options.picture:
+        draw(accuracies).savefig(options.picture, dpi=150)
+    return 0
+
+
+def fit(
+    name: str, settings: dict[str, Any], splits: dict[str, Split], epochs: int, seed: int
+) -> tuple[nn.Module, float]:
+    """Train one of ``MODELS``; return it with its accuracy on the validation split."""
+    torch.manual_seed(seed)
+    options = settings.copy()
+    learning_rate = options.pop("learning_rate")
+    model = MODELS[name](**options)
+    return model, train(model, splits["train"], splits["valid"], learning_rate=learning_rate, epochs=epochs, seed=seed)
+
+
+def tune(splits: dict[str, Split], epochs: int, seeds: int, console: Console) -> None:
+    """Print the mean accuracy on the validation split for every setting of ``GRIDS``, best first."""
+    for name, grid in GRIDS.items():
+        choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        scores = {}
+        for number, choice in enumerate(track(choices, f"tuning {name}", console=console, transient=True)):
+            scores[number] = sum(fit(name, choice, splits, epochs, seed)[1] for seed in range(seeds)) / seeds
+        console.print(f"{name}: mean accuracy over all conditions on the validation split, %")
+        for number in sorted(scores, key=lambda number: -scores[number]):
+            console.print(f"  {scores[number]:.2f}  " + ", ".join(f"{k} {v}" for k, v in choices[number].items()))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--seeds", type=_count, default=1, help="trainings of each model")
+    parser.add_argument("--epochs", type=_count, default=40, help="passes over the training split")
+    parser.add_argument("--out", type=_target, help="JSON file for every seed's figures")
+    parser.add_argument("--picture", type=_target, help="image file for the picture")
+    parser.add_argument("--tune", action="store_true", help="judge all settings on the validation split instead")
+    options = parser.parse_args()
+    if options.tune and (options.out or options.picture):
+        parser.error("--tune only prints; leave out --out and --picture")
+    return options
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _target(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
