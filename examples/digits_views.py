@@ -114,4 +114,5 @@ def _target(text: str) -> Path:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # tensors are so small that a second thread only waits for the first
     sys.exit(main())
