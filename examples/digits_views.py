@@ -1,6 +1,6 @@
 """Recognise handwritten digits from three views, of which frames or all may be missing, beside a plain baseline.
 
-python examples/digits_views.py                  # one seed, under a minute on two cores; nothing is downloaded
+python examples/digits_views.py                  # one seed, about a minute; nothing is downloaded
 python examples/digits_views.py --seeds 5 --out digits.json --picture digits.png
 python examples/digits_views.py --tune           # how the settings below were chosen: on the validation split alone
 """
