@@ -13,11 +13,15 @@ from derl.tables import CONSTANTS, Table
 
 def recipes(view: View) -> list[Sheet]:
     """Whether a recipe collapses where modalities are missing, and whom its routers trust."""
+    record = view.any_record()
+    conditions = [name for name in record.facts["conditions"] if name not in R] if record is not None else []
+    shown = {name: name for name in conditions} | ({"complete": R[0]} if conditions else {})
+    best = view.best(list(shown.values()))
     header = [
         "method, available",
         "MAE",
         "Corr",
-        "Corr / best possible",
+        *([] if best is None else ["Corr / best possible"]),
         "spread",
         "commonest class: share",
         "collapsed",
@@ -25,26 +29,22 @@ def recipes(view: View) -> list[Sheet]:
         "expert entropy",
     ]
     sheet = Sheet("recipes", Table("Collapse by available modalities", header))
-    record = view.any_record()
-    conditions = [name for name in record.facts["conditions"] if name not in R] if record is not None else []
-    shown = {name: name for name in conditions} | ({"complete": R[0]} if conditions else {})
-    best = view.best(list(shown.values()))
     for label in (DERL, ROBUST):
         sheet.table.rule()
         rows = view.rows(METHODS[label], list(shown.values()))
         if rows is None or not shown:
-            sheet.table.rows.append([label, *[MISSING] * 8])
+            sheet.table.rows.append([label, *[MISSING] * (len(header) - 1)])
             sheet.data.append({"row": label, "figure": MISSING})
             continue
         for index, (available, condition) in enumerate(shown.items()):
             name, row = f"{label}, {available}", rows[index]
             diagnoses = view.diagnostics(METHODS[label], condition)
-            ratio = ""
+            ratio = []
             if best is not None:
                 pairs = zip(row.seeds, best[index].seeds, strict=True)
                 ratios = [ours["corr"] / theirs["corr"] for ours, theirs in pairs]
                 sheet.add_data(name, "corr / best possible", ratios)
-                ratio = number(float(np.mean(ratios)), deviation(ratios))
+                ratio.append(number(float(np.mean(ratios)), deviation(ratios)))
             for figure in ("mae", "corr"):
                 sheet.add_data(name, figure, [seed[figure] for seed in row.seeds])
             for figure in diagnoses[0]:
@@ -61,7 +61,7 @@ def recipes(view: View) -> list[Sheet]:
                     name,
                     number(row.mean["mae"], row.deviation["mae"]),
                     number(row.mean["corr"], row.deviation["corr"]),
-                    ratio,
+                    *ratio,
                     f"{np.mean([diagnosis['spread'] for diagnosis in diagnoses]):.2f}",
                     classes,
                     f"{sum(map(is_collapsed, diagnoses))} of {len(diagnoses)}",
@@ -72,7 +72,9 @@ def recipes(view: View) -> list[Sheet]:
         sheet.table.rule()
         for label in CONSTANTS:
             constant = view.constants(record)[label]
-            sheet.table.rows.append([label, number(constant["mae"]), "-", "", "0.00", *[""] * 4])
+            sheet.table.rows.append(
+                [label, number(constant["mae"]), "-", *([] if best is None else [""]), "0.00", *[""] * 4]
+            )
             sheet.add_data(label, "mae", [constant["mae"]])
     sheet.caption = (
         "Spread: standard deviation of the scores over that of the labels (0: a constant). Commonest class: of seven, "

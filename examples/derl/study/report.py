@@ -65,7 +65,9 @@ def _lines(view: View, missing: Sequence[str], protocol: str | None = None) -> l
         lines.append(f"Data: {data['name']} ({', '.join(record.facts['modalities'])}; {sizes} samples){named}.")
         if data["synthetic"]:
             lines.append("The data is SYNTHETIC: these figures say nothing of real sentiment.")
-        lines.append(f"{view.options.epochs} epochs; {record.facts['machine']}.")
+        options = record.facts["options"]
+        rates = f"learning rate {options['learning_rate']:g}, of the text encoder {options['text_learning_rate']:g}"
+        lines.append(f"{view.options.epochs} epochs, {rates}; {record.facts['machine']}.")
     lines.append(f"{PROTOCOLS[protocol or view.protocol]}; mean ± standard deviation over {_seeds(view)}.")
     if missing:
         lines.append(f"INCOMPLETE, and nothing is filled in: {', '.join(missing)}.")

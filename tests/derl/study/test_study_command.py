@@ -26,7 +26,7 @@ from derl.synthetic import make_synthetic
 from optuna.trial import TrialState
 
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
-TABLES = ["table1", "table1_by_rate", "table2", "table3", "table4", "table5", "table6", "figure3"]
+TABLES = ["table1", "table1_by_rate", "table1_bias", "table2", "table3", "table4", "table5", "table6", "figure3"]
 TABLES += [f"{name}_differences" for name in ("table1", "table3", "table4", "options")]
 OTHERS = ["recipes", "recipes_load", "patterns_mae", "patterns_corr", "options", "options_valid"]
 FIGURES = ["figure2", "figure3", "figure4", "patterns", "recipes"]
@@ -78,7 +78,9 @@ def test_every_table_names_its_protocol_and_its_data(whole):
     for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
         for name, content in reports(whole, protocol).items():
             if name.endswith(".md"):
-                one_choice = "differences" in name or name.startswith(("table5", "recipes", "patterns", "figure4"))
+                one_choice = "differences" in name or name.startswith(
+                    ("table1_bias", "table5", "recipes", "patterns", "figure4")
+                )
                 assert ("Protocol valid: one checkpoint" if one_choice else words) in content.decode(), name
                 assert "SYNTHETIC" in content.decode(), name
 
