@@ -34,7 +34,9 @@ def make_batches(kind: str, count: int = 8) -> list[Batch]:
     batches = []
     for _ in range(count):
         batch: Batch = {"labels": whole["labels"], "inputs": {}, "masks": {}, "keep": {}}
-        complete = torch.randperm(BATCH_SIZE, generator=generator)[int(torch.randint(24, 41, (), generator=generator)) :]
+        complete = torch.randperm(BATCH_SIZE, generator=generator)[
+            int(torch.randint(24, 41, (), generator=generator)) :
+        ]
         for name, frames in whole["inputs"].items():
             length = int(frames.shape[1] * (0.7 + 0.3 * torch.rand((), generator=generator)))
             for part in ("inputs", "masks"):
@@ -98,11 +100,10 @@ def to_markdown(results: dict[str, Any]) -> str:
 
     rows = []
     for kind, result in results["kinds"].items():
+        cells = [spread(result["seconds"]["eager"]), spread(result["seconds"]["compiled"]), spread(result["speed_up"])]
         even = result["steps_to_break_even"]
-        rows.append(
-            f"| {kind} | {spread(result['seconds']['eager'])} | {spread(result['seconds']['compiled'])} "
-            f"| {spread(result['speed_up'])} | {result['compile_seconds']:.0f} | {'never' if even is None else round(even)} |"
-        )
+        cells += [f"{result['compile_seconds']:.0f}", "never" if even is None else f"{even:.0f}"]
+        rows.append(f"| {kind} | {' | '.join(cells)} |")
     machine = results["machine"]
     return "\n".join(
         [

@@ -2,6 +2,7 @@
 
 python examples/derl_export.py runs/20260101-120000/model --to torch derl.pt2
 python examples/derl_export.py runs/20260101-120000/model --to onnx derl.onnx
+python examples/derl_export.py runs/20260101-120000/model --to onnx --int8 derl.onnx
 
 What the files take and give: docs/deploy.md.
 """
@@ -14,6 +15,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,21 +71,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder `model` of a run of derl_mosi.py")
     parser.add_argument("--to", required=True, choices=list(SUFFIXES), help="torch.export's format, or ONNX")
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write, ending in .pt2 or .onnx")
+    parser.add_argument("--int8", action="store_true", help="with --to onnx: the text encoder's weights as int8")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     options = parser.parse_args(arguments)
     disable_progress_bar()
-    for name in ("torch.onnx", "onnxscript"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # both tell what they left as it is
     try:
-        print(export(options.model, options.to, options.out, overwrite=options.overwrite))
+        print(export(options.model, options.to, options.out, int8=options.int8, overwrite=options.overwrite))
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def export(folder: Path, target: str, out: Path, *, overwrite: bool = False) -> str:
+def export(folder: Path, target: str, out: Path, *, int8: bool = False, overwrite: bool = False) -> str:
     """Export the model in ``folder`` to the file ``out``, which is written whole or not at all.
+
+    Args:
+        target: "torch" or "onnx".
+        int8: with "onnx", quantise the text encoder; how far its answers are off is told, not bounded.
 
     Returns:
         What was written, in a sentence.
@@ -94,6 +99,8 @@ def export(folder: Path, target: str, out: Path, *, overwrite: bool = False) -> 
     _check_out(out, target, overwrite)
     if target == "onnx":
         _check_onnx()
+    elif int8:
+        raise ExportError("--int8 expected --to onnx, got --to torch; onnxruntime quantises, torch has it deprecated.")
     model = Deployed(load(folder))
     if target == "onnx" and (size := sum(part.nbytes for part in model.state_dict().values())) >= ONNX_LIMIT:
         raise ExportError(
@@ -103,14 +110,23 @@ def export(folder: Path, target: str, out: Path, *, overwrite: bool = False) -> 
     config = model.model.config
     batches = list(sample_batches(config))
     program = torch.export.export(model, (batches[0],), dynamic_shapes=(dynamic_shapes(config),))
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        draft = Path(scratch) / out.name
-        run = WRITERS[target](program, model, batches[0], draft)
-        error = max(_difference(run(batch), model(batch)) for batch in batches)
-        if not error <= TOLERANCE:
-            raise ExportError(f"{out}: expected answers within {TOLERANCE} of the model's, got {error:.1e}; not written.")
-        draft.replace(out)
-    return f"{out}: {out.stat().st_size / 2**20:.1f} MiB; answers within {error:.0e} of {folder} on {len(batches)} batches"
+    try:
+        with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+            draft = Path(scratch) / out.name
+            run = WRITERS[target](program, model, batches[0], draft)
+            worst = _worst_difference(run, model, batches)
+            if not worst <= TOLERANCE:
+                raise ExportError(
+                    f"{out}: expected answers within {TOLERANCE} of the model's, got {worst:.1e}; nothing is written, "
+                    "export with the versions of constraints.txt."
+                )
+            if int8:
+                worst = _worst_difference(_quantize(draft, list(model(batches[0]))), model, batches)
+            draft.replace(out)
+    except OSError as error:
+        raise ExportError(f"{out}: expected a file that can be written, found {error.strerror}.") from error
+    size = out.stat().st_size / 2**20
+    return f"{out}: {size:.1f} MiB; answers within {worst:.0e} of {folder}'s on {len(batches)} batches"
 
 
 def load(folder: Path) -> SentimentModel:
@@ -174,14 +190,11 @@ def _write_torch(
 def _write_onnx(
     program: torch.export.ExportedProgram, model: Deployed, batch: Batch, path: Path
 ) -> Callable[[Batch], Batch]:
-    import onnxruntime
-
     outputs = list(model(batch))
     axes: dict[str, Any] = dict.fromkeys(batch)  # an axis is named once, where it comes first
     axes |= {name: {1: f"{name}_length"} for name in model.model.config.modalities}
     axes[next(iter(batch))][0] = "batch"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
+    with _quiet():
         torch.onnx.export(
             program,
             f=path,
@@ -193,6 +206,12 @@ def _write_onnx(
             verbose=False,
             dynamo=True,
         )
+    return _open_onnx(path, outputs)
+
+
+def _open_onnx(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(parts: Batch) -> Batch:
@@ -202,12 +221,52 @@ def _write_onnx(
     return run
 
 
+def _quantize(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
+    """Replace a file by one whose text encoder multiplies int8 weights with activations quantised as they come."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    nodes = [
+        node.name
+        for node in onnx.load(path).graph.node
+        if node.op_type == "MatMul" and any("model.text_encoder" in entry.value for entry in node.metadata_props)
+    ]
+    if not nodes:
+        raise ExportError("--int8 expected a model with a text encoder, found no product of one; leave out --int8.")
+    with _quiet():
+        quantize_dynamic(
+            path,
+            path,
+            nodes_to_quantize=nodes,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    return _open_onnx(path, outputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the exporters say of their own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
+            yield
+    finally:
+        logging.disable(before)
+
+
 WRITERS = {"torch": _write_torch, "onnx": _write_onnx}
 
 
-def _difference(got: Batch, expected: Batch) -> float:
-    """The largest difference between two answers; nan where one has a nan."""
-    return max((got[name] - part).abs().max().item() for name, part in expected.items())
+def _worst_difference(run: Callable[[Batch], Batch], model: Deployed, batches: list[Batch]) -> float:
+    """The largest difference between two models' answers; nan where there is one."""
+    with torch.inference_mode():
+        pairs = [(run(batch), model(batch)) for batch in batches]
+    worst = torch.stack([(got[name] - part).abs().max() for got, want in pairs for name, part in want.items()]).max()
+    return worst.item()
 
 
 def _check_out(out: Path, target: str, overwrite: bool) -> None:
