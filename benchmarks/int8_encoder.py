@@ -83,9 +83,8 @@ def score_both(sessions: dict[str, Any], config: DerlConfig, split: Split, token
         )
         scores: dict[str, list[torch.Tensor]] = {name: [] for name in sessions}
         for start in range(0, len(dataset), 49):
-            batch = Collator(tokenizer.pad_token_id)(
-                [dataset[index] for index in range(start, min(start + 49, len(dataset)))]
-            )
+            rows = range(start, min(start + 49, len(dataset)))
+            batch = Collator(tokenizer.pad_token_id)([dataset[row] for row in rows])
             flat = {
                 name + suffix: batch[part][name].numpy()
                 for name in config.modalities

@@ -150,7 +150,8 @@ def dynamic_shapes(config: DerlConfig) -> dict[str, dict[int, Any]]:
     batch = torch.export.Dim("batch", min=1)
     shapes = {}
     for name in config.modalities:
-        length = torch.export.Dim(re.sub(r"\W", "_", f"{name}_length"), min=1, max=config.max_lengths[name])
+        longest = config.max_lengths[name]
+        length = torch.export.Dim(re.sub(r"\W", "_", f"{name}_length"), min=1, max=longest) if longest > 1 else None
         shapes |= {name + suffix: {0: batch, 1: length} for suffix in ("", "_mask", "_keep")}
     return shapes
 

@@ -152,6 +152,17 @@ def test_the_plain_baseline_is_exported_too(folder):
     torch.testing.assert_close(got, answer(PlainModel.from_pretrained(folder / "plain"), batch), rtol=0, atol=1e-5)
 
 
+def test_one_frame_a_sample_and_no_text_are_exported_too(tmp_path):
+    config = DerlConfig.smoke(modalities=["audio"], input_dims={"audio": 5}, max_lengths={"audio": 1})
+    model = DerlModel(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    assert main([str(tmp_path / "model"), "--to", "torch", str(tmp_path / "a.pt2")]) == 0
+    here = torch.tensor([[True], [False], [True]])
+    batch = {"audio": torch.randn(3, 1, 5), "audio_mask": here, "audio_keep": here}
+    got = torch.export.load(tmp_path / "a.pt2").module()(batch)
+    torch.testing.assert_close(got, answer(model, batch), rtol=0, atol=1e-5)
+
+
 # ONNX
 
 
