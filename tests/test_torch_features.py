@@ -24,6 +24,7 @@ from modx import (
     TransformerEncoder,
 )
 from modx.losses import orthogonality_loss, reconstruction_loss
+from modx.ops.eager import FEW_ELEMENTS
 
 MODALITIES = ("type", "a.b")
 HEADS = {"num_heads": 2, "head_dim": 4}
@@ -176,6 +177,15 @@ def test_exports_for_any_batch_size(block):
     for batch_size in (1, 7):
         other = block.inputs(batch_size)
         torch.testing.assert_close(tree_leaves(exported(*other)), tree_leaves(module(*other)))
+
+
+def test_no_number_of_tokens_is_special_to_an_exported_bank():
+    bank, few = Experts(1, 8, 2**10), FEW_ELEMENTS // 2**10  # where the eager form changes
+    tokens = torch.export.Dim("tokens", min=1)
+    exported = torch.export.export(bank, (torch.randn(3, 8),), dynamic_shapes=({0: tokens},)).module()
+    for count in (1, few + 1):
+        x = torch.randn(count, 8)
+        torch.testing.assert_close(exported(x), bank(x))
 
 
 # dtypes

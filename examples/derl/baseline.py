@@ -40,7 +40,7 @@ class PlainModel(SentimentModel):
             for name, part in embedded.items()
         ]
         scores = self.score(torch.cat(means, dim=1))
-        prediction = scores[: len(next(iter(inputs.values())))]
+        prediction = scores[: next(iter(inputs.values())).shape[0]]
         loss = None if labels is None else self.task_loss(prediction, labels)
         output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
         if compare:

@@ -33,10 +33,11 @@ def expert_mixture(
     inputs = (x, router_weights, w1, b1, w2, b2)
     autocast = autocasts(x.device.type)
     keep = torch.is_grad_enabled() and not least_memory
-    few = 0 < x.shape[0] * w1.shape[1] <= FEW_ELEMENTS and min(group_sizes, default=0) > 0
+    free = _can_be_a_function(inputs)  # asked before any size, which would bind a compiled or exported graph
+    few = free and 0 < x.shape[0] * w1.shape[1] <= FEW_ELEMENTS and min(group_sizes, default=0) > 0
     # for few tokens without gradients there is nothing to save: no backward pass, no memory
     by_hand = least_memory or (x.device.type == "cpu" and not autocast and (keep or not few))
-    if not by_hand or not _can_be_a_function(inputs):
+    if not by_hand or not free:
         return wide.expert_mixture(
             *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
         )
