@@ -58,7 +58,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def compare(session: nox.Session) -> None:
     """The benchmarks kept so far, side by side."""
-    session.run("pytest-benchmark", "compare", "--group-by=fullname", "--columns=median,iqr,rounds", *session.posargs)
+    session.run("pytest-benchmark", "compare", "--group-by=fullname", "--columns=min,median,iqr", *session.posargs)
 
 
 @nox.session
