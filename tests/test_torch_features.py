@@ -145,6 +145,7 @@ def test_compiles_as_one_graph_with_the_same_outputs_and_gradients(block):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # inductor's own
 def test_inductor_compiles_experts_to_the_same_outputs_and_gradients():
     torch._dynamo.reset()

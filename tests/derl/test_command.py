@@ -15,6 +15,7 @@ import pytest
 from derl.synthetic import make_synthetic
 from transformers import BertConfig, BertModel
 
+pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]
 OUTPUTS = ["results.json", "report.md", "predictions.csv", "robustness.png", "routing.png", "confusion.png"]
 

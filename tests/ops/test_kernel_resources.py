@@ -5,6 +5,7 @@ import json
 import pytest
 from kernel_resources import FAMILIES, RESULTS, SHARED_LIMIT, measure_apart
 
+pytestmark = pytest.mark.slow
 FIGURES = ("registers", "spilled_bytes", "shared_kib")
 
 

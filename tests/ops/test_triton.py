@@ -14,7 +14,10 @@ from modx.ops import expert_mixture
 from modx.ops.triton import call, fused, partial, schedule, wide
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # the interpreter's numpy
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning"),  # the interpreter's numpy
+]
 NAMES = ("x", "router_weights", "w1", "b1", "w2", "b2")
 
 

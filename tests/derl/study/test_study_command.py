@@ -25,6 +25,7 @@ from derl.study.record import RecordError
 from derl.synthetic import make_synthetic
 from optuna.trial import TrialState
 
+pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
 TABLES = ["table1", "table1_by_rate", "table1_bias", "table2", "table3", "table4", "table5", "table6", "figure3"]
 TABLES += [f"{name}_differences" for name in ("table1", "table3", "table4", "options")]
