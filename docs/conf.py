@@ -25,7 +25,9 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["toc.empty_glob"]  # index.md names pages that a checkout may lack
 
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(torch|torchmetrics|collections\.abc|typing)\..*")]  # no inventory without a network
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|torchmetrics|collections\.abc|typing)\..*")
+]  # no inventory without a network
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

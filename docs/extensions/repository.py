@@ -103,8 +103,6 @@ def _entries(path: str) -> list[str]:
 
 def _list(app: Sphinx, path: str, entries: list[str]) -> str:
     page = join("source", path)
-    items = (
-        f'<li><a href="{app.builder.get_relative_uri(page, join("source", entry))}"><code>{Path(entry).name}</code></a></li>'
-        for entry in entries
-    )
+    links = ((app.builder.get_relative_uri(page, join("source", entry)), Path(entry).name) for entry in entries)
+    items = (f'<li><a href="{uri}"><code>{name}</code></a></li>' for uri, name in links)
     return f"<ul>\n{''.join(items)}\n</ul>"
