@@ -9,6 +9,8 @@ from sphinx.util.nodes import make_refnode
 
 import modx
 
+PREFIXES = ("", "modx.", "modx.losses.", "modx.missing.", "modx.metrics.", "modx.ops.")
+
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the links to pages and signatures."""
@@ -30,7 +32,7 @@ class NameLinks(SphinxPostTransform):
             if isinstance(node.parent, (nodes.reference, nodes.title)):
                 continue
             text = node.astext().removesuffix("()")
-            name = next((name for name in (text, f"modx.{text}") if name in objects), None)
+            name = next((prefix + text for prefix in PREFIXES if prefix + text in objects), None)
             if name is None or not name.startswith("modx."):
                 continue
             entry = objects[name]

@@ -6,10 +6,12 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from derl import DerlConfig
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "README.md", *(TOP / "docs").rglob("*.md")))
@@ -99,8 +101,6 @@ def extras(words):
 
 
 def optional_dependencies():
-    import tomllib
-
     return set(tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
@@ -122,6 +122,7 @@ def parse(script, arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
         patch.setattr(sys, "argv", [script, *arguments])
+        patch.setattr("derl.predictor.load", lambda folder: DerlConfig())  # options are named after its modalities
         patch.setattr(sys, "path", [str((TOP / script).parent), *sys.path])
         try:
             runpy.run_path(str(TOP / script), run_name="__main__")
