@@ -9,6 +9,7 @@ from derl.conditions import RATES
 from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.study.averages import R, above, add_references, against_first, averages, differences, distance
+from derl.study.bias import bias_sheet
 from derl.study.judge import Statistics, chosen_epoch
 from derl.study.record import Record
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
@@ -18,7 +19,7 @@ from derl.tables import BEST_POSSIBLE, CONSTANTS, Metrics, Table
 
 
 def table1(view: View) -> list[Sheet]:
-    """Averages over the missing rate, and which differences the test samples bear out."""
+    """Averages over the missing rate, which differences the test samples bear out, and what a common lean costs."""
     sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", METHODS)
     by_rate = metric_sheet("table1_by_rate", "Table 1: every missing rate", "method, r", *above(view))
     by_rate.is_long = True
@@ -35,7 +36,12 @@ def table1(view: View) -> list[Sheet]:
             by_rate.add(f"{BEST_POSSIBLE}, {rate:.1f}", row, "", "")
     names = list(METHODS)
     pairs = [(names[first], names[second]) for first, second in ((0, 2), (1, 3), (1, 0), (3, 2), (1, 2))]
-    return [sheet, by_rate, differences(view, "table1_differences", METHODS, pairs)]
+    return [
+        sheet,
+        by_rate,
+        differences(view, "table1_differences", METHODS, pairs),
+        bias_sheet(view, "table1_bias", METHODS),
+    ]
 
 
 def table2(view: View) -> list[Sheet]:

@@ -118,6 +118,23 @@ def test_table1_is_the_average_over_r(view, label):
     assert row_of(sheet, label)["MAE − best"] == shown([a - b for a, b in zip(values, best, strict=True)])
 
 
+def test_bias_is_the_mean_error_and_what_the_mae_owes_to_it(view):
+    expected = {"bias, validation": [], "bias, test": [], "MAE less bias": []}
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, METHODS[ROBUST], seed)
+        errors = {
+            split: record.arrays[split][epoch, : len(R)] - record.arrays[f"labels_{split}"]
+            for split in SIZES
+            if split != "train"
+        }
+        expected["bias, validation"].append(errors["valid"].mean())
+        expected["bias, test"].append(errors["test"].mean())
+        expected["MAE less bias"].append(np.mean([np.abs(row - row.mean()).mean() for row in errors["test"]]))
+    row = row_of(tables.table1(view)[3], ROBUST)
+    assert row["MAE"] == shown(maes(view, METHODS[ROBUST], R))
+    assert {name: row[name] for name in expected} == {name: shown(values) for name, values in expected.items()}
+
+
 def test_acc2_is_scikit_learns(view):
     accuracies = {"has0": [], "non0": []}
     for seed in range(SEEDS):
