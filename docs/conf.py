@@ -21,7 +21,7 @@ extensions = [
     "names",
     "repository",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results/**"]  # tables that a command wrote: shown as files
 suppress_warnings = ["toc.empty_glob"]  # index.md names pages that a checkout may lack
 
 nitpicky = True

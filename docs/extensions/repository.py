@@ -41,10 +41,10 @@ class RepositoryLinks(SphinxTransform):
         folder = TOP if page in INCLUDED else (Path(self.env.srcdir) / page).parent
         for node in list(self.document.findall(lambda n: isinstance(n, nodes.Element) and n.get("reftype") == "myst")):
             path, _, anchor = node["reftarget"].partition("#")
-            if node.get("refdomain") == "doc":
-                path += ".md"  # of a page of the site by its name, of another Markdown file by its full path
-                if not path.startswith("/"):
+            if node.get("refdomain") == "doc":  # a Markdown file, by its path within docs or by its full path
+                if path in self.env.found_docs:
                     continue
+                path = str(Path(self.env.srcdir) / f"{path}.md")
             target = (folder / path).resolve()
             if not path or not target.exists() or not target.is_relative_to(TOP):
                 continue
@@ -52,8 +52,9 @@ class RepositoryLinks(SphinxTransform):
 
     def _link(self, node: nodes.Element, path: str, anchor: str) -> addnodes.pending_xref:
         page = {file: name for name, file in INCLUDED.items()}.get(path)
-        if page is None and path.startswith("docs/") and path.endswith(".md"):
-            page = path.removeprefix("docs/").removesuffix(".md")
+        name = path.removeprefix("docs/").removesuffix(".md")
+        if path == f"docs/{name}.md" and name in self.env.found_docs:
+            page = name
         where = {"refdoc": self.env.docname, "refexplicit": True}
         if page is None:
             where |= {"refdomain": "", "reftype": "repository", "reftarget": path}
