@@ -18,8 +18,10 @@ class Experts(nn.Module):
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
 
     Attributes:
-        w1, b1, w2, b2: ``(E, H, D_in)``, ``(E, H)``, ``(E, H, D_out)``, ``(E, D_out)``, as
-            :func:`modx.ops.expert_mixture` takes them; each expert starts as two ``nn.Linear`` do.
+        w1: ``(E, H, D_in)``, as :func:`modx.ops.expert_mixture` takes it; each expert starts as two ``nn.Linear`` do.
+        b1: ``(E, H)``.
+        w2: ``(E, H, D_out)``.
+        b2: ``(E, D_out)``.
 
     Example:
         >>> experts = Experts(3, 8, 16)

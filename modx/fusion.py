@@ -19,7 +19,7 @@ class Fused(NamedTuple):
 class ModalityRouter(nn.Module):
     r"""Weigh the inputs for every token from all of them side by side, and sum them by weight (MRF).
 
-    :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \dots; x_I]) / \tau)`, :math:`y = \sum_i w_i x_i`: eq. 13-15 of
+    :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)`, :math:`y = \sum_i w_i x_i`: eq. 13-15 of
     DERL (Li et al.), where the inputs are the private and shared views of all modalities.
 
     Args:

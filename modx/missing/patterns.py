@@ -25,14 +25,12 @@ def drop(
 ) -> dict[str, Tensor]:
     """Lose elements of every modality by a named pattern, or by one that each sample draws from several.
 
-    | pattern | what is lost |
-    |---|---|
-    | ``frames`` | elements one by one, ``drop_frames`` in each modality |
-    | ``bursts`` | bursts of 5 elements on average, or of rate / (1 - rate) where that is more, ``drop_bursts`` |
-    | ``block`` | one block of each modality, ``drop_block`` |
-    | ``modalities`` | whole modalities, all but one at most, ``drop_modalities`` |
-    | ``together`` | the same stretch of time in all modalities, ``drop_together`` |
-    | ``unequal`` | elements one by one, at rates that differ between modalities as far as can be, ``unequal_rates`` |
+    - ``frames``: elements one by one, ``drop_frames`` in each modality
+    - ``bursts``: bursts of 5 elements on average, or of rate / (1 - rate) where that is more, ``drop_bursts``
+    - ``block``: one block of each modality, ``drop_block``
+    - ``modalities``: whole modalities, all but one at most, ``drop_modalities``
+    - ``together``: the same stretch of time in all modalities, ``drop_together``
+    - ``unequal``: elements one by one, at rates that differ between modalities as far as can be, ``unequal_rates``
 
     The first three, ``INDEPENDENT_PATTERNS``, treat modalities apart. Plus signs make a mixture: under
     ``"frames+modalities"`` every sample loses by one of the two, each equally likely.
