@@ -22,7 +22,6 @@ extensions = [
     "repository",
 ]
 exclude_patterns = ["_build", "results/**"]  # tables that a command wrote: shown as files
-suppress_warnings = ["toc.empty_glob"]  # index.md names pages that a checkout may lack
 
 nitpicky = True
 nitpick_ignore_regex = [
