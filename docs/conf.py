@@ -12,7 +12,7 @@ author = "The modx authors"
 release = version = modx.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -27,6 +27,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|torchmetrics|collections\.abc|typing)\..*")
 ]  # no inventory without a network
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds a block
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

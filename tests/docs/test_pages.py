@@ -21,13 +21,13 @@ ELSEWHERE = {  # page -> the test that runs its blocks, which need a trained mod
     "docs/digits.md": "tests/digits/test_digits_views.py",
 }
 TOLERANCE = 0.05  # of a decimal that a training leads to: processors round differently
-FENCE = re.compile(r"^```(\w+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(?:\{code-cell\} )?(\w+)?\n(?::tags: \[[\w-]+\]\n\n)?(.*?)^```$", re.DOTALL | re.MULTILINE)
 DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
 def blocks(page):
     """The language and the text of every fenced block."""
-    return [(language or "", text) for language, text in FENCE.findall((TOP / page).read_text())]
+    return [("python" if language == "python3" else language or "", text) for language, text in FENCE.findall((TOP / page).read_text())]
 
 
 def with_blocks(language):
