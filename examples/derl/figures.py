@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from derl.tables import BEST_POSSIBLE, CONSTANTS
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
+SHADES = ("#0072B2", "#56B4E9")  # DERL's own, and a lighter one of the same
 GREY = "#555555"
 PANELS = (  # metric names, title, whether in percent, whether more is better
     (("mae",), "MAE (label units)", False, False),
@@ -27,7 +28,7 @@ def robustness(results: dict[str, Any]) -> Figure:
     rates, rows = part["rates"], part["rows"]
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (names, title, percent, more) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        for name, color, marker in zip(names, COLORS, "os", strict=False):
+        for name, color, marker in zip(names, SHADES, "os", strict=False):
             suffix = f" {name.split('_')[1]}" if len(names) > 1 else ""
 
             def curve(row: str, name: str = name, percent: bool = percent) -> np.ndarray:

@@ -153,4 +153,5 @@ def machine() -> str:
     """Processor, cores, threads and accelerator."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     threads = torch.get_num_threads()
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {threads} threads, {device}"
+    counted = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {counted}, {device}"

@@ -53,7 +53,7 @@ class Setup:
             tokenizer, data_name = None, Path(options.data).name
         encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:
-            tokenizer = _tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
+            tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
         set_seed(options.seed)
         model_name, model_class = MODELS[options.model]
         if options.evaluate is not None:
@@ -108,7 +108,12 @@ class Setup:
         return best
 
 
-def _tokenizer(encoder: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a text encoder: a folder, or a name on the Hub.
+
+    Raises:
+        RunError: there is none, or it cannot stand for missing words.
+    """
     with _explained(encoder):
         tokenizer = AutoTokenizer.from_pretrained(encoder)
     if tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:

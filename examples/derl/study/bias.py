@@ -12,11 +12,11 @@ from derl.study.sheet import MISSING, Sheet, number
 from derl.study.view import View
 from derl.tables import Table
 
-FIGURES = ("bias, validation", "bias, test", "MAE", "MAE less bias")
+FIGURES = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, test, less bias")
 
 
 def bias_sheet(view: View, name: str, variants: Mapping[str, Variant]) -> Sheet:
-    """Mean of score less label on both splits, and the test MAE with and without it, averaged over r."""
+    """Mean of score less label and the MAE on both splits, and the test MAE without the former, averaged over r."""
     title = "Bias: mean of score less label, averaged over r"
     sheet = Sheet(name, Table(title, ["", *FIGURES]), protocol="valid")
     for label, variant in variants.items():
@@ -32,7 +32,7 @@ def bias_sheet(view: View, name: str, variants: Mapping[str, Variant]) -> Sheet:
         cells = [number(float(np.mean(values)), deviation(values)) for values in columns.values()]
         sheet.table.rows.append([label, *cells])
     sheet.caption = (
-        "MAE less bias: each r's scores are shifted by their mean error ON THE TEST SPLIT. No method may do so; it "
+        "Less bias: each r's scores are shifted by their mean error ON THE TEST SPLIT. No method may do so; it "
         "shows what a perfectly centred model would have."
     )
     return sheet
@@ -45,5 +45,11 @@ def _figures(record: Record) -> dict[str, float]:
         split: record.arrays[split][epoch][rows] - record.arrays[f"labels_{split}"] for split in ("valid", "test")
     }
     lean = errors["test"].mean(1, keepdims=True)
-    values = (errors["valid"].mean(), lean.mean(), np.abs(errors["test"]).mean(), np.abs(errors["test"] - lean).mean())
+    values = (
+        errors["valid"].mean(),
+        lean.mean(),
+        np.abs(errors["valid"]).mean(),
+        np.abs(errors["test"]).mean(),
+        np.abs(errors["test"] - lean).mean(),
+    )
     return dict(zip(FIGURES, map(float, values), strict=True))

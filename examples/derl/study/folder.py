@@ -11,6 +11,7 @@ from derl.data import load_data, sha256
 from derl.options import Options
 from derl.report import write_file
 from derl.run import DATA, RunError
+from derl.setup import load_tokenizer
 
 STUDY = "study.json"
 LOCK = ".study.lock"
@@ -29,7 +30,8 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
         The study's options.
 
     Raises:
-        RunError: the folder cannot be written, holds something else, or a study of other options or other data.
+        RunError: the folder cannot be written, holds something else, or a study of other options or other data; or
+            there is no such text encoder.
     """
     if (folder / STUDY).exists():
         return read_study(folder, options, given)
@@ -40,10 +42,12 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
         with FileLock(folder / LOCK):
             if (folder / STUDY).exists():  # another process was faster
                 return read_study(folder, options, given)
-            checksum = None
+            checksum, has_text = None, True
             if options.data is not None:
-                load_data(options.data, folder / DATA)  # converted once, not by every process
-                checksum = sha256(Path(options.data))
+                splits = load_data(options.data, folder / DATA)  # converted once, not by every process
+                checksum, has_text = sha256(Path(options.data)), "text" in splits["train"].modalities
+            if has_text and options.text_encoder is not None:
+                load_tokenizer(options.text_encoder)  # before the study remembers a name that is wrong
             content = {"options": asdict(options), "data_sha256": checksum}
             write_file(folder / STUDY, json.dumps(content, indent=2).encode())
     except OSError as error:

@@ -46,7 +46,9 @@ def figure2(view: View) -> Figure | None:
             axes.plot(RATES, mean, color="black", linewidth=1.2, label=BEST_POSSIBLE)
         values = [scale * constants[name][metric] for name in CONSTANTS]
         if np.isfinite(values).all():
-            axes.axhline(max(values) if more else min(values), color=GREY, linewidth=1, linestyle=":", label="constant")
+            axes.axhline(
+                max(values) if more else min(values), color=GREY, linewidth=1, linestyle=":", label="best constant"
+            )
         finish(axes, f"{title}, non0" if len(names) > 1 else title, "missing rate r")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
@@ -105,11 +107,12 @@ def pattern_matrix(view: View) -> Figure | None:
             empty = empty and row is None
             name = NAMES.get(label, label)
             rows[name] = [None] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
-        best = best_pattern_row(view, metric)
+        found = best_pattern_row(view, metric)
+        best = None if found is None else [float(np.mean(values)) for values in found]
         if best is not None:
-            rows[BEST_POSSIBLE] = [float(np.mean(values)) for values in best]
+            rows[BEST_POSSIBLE] = best
         values = list(rows.values())
-        heat_map(axes, values, 3, figure, f"{title}, {better} is better", better == "lower", num_scaled=len(TRAINED_ON))
+        heat_map(axes, values, 3, figure, f"{title}, {better} is better", better == "lower", best)
         axes.set_xticks(range(len(PATTERNS)), PATTERNS, rotation=30, ha="right")
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(xlabel="tested on", ylabel="trained on")
@@ -154,26 +157,27 @@ def heat_map(
     figure: Figure,
     title: str,
     reverse: bool,
-    num_scaled: int | None = None,
+    reference: Sequence[float] | None = None,
 ) -> None:
     """Cells with their figures; dark is good; white is what is missing, or not defined as a constant's correlation is.
 
-    The colours span the first ``num_scaled`` rows; a better value below them has the darkest.
+    With a ``reference`` for each column, the colours are of the distance to it.
     """
     values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells])
-    scaled = values[:num_scaled]
-    low, high = (np.nanmin(scaled), np.nanmax(scaled)) if np.isfinite(scaled).any() else (0.0, 1.0)
+    shades = values if reference is None else values - np.array(reference)
+    low, high = (np.nanmin(shades), np.nanmax(shades)) if np.isfinite(shades).any() else (0.0, 1.0)
     colors = "cividis" if reverse else "cividis_r"
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=colors, aspect="auto", vmin=low, vmax=high)
+    image = axes.imshow(np.ma.masked_invalid(shades), cmap=colors, aspect="auto", vmin=low, vmax=high)
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]
         if not np.isfinite(value):
             text = "missing" if cells[row][column] is None else "-"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GREY)
             continue
-        share = (value - low) / (high - low) if high > low else 0.5
+        share = (shades[row, column] - low) / (high - low) if high > low else 0.5
         dark = share < 0.5 if reverse else share > 0.5
         color = "white" if dark else "black"
         axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=8, color=color)
     axes.set_title(title, fontsize=10)
-    figure.colorbar(image, ax=axes, shrink=0.9)
+    label = "" if reference is None else "distance to the best possible"
+    figure.colorbar(image, ax=axes, shrink=0.9, label=label)

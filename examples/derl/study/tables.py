@@ -13,7 +13,7 @@ from derl.study.bias import bias_sheet
 from derl.study.judge import Statistics, chosen_epoch
 from derl.study.record import Record
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
-from derl.study.variants import BLOCKS, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, experts
+from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, experts
 from derl.study.view import PRINTED, View
 from derl.tables import BEST_POSSIBLE, CONSTANTS, Metrics, Table
 
@@ -69,6 +69,8 @@ def table2(view: View) -> list[Sheet]:
                 name, row = f"{label}, {text}", view.average(variant, part)
                 sheet.add(name, row, *distance(sheet, name, row, view.best_average(part)))
     add_references(view, sheet, view.best_average(list(conditions.values())), "Table 2")
+    if view.protocol == "paper":
+        sheet.caption += " An average has the epoch that is best for the average, not the mean of the rows above it."
     return [sheet]
 
 
@@ -168,7 +170,9 @@ def experts_table(view: View, preset: str) -> list[Sheet]:
 
 def options(view: View) -> list[Sheet]:
     """What each part of the recipes does, on the test split and, for choosing among them, on the validation split."""
-    sheets = against_first(view, "options", "Parts of the recipes, averaged over r", OPTIONS)
+    title = "Parts of the recipes, averaged over r"
+    pairs = [(label, ROBUST if label.startswith("  -") else DERL) for label in OPTIONS if label != DERL]
+    sheets = [averages(view, "options", title, OPTIONS), differences(view, "options_differences", OPTIONS, pairs)]
     twin = metric_sheet("options_valid", "Parts of the recipes on the validation split, averaged over r", "")
     for label, variant in OPTIONS.items():
         twin.add(label, view.average(variant, R, split="valid"))

@@ -32,6 +32,7 @@ def patterns(view: View) -> list[Sheet]:
                     if best is not None:
                         away = [sign * (ours - theirs) for ours, theirs in zip(values, best[index], strict=True)]
                         sheet.add_data(label, f"{metric}, distance to the best possible", away, f"tested on {pattern}")
+                        cells[index] += f" ({np.mean(away):.3f})"
             table.rows.append([label, *cells])
         table.rule()
         record = view.any_record()
@@ -42,9 +43,10 @@ def patterns(view: View) -> list[Sheet]:
             table.rows.append([BEST_POSSIBLE, *(number(float(np.mean(v)), deviation(v), metric) for v in best)])
         sheet.caption = (
             "Averaged over r = 0.1, 0.3, 0.5, 0.7, 0.9 of the tested pattern, at the chosen epoch. The pattern "
-            "modalities keeps one of every sample, so that it loses less than r, and is easier; compare columns by "
-            "their distance to the best possible."
+            "modalities keeps one of every sample, so that it loses less than r, and is easier."
         )
+        if best is not None:
+            sheet.caption += " In brackets: the distance to the best possible, by which columns compare."
         sheets.append(sheet)
     return sheets
 

@@ -278,6 +278,13 @@ def test_data_that_cannot_be_read_can_be_corrected(tmp_path):
         main(["table1", "--study", str(tmp_path / "study"), "--data", str(tmp_path / "elsewhere.pkl")])
 
 
+def test_a_text_encoder_that_is_not_there_can_be_corrected(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("nowhere", "elsewhere"):
+        with pytest.raises(RunError, match=rf"--text_encoder .*{name}"):
+            main(["table1", "--smoke", "--study", str(tmp_path / "study"), "--text_encoder", str(tmp_path / name)])
+
+
 def test_a_broken_record_is_named(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
