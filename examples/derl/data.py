@@ -109,6 +109,10 @@ class MissingDataset(Dataset[dict[str, Any]]):
         """Draw the losses of training anew; evaluation does not change."""
         self._epoch.fill_(epoch)
 
+    def epoch(self) -> int:
+        """The epoch whose losses are drawn."""
+        return int(self._epoch)
+
     def __len__(self) -> int:
         return len(self.split)
 
@@ -152,7 +156,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         elif self.rate is not None:
             rows = drop(rows, self.rate, self.pattern, generator=self._generators(name))
         elif name in self._corrupted_names():
-            rows = self._corrupt(rows, self._generators(int(self._epoch), name))
+            rows = self._corrupt(rows, self._generators(self.epoch(), name))
         return {modality: mask[0] for modality, mask in rows.items()}
 
     def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
@@ -172,7 +176,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
     def _corrupted_names(self) -> frozenset[str]:
         """Return the samples that this epoch corrupts: the first in an order drawn by hashing."""
-        epoch = int(self._epoch)
+        epoch = self.epoch()
         if self._corrupted[0] != epoch:
             order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name))
             self._corrupted = epoch, frozenset(order[: math.floor(len(order) * self.corrupted_share)])

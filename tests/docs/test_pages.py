@@ -27,7 +27,10 @@ DECIMAL = re.compile(r"-?\d+\.\d+")
 
 def blocks(page):
     """The language and the text of every fenced block."""
-    return [("python" if language == "python3" else language or "", text) for language, text in FENCE.findall((TOP / page).read_text())]
+    return [
+        ("python" if language == "python3" else language or "", text)
+        for language, text in FENCE.findall((TOP / page).read_text())
+    ]
 
 
 def with_blocks(language):
