@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from derl.processes import SharedBatches
+from derl.split import save_splits
 from derl.synthetic import make_synthetic
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 SCRIPT = str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")
@@ -53,8 +54,6 @@ def test_another_epoch_has_another_order():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Odd numbers of samples, and a text encoder without dropout, whose draws would differ between processes."""
-    from derl.split import save_splits
-
     folder = tmp_path_factory.mktemp("data")
     synthetic = make_synthetic(
         sizes={"train": 33, "valid": 11, "test": 13}, max_lengths={"text": 20, "audio": 12, "vision": 9}
@@ -115,7 +114,7 @@ def assert_same(folder, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launch", ["torchrun", "ddp_cpu.yaml", "fsdp2_cpu.yaml"])
+@pytest.mark.parametrize("launch", ["torchrun", "ddp_cpu.yaml"])
 def test_two_processes_give_the_figures_of_one(data, alone, tmp_path, launch):
     folder = tmp_path / "two"
     start = TORCHRUN if launch == "torchrun" else [*ACCELERATE, str(CONFIGS / launch)]
@@ -124,18 +123,6 @@ def test_two_processes_give_the_figures_of_one(data, alone, tmp_path, launch):
     assert_same(folder, alone[0])
     assert done.stdout.count("report, predictions and pictures") == 1
     assert "Traceback" not in done.stderr
-
-
-def test_a_check_of_predictions_sees_a_difference(alone, tmp_path):
-    folder = tmp_path / "other"
-    (folder / "model").mkdir(parents=True)
-    lines = (alone[0] / "predictions.csv").read_text().splitlines()
-    first = lines[1].split(",")
-    first[2] = str(float(first[2]) + 2 * TOLERANCE)
-    (folder / "predictions.csv").write_text("\n".join([lines[0], ",".join(first), *lines[2:]]))
-    save_file(load_file(alone[0] / "model" / "model.safetensors"), folder / "model" / "model.safetensors")
-    with pytest.raises(AssertionError):
-        assert_same(folder, alone[0])
 
 
 @pytest.mark.slow
