@@ -5,6 +5,7 @@ python examples/derl_mosi.py --data unaligned_50.pkl --text_encoder bert-base-un
 python examples/derl_mosi.py --resume runs/20260101-120000                     # go on where a run stopped
 python examples/derl_mosi.py --evaluate runs/20260101-120000                   # judge its model again
 python examples/derl_mosi.py --evaluate runs/20260101-120000 --eval_pattern bursts
+torchrun --nproc-per-node 2 examples/derl_mosi.py                              # two processes, the same batches
 """
 
 import sys
@@ -15,6 +16,7 @@ from derl.card import write_card
 from derl.conditions import Condition
 from derl.data import DataError
 from derl.options import Options, parse
+from derl.processes import join
 from derl.protocol import evaluate
 from derl.report import write_report
 from derl.run import RunError, RunFolder, provenance
@@ -26,22 +28,27 @@ from transformers.utils.logging import disable_progress_bar
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     options = parse()
+    state = join()
     disable_progress_bar()  # of writing and reading weights; training and judging keep theirs
     try:
         folder = RunFolder.open(options)
         try:
             setup = Setup.build(options, folder)
         except BaseException:
-            if options.resume is None and options.evaluate is None:
+            if options.resume is None and options.evaluate is None and state.is_main_process:
                 folder.abandon()
             raise
         return run(setup, options, folder)
     except (DataError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if state.is_main_process:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; what was trained and saved is kept", file=sys.stderr)
+        if state.is_main_process:
+            print("\nstopped; what was trained and saved is kept", file=sys.stderr)
         return 130
+    finally:
+        state.destroy_process_group()
 
 
 def run(setup: Setup, options: Options, folder: RunFolder) -> int:
@@ -74,6 +81,8 @@ def run(setup: Setup, options: Options, folder: RunFolder) -> int:
         best_possible=setup.best_possible,
     )
     seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
+    if not trainer.is_world_process_zero():
+        return 0
     results = provenance(setup, options, folder, seconds) | results
     write_report(results, predictions, folder.report(options))
     if folder.report(options) == folder.path:

@@ -47,13 +47,13 @@ class Router(nn.Module):
             self.logits = nn.Linear(dim, num_experts, device=device, dtype=dtype)
         else:
             self.logits = Experts(1, dim, hidden_dim, num_experts, device=device, dtype=dtype)
-        self.log_temperature = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        self.log_temperature = nn.Parameter(torch.empty(1, device=device, dtype=dtype))  # FSDP2 shards no scalar
         nn.init.constant_(self.log_temperature, math.log(self.initial_temperature))
 
     @property
     def temperature(self) -> Tensor:
         """The softmax temperature, positive."""
-        return self.log_temperature.exp()
+        return self.log_temperature.exp().squeeze(0)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Weigh the experts for every token.

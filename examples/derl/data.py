@@ -16,14 +16,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from derl.mmsa import describe_repairs, read_mmsa
+from derl.shards import INDEX, ShardedSplit, open_shards
 from derl.split import DataError, Split, load_splits, read_source, save_splits
 from modx.missing import INDEPENDENT_PATTERNS, drop, keep_modalities, parse_pattern
 
+_ROWS = 1024  # tokenized at a time
 __all__ = ["DataError", "Split", "save_splits", "load_splits", "load_data", "MissingDataset", "Collator"]
 
 
-def load_data(path: str | Path, cache: str | Path) -> dict[str, Split]:
-    """Read the splits of an MMSA pickle, through a safetensors cache, or of a `.safetensors` file directly.
+def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | ShardedSplit]:
+    """Read the splits of an MMSA pickle, through a safetensors cache, or of a `.safetensors` file or shards directly.
 
     The first time, the pickle is converted to `cache` with its sha256, which is said aloud. While that sha256
     is the pickle's, only the cache is read. Values that were repaired are printed every time.
@@ -32,6 +34,8 @@ def load_data(path: str | Path, cache: str | Path) -> dict[str, Split]:
         DataError: if the pickle or the cache cannot be read or written.
     """
     path, cache = Path(path), Path(cache)
+    if path.is_dir():
+        return open_shards(path)
     if path.suffix == ".safetensors":
         splits = load_splits(path)
     else:
@@ -84,7 +88,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        split: Split,
+        split: Split | ShardedSplit,
         tokenizer: Any,
         *,
         max_lengths: Mapping[str, int],
@@ -100,7 +104,8 @@ class MissingDataset(Dataset[dict[str, Any]]):
         self.split, self.modalities, self.seed = split, tuple(modalities), seed
         self.rate, self.available = rate, None if available is None else tuple(available)
         self.pattern, self._patterns, self.corrupted_share = pattern, parse_pattern(pattern), corrupted_share
-        self._tokens = _tokenize(split.text, tokenizer, max_lengths["text"]) if "text" in modalities else []
+        text = split.text if "text" in modalities else None
+        self._tokens, self._token_ends = _tokenize(text or [], tokenizer, max_lengths.get("text", 0))
         self._names = _distinct(split.ids)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see set_epoch
         self._corrupted: tuple[int, frozenset[str]] = (-1, frozenset())
@@ -109,13 +114,17 @@ class MissingDataset(Dataset[dict[str, Any]]):
         """Draw the losses of training anew; evaluation does not change."""
         self._epoch.fill_(epoch)
 
+    def epoch(self) -> int:
+        """The epoch whose losses are drawn."""
+        return int(self._epoch)
+
     def __len__(self) -> int:
         return len(self.split)
 
     def lengths(self) -> dict[str, Tensor]:
         """Real elements of every sample, for each modality."""
         return {
-            modality: torch.tensor([len(tokens) for tokens in self._tokens])
+            modality: self._token_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
             if modality == "text"
             else self.split.lengths[modality]
             for modality in self.modalities
@@ -137,7 +146,9 @@ class MissingDataset(Dataset[dict[str, Any]]):
     def _real(self, modality: str, index: int) -> tuple[Tensor, Tensor]:
         """Return a sample's content and mask, a masked zero where it has none."""
         if modality == "text":
-            content, length = self._tokens[index], len(self._tokens[index])
+            start = int(self._token_ends[index - 1]) if index else 0
+            content = self._tokens[start : int(self._token_ends[index])].long()
+            length = len(content)
         else:
             content = self.split.features[modality][index]
             length = int(self.split.lengths[modality][index])
@@ -152,7 +163,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         elif self.rate is not None:
             rows = drop(rows, self.rate, self.pattern, generator=self._generators(name))
         elif name in self._corrupted_names():
-            rows = self._corrupt(rows, self._generators(int(self._epoch), name))
+            rows = self._corrupt(rows, self._generators(self.epoch(), name))
         return {modality: mask[0] for modality, mask in rows.items()}
 
     def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
@@ -172,7 +183,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
     def _corrupted_names(self) -> frozenset[str]:
         """Return the samples that this epoch corrupts: the first in an order drawn by hashing."""
-        epoch = int(self._epoch)
+        epoch = self.epoch()
         if self._corrupted[0] != epoch:
             order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name))
             self._corrupted = epoch, frozenset(order[: math.floor(len(order) * self.corrupted_share)])
@@ -212,7 +223,8 @@ def _digest(*key: int | str) -> int:
 
 
 def sha256(path: Path) -> str:
-    """A file's checksum."""
+    """A file's checksum; of shards, that of their index, which holds theirs."""
+    path = path / INDEX if path.is_dir() else path
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -232,9 +244,14 @@ def _distinct(ids: list[str]) -> list[str]:
     return names
 
 
-def _tokenize(text: list[str] | None, tokenizer: Any, max_length: int) -> list[Tensor]:
-    rows = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-    return [torch.tensor(row, dtype=torch.int64) for row in rows]
+def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
+    """Return the ids of all rows end to end, and where each ends: a few bytes a token."""
+    ids, lengths = [torch.empty(0, dtype=torch.int32)], []
+    for start in range(0, len(text), _ROWS):
+        rows = tokenizer(list(text[start : start + _ROWS]), truncation=True, max_length=max_length)["input_ids"]
+        ids.append(torch.tensor([token for row in rows for token in row], dtype=torch.int32))
+        lengths += [len(row) for row in rows]
+    return torch.cat(ids), torch.tensor(lengths, dtype=torch.int64).cumsum(0)
 
 
 def _check_protocol(
@@ -256,7 +273,7 @@ def _check_protocol(
         )
 
 
-def _check_split(split: Split, modalities: Sequence[str], max_lengths: Mapping[str, int]) -> None:
+def _check_split(split: Split | ShardedSplit, modalities: Sequence[str], max_lengths: Mapping[str, int]) -> None:
     missing = [modality for modality in modalities if modality not in split.modalities]
     if missing or not modalities:
         raise DataError(

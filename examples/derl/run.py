@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from derl.options import Options, describe_selection, fill_in
+from derl.processes import by_main
 
 OPTIONS = "options.json"
 DATA = "data.safetensors"
@@ -43,8 +44,7 @@ class RunFolder:
             folder = cls(Path(existing))
             folder._restore(options)
         else:
-            folder = cls(Path(options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S")))
-            folder._create(options)
+            folder = by_main(lambda: cls._create(options))
         return folder
 
     def abandon(self) -> None:
@@ -62,7 +62,12 @@ class RunFolder:
 
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         """Keep the chosen model, and which epoch it comes from."""
-        trainer.save_model(str(self.path / "model"))
+        trainer.save_model(str(self.path / "model"))  # every process has a part in it, where weights are sharded
+        if trainer.is_world_process_zero():
+            self._describe_model(trainer, tokenizer, options)
+        trainer.accelerator.wait_for_everyone()
+
+    def _describe_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         (self.path / "model" / "training_args.bin").unlink()  # a pickle, of what OPTIONS holds
         if tokenizer is not None:
             tokenizer.save_pretrained(str(self.path / "model"))
@@ -89,20 +94,22 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def _create(self, options: Options) -> None:
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+    @classmethod
+    def _create(cls, options: Options) -> "RunFolder":
+        path = Path(options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
-                f"{self.path}: expected a new or empty folder, found something in it; choose another --output_dir, "
-                f"or go on with that run: --resume {self.path}."
+                f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
+                f"or go on with that run: --resume {path}."
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / OPTIONS).write_text(json.dumps(asdict(options), indent=2))
+            path.mkdir(parents=True, exist_ok=True)
+            (path / OPTIONS).write_text(json.dumps(asdict(options), indent=2))
         except OSError as error:
             raise RunError(
-                f"{self.path}: expected a folder that can be written, found {error.strerror}; choose another "
-                "--output_dir."
+                f"{path}: expected a folder that can be written, found {error.strerror}; choose another --output_dir."
             ) from error
+        return cls(path)
 
     def _restore(self, options: Options) -> None:
         try:

@@ -1,9 +1,9 @@
 """SentimentModel: what DERL and its plain baseline share, before and after what makes them differ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,13 @@ from derl.split import DataError
 from modx.missing import erase
 
 Features = dict[str, Tensor]
+_CHUNK = 256  # samples
+
+
+class Rows(Protocol):
+    """A tensor `(n, L, D)`, or what answers with one `(L, D)` after another."""
+
+    def __getitem__(self, index: int) -> Tensor: ...
 
 
 @dataclass
@@ -96,18 +103,17 @@ class SentimentModel(PreTrainedModel):
     def _frame_dims(self) -> list[int]:
         return [self.config.input_dims[name] for name in self.config.modalities if name != "text"]
 
-    def fit_features(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> None:
+    def fit_features(self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor]) -> None:
         """Learn each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
 
         Args:
-            features: ``(n, L, D_m)`` for every modality but text.
+            features: for every modality but text n rows of ``(L, D_m)``, of which a few at a time are in memory.
             lengths: ``(n,)``, real frames of each sample.
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
         for name in self.config.modalities:
             if name != "text":
-                real = torch.arange(features[name].shape[1]) < lengths[name][:, None]
-                scale, mean = torch.std_mean(features[name][real].double(), dim=0, correction=0)
+                scale, mean = _std_mean(features[name], lengths[name].tolist())
                 means.append(mean.float())
                 scales.append(torch.where(scale > 0, scale, 1).float())
         self.feature_mean.copy_(torch.cat(means))
@@ -205,6 +211,19 @@ class SentimentModel(PreTrainedModel):
         """Mean squared or absolute error of the score."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
         return criterion(prediction, labels)
+
+
+def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Deviation and mean of all frames, a chunk at a time (Chan, Golub and LeVeque, 1983)."""
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for start in range(0, len(lengths), _CHUNK):
+        part = torch.cat([rows[row][: lengths[row]] for row in range(len(lengths))[start : start + _CHUNK]]).double()
+        if len(part):
+            total, shift = count + len(part), part.mean(0) - mean
+            squares = squares + (part - part.mean(0)).square().sum(0) + shift.square() * count * len(part) / total
+            mean = mean + shift * len(part) / total
+            count = total
+    return (squares / count).sqrt(), mean
 
 
 def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:

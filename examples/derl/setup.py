@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from derl.config import DerlConfig
 from derl.data import Collator, MissingDataset, load_data
 from derl.model import DerlModel
 from derl.options import Options
+from derl.processes import main_first
 from derl.run import DATA, RunError, RunFolder
 from derl.sentiment import SentimentModel
 from derl.split import Split
@@ -49,7 +51,7 @@ class Setup:
             )
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
-            splits = load_data(options.data, folder.path / DATA)
+            splits = main_first(partial(load_data, options.data, folder.path / DATA))
             tokenizer, data_name = None, Path(options.data).name
         encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:

@@ -9,7 +9,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import ConcatDataset
+from accelerate import PartialState
+from torch.utils.data import ConcatDataset, DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -18,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from derl.averaging import AveragedAdamW
 from derl.data import Collator, MissingDataset
 from derl.options import Options, describe_rates
+from derl.processes import SharedBatches, any_process
 from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.sentiment import SentimentModel
@@ -27,17 +29,56 @@ LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consist
 
 
 class SentimentTrainer(Trainer):
-    """A Trainer that also logs the parts of the loss."""
+    """A Trainer that also logs the parts of the loss, and whose batches are those of one process in any number.
+
+    Args:
+        options: of the run.
+        arguments: as of ``transformers.Trainer``.
+    """
+
+    def __init__(self, *, options: Options, **arguments: Any) -> None:
+        self.options = options
+        super().__init__(**arguments)
+        self._batches = SharedBatches(
+            len(self.train_dataset),
+            options.batch_size,
+            options.seed,
+            self.train_dataset.epoch,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        if self.args.world_size > 1:
+            torch.manual_seed(options.seed + self.args.process_index)  # each drops out units of its own
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Share out whole batches; accelerate would repeat samples until the last one is full."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a learning rate of its own for the text encoder, and no decay of biases and scales."""
+        if self.optimizer is None:
+            self.optimizer = _optimizer(self.model if model is None else model, self.options)
+        return self.optimizer
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
         output = model(**inputs)
         if model.training:
-            self._parts = {name: output[name].detach() for name in LOSS_PARTS if output.get(name) is not None}
+            weight = self._batches.weight(self.state.global_step)
+            output.loss = output.loss * weight
+            self._parts = {name: output[name].detach() * weight for name in LOSS_PARTS if output.get(name) is not None}
         return (output.loss, output) if return_outputs else output.loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            logs = logs | {name: part.item() for name, part in self._parts.items()}
+            logs = logs | {name: self.accelerator.gather(part).mean().item() for name, part in self._parts.items()}
         super().log(logs, *args, **kwargs)
 
 
@@ -88,10 +129,10 @@ class StopOnInterrupt(TrainerCallback):
     """On the first Ctrl-C, finish the step, write a checkpoint and stop; a second one stops at once."""
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped = self._requested = False
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
-        self.stopped = True
+        self._requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -100,6 +141,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
+        self.stopped = any_process(self._requested)
         if self.stopped:
             control.should_training_stop = True
             control.should_save = not self._epoch_is_whole(state)  # a whole one is saved once it is evaluated
@@ -138,7 +180,7 @@ def make_trainer(
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
+        per_device_train_batch_size=-(-options.batch_size // PartialState().num_processes),  # of all: --batch_size
         per_device_eval_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
@@ -161,6 +203,7 @@ def make_trainer(
         report_to="none",
         remove_unused_columns=False,
         label_names=["labels"],
+        ddp_find_unused_parameters=False,
     )
     trainer = trainer_class(
         model=model,
@@ -169,7 +212,7 @@ def make_trainer(
         train_dataset=train,
         eval_dataset=ConcatDataset(valid),
         compute_metrics=partial(_metrics, num_parts=len(valid)),
-        optimizers=(_optimizer(model, options), None),
+        options=options,
         callbacks=[SetEpoch(train)],
     )
     for callback in (ProgressCallback, PrinterCallback):
@@ -180,8 +223,10 @@ def make_trainer(
 def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopOnInterrupt:
     """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C."""
     stop = StopOnInterrupt()
-    for callback in (stop, TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))), EpochLine(options)):
-        trainer.add_callback(callback)
+    trainer.add_callback(stop)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))
+        trainer.add_callback(EpochLine(options))
     return stop
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from derl import DerlConfig
+from torch.distributed.run import get_args_parser
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "README.md", *(TOP / "docs").rglob("*.md")))
@@ -90,11 +92,25 @@ def understand(words):
         parse(arguments[0], arguments[1:])
     elif name == "pip":
         assert extras(words) <= optional_dependencies(), words
+    elif name in ("torchrun", "accelerate"):
+        index = next(i for i, word in enumerate(arguments) if word.endswith(".py"))
+        launch(name, arguments[:index])
+        parse(arguments[index], arguments[index + 1 :])
     elif name == "pytest":
         assert set(arguments) <= {"-m", "gpu"}, words
     else:
         script = TOP / program
         assert os.access(script, os.X_OK), f"{words}: no program of this name that can be run"
+
+
+def launch(name, arguments):
+    """The launcher's own parser takes its options, and a configuration that is named exists."""
+    if name == "torchrun":
+        get_args_parser().parse_args([*arguments, "script.py"])
+        return
+    assert arguments[0] == "launch"
+    options = launch_command_parser().parse_args([*arguments[1:], "script.py"])
+    assert (TOP / options.config_file).exists(), arguments
 
 
 def extras(words):

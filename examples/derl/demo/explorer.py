@@ -101,7 +101,7 @@ class Explorer:
         if row is not None:
             for name, frames in self.split.features.items():
                 if name in self.predictor.modalities:
-                    raw[name] = frames[row, : int(self.split.lengths[name][row])]
+                    raw[name] = frames[row][: int(self.split.lengths[name][row])]
         return raw
 
     def _lose(

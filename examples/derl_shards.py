@@ -1,0 +1,57 @@
+"""Write a data set as memory-mapped shards, for data that does not fit into memory.
+
+python examples/derl_shards.py --data unaligned_50.pkl --output_dir mosei
+python examples/derl_mosi.py --data mosei
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from derl.mmsa import describe_repairs, read_mmsa
+from derl.shard_writer import ShardWriter
+from derl.split import DataError, Split, load_splits
+
+
+def main() -> int:
+    """Run the command; the exit code is 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a pickle of MMSA's layout, or a run's data.safetensors"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="a new folder")
+    parser.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
+    options = parser.parse_args()
+    if options.shard_megabytes < 1:
+        parser.error(f"--shard_megabytes expected at least 1, got {options.shard_megabytes}")
+    try:
+        splits = load_splits(options.data) if options.data.suffix == ".safetensors" else read_mmsa(options.data)
+        for line in describe_repairs(splits):
+            print(line)
+        limits = {m: max(split.features[m].shape[1] for split in splits.values()) for m in splits["train"].features}
+        with ShardWriter(options.output_dir, max_lengths=limits, shard_bytes=options.shard_megabytes * 2**20) as writer:
+            for name, split in splits.items():
+                write(writer, name, split)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    files = list(options.output_dir.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in files) / 2**20
+    print(f"{sum(map(len, splits.values()))} samples in {len(files)} shards, {size:.1f} MiB: {options.output_dir}")
+    return 0
+
+
+def write(writer: ShardWriter, name: str, split: Split) -> None:
+    """Write a split's samples without their padding."""
+    for row in range(len(split)):
+        writer.add(
+            name,
+            split.ids[row],
+            split.labels[row].item(),
+            text=None if split.text is None else split.text[row],
+            features={m: frames[row, : int(split.lengths[m][row])] for m, frames in split.features.items()},
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
