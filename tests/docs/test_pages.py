@@ -45,7 +45,8 @@ def commands(page):
 
 
 @pytest.mark.parametrize("page", [page for page in with_blocks("python") if page not in ELSEWHERE])
-def test_every_block_prints_what_stands_below_it(page, capsys):
+def test_every_block_prints_what_stands_below_it(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for what a block writes
     namespace, found = {}, blocks(page)
     for (language, code), (next_language, text) in zip(found, [*found[1:], ("", "")], strict=True):
         if language != "python":
