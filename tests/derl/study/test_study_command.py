@@ -180,9 +180,11 @@ def test_reporting_a_study_that_is_not_there_makes_none(tmp_path):
 
 def test_other_data_under_the_same_name_is_refused(tmp_path):
     study, data = tmp_path / "study", tmp_path / "data.safetensors"
-    splits = make_synthetic(sizes={"train": 8, "valid": 4, "test": 4}).splits
+    synthetic = make_synthetic(sizes={"train": 8, "valid": 4, "test": 4})
+    splits = synthetic.splits
     save_splits(splits, data)
-    options = fill_in(Options(data=str(data), preset="smoke"))
+    synthetic.tokenizer.save_pretrained(tmp_path / "encoder")
+    options = fill_in(Options(data=str(data), text_encoder=str(tmp_path / "encoder"), preset="smoke"))
     open_study(study, options, [])
     assert open_study(study, options, ["data"]) == options
     save_splits(splits | {"test": replace(splits["test"], labels=-splits["test"].labels)}, data)

@@ -222,7 +222,13 @@ def test_recipes_relate_correlations_and_count_collapses(view):
 def test_the_matrix_reads_each_pattern_at_its_rates(view):
     sheet = transfer.patterns(view)[0]
     for trained, variant in TRAINED_ON.items():
-        row = row_of(sheet, trained)
+        cells = {name: cell.removesuffix(")").split(" (") for name, cell in row_of(sheet, trained).items()}
+        row = {name: cell[0] for name, cell in cells.items()}
+        for pattern in PATTERNS:  # in brackets, the distance to the last row
+            own, best = (
+                float(cell.split(" ± ")[0]) for cell in (row[pattern], row_of(sheet, "best possible")[pattern])
+            )
+            assert float(cells[pattern][1]) == pytest.approx(own - best, abs=0.0011)
         assert row["frames"] == shown(maes(view, variant, [f"r={rate}" for rate in PATTERN_RATES]))
         for pattern in PATTERNS[1:]:
             rows = [PATTERN_NAMES.index(f"{pattern} r={rate}") for rate in PATTERN_RATES]
