@@ -2,6 +2,7 @@
 
 python examples/derl_shards.py --data unaligned_50.pkl --output_dir mosei
 python examples/derl_mosi.py --data mosei
+python examples/derl_shards.py --verify mosei          # are all files as they were written?
 """
 
 import argparse
@@ -10,21 +11,27 @@ from pathlib import Path
 
 from derl.mmsa import describe_repairs, read_mmsa
 from derl.shard_writer import ShardWriter
+from derl.shards import verify_shards
 from derl.split import DataError, Split, load_splits
 
 
 def main() -> int:
     """Run the command; the exit code is 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="a pickle of MMSA's layout, or a run's data.safetensors"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="a new folder")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="a pickle of MMSA's layout, or a run's data.safetensors")
+    what.add_argument("--verify", type=Path, metavar="FOLDER", help="compare the checksums of a folder of shards")
+    parser.add_argument("--output_dir", type=Path, help="a new folder, for --data")
     parser.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
     options = parser.parse_args()
     if options.shard_megabytes < 1:
         parser.error(f"--shard_megabytes expected at least 1, got {options.shard_megabytes}")
+    if (options.data is None) != (options.output_dir is None):
+        parser.error("--data and --output_dir go together")
     try:
+        if options.verify is not None:
+            print(f"{verify_shards(options.verify)} shards are as they were written: {options.verify}")
+            return 0
         splits = load_splits(options.data) if options.data.suffix == ".safetensors" else read_mmsa(options.data)
         for line in describe_repairs(splits):
             print(line)

@@ -6,6 +6,7 @@ without padding, end to end: `labels` `(n,)` float32; for each modality `(frames
 bytes; and for all but the labels `NAME_ends` `(n,)` int64, where each sample ends.
 """
 
+import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -107,6 +108,26 @@ def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
             "again with examples/derl_shards.py, or pass the right path."
         ) from error
     return splits
+
+
+def verify_shards(folder: str | Path) -> int:
+    """Read every shard whole, compare its checksum with the index, and return how many there are.
+
+    Raises:
+        DataError: as :func:`open_shards`, or a shard is not what was written.
+    """
+    folder = Path(folder)
+    open_shards(folder)
+    entries = [entry for split in json.loads((folder / INDEX).read_text())["splits"].values() for entry in split]
+    for entry in entries:
+        with (folder / entry["file"]).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != entry["sha256"]:
+            raise DataError(
+                f"{folder / entry['file']}: expected sha256 {entry['sha256']}, found {found}; copy the file again, or "
+                "write the folder again with examples/derl_shards.py."
+            )
+    return len(entries)
 
 
 class _Shards:

@@ -236,6 +236,19 @@ def test_a_folder_that_exists_is_left_alone(folder):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_changed_byte_is_found(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["derl_shards.py", "--verify", str(folder)])
+    assert derl_shards.main() == 0
+    number = len(list(folder.glob("*.safetensors")))
+    assert capsys.readouterr().out == f"{number} shards are as they were written: {folder}\n"
+    path = folder / "valid-00000.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert derl_shards.main() == 2
+    assert re.search(r"valid-00000\.safetensors: expected sha256 \w+, found \w+; copy", capsys.readouterr().err)
+
+
 def test_the_command_says_in_a_line_what_is_wrong(tmp_path, monkeypatch, capsys):
     arguments = ["--data", str(tmp_path / "nowhere.pkl"), "--output_dir", str(tmp_path / "data")]
     monkeypatch.setattr(sys, "argv", ["derl_shards.py", *arguments])
