@@ -9,9 +9,11 @@ torchrun --nproc-per-node 2 examples/derl_mosi.py                              #
 """
 
 import sys
+import traceback
 from functools import partial
 from time import perf_counter
 
+from accelerate import PartialState
 from derl.card import write_card
 from derl.conditions import Condition
 from derl.data import DataError
@@ -21,17 +23,34 @@ from derl.protocol import evaluate
 from derl.report import write_report
 from derl.run import RunError, RunFolder, provenance
 from derl.setup import Setup
+from derl.stopping import stoppable
 from derl.training import SentimentTrainer, attend, make_trainer
+from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
 
 def main() -> int:
-    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C or SIGTERM, 1 when it broke."""
     options = parse()
     state = join()
     disable_progress_bar()  # of writing and reading weights; training and judging keep theirs
     try:
-        folder = RunFolder.open(options)
+        with stoppable(), RunFolder.open(options) as folder:
+            return attempt(options, folder)
+    except (DataError, RunError) as error:
+        if state.is_main_process:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        state.destroy_process_group()
+
+
+def attempt(options: Options, folder: RunFolder) -> int:
+    """Set up and run; say what to do where it breaks off."""
+    state = PartialState()
+    try:
         try:
             setup = Setup.build(options, folder)
         except BaseException:
@@ -39,16 +58,18 @@ def main() -> int:
                 folder.abandon()
             raise
         return run(setup, options, folder)
-    except (DataError, RunError) as error:
-        if state.is_main_process:
-            print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (DataError, RunError):
+        raise
     except KeyboardInterrupt:
         if state.is_main_process:
-            print("\nstopped; what was trained and saved is kept", file=sys.stderr)
-        return 130
-    finally:
-        state.destroy_process_group()
+            print(f"\nstopped; {folder.remedy}", file=sys.stderr)
+        raise
+    except (OSError, SafetensorError) as error:
+        print(f"\nerror: {error}; {folder.remedy}", file=sys.stderr)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"\nerror: {type(error).__name__}; {folder.remedy}", file=sys.stderr)
+    return 1
 
 
 def run(setup: Setup, options: Options, folder: RunFolder) -> int:
@@ -68,8 +89,7 @@ def run(setup: Setup, options: Options, folder: RunFolder) -> int:
         print(f"training {setup.model_name} on {setup.data_name}; everything goes to {folder.path}")
         trainer.train(resume_from_checkpoint=folder.last_checkpoint() if options.resume else None)
         if stop.stopped:
-            print(f"\nstopped; to go on: python {sys.argv[0]} --resume {folder.path}")
-            return 130
+            raise KeyboardInterrupt
         folder.save_model(trainer, setup.tokenizer, options)
     trained = perf_counter()
     results, predictions = evaluate(

@@ -57,7 +57,8 @@ def main() -> int:
         facts = {"command": f"python {' '.join(sys.argv)}", "settings": SETTINGS, "epochs": options.epochs}
         write(options.out, accuracies, facts | {"parameters": sizes, "seconds": round(perf_counter() - started)})
     if options.picture:
-        draw(accuracies).savefig(options.picture, dpi=150)
+        with whole(options.picture) as draft:
+            draw(accuracies).savefig(draft, format=options.picture.suffix[1:] or "png", dpi=150)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from derl.config import DerlConfig
-from derl.report import write_file
+from derl.files import write_file
 from derl.tables import Metrics, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
 
 METRICS = {  # ours -> the Hub's identifier and a name to show

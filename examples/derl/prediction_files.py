@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from derl.files import write_file
 from derl.predictor import Answer, Predictor
 from derl.processor import Sample
-from derl.report import write_file
 from derl.split import DataError
 
 Row = dict[str, str]

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from derl.figures import figures
+from derl.files import write_file
 from derl.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
 
 
@@ -106,19 +106,3 @@ def _csv(predictions: list[dict[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(predictions)
     return text.getvalue().encode()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; its name is in the error.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,22 +4,29 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase, Trainer
-from transformers.trainer_utils import get_last_checkpoint
 
+from derl.checkpoint import find_checkpoint
+from derl.files import is_draft, write_file
 from derl.options import Options, describe_selection, fill_in
 from derl.processes import by_main
 
 OPTIONS = "options.json"
 DATA = "data.safetensors"
+LOCK = ".lock"
+LOCK_SECONDS = 10.0  # a killed run's processes that load data notice it within five
 
 
 class RunError(ValueError):
@@ -33,44 +40,61 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, options: Options) -> "RunFolder":
-        """Make a new folder, or open that of the run to go on with, whose options then replace ``options``.
+    @contextmanager
+    def open(cls, options: Options) -> Iterator["RunFolder"]:
+        """Hold a new folder, or that of the run to go on with, whose options then replace ``options``.
+
+        A run that torchrun starts again goes on in its ``options.output_dir``.
 
         Raises:
-            RunError: the folder cannot be written, holds something already, or holds no run.
+            RunError: the folder cannot be written, holds something already, holds no run, or is another process's.
         """
-        existing = options.resume or options.evaluate
-        if existing is not None:
-            folder = cls(Path(existing))
-            folder._restore(options)
-        else:
-            folder = by_main(lambda: cls._create(options))
-        return folder
+        with ExitStack() as held:
+            path, options.resume = by_main(lambda: _claim(options, held))
+            folder = cls(path)
+            if options.resume is not None or options.evaluate is not None:
+                folder._restore(options)
+            yield folder
 
     def abandon(self) -> None:
         """Remove the folder again where a run ended before it held more than its options and converted data."""
         entries = list(self.path.iterdir())
-        if {entry.name for entry in entries} <= {OPTIONS, DATA}:
+        if all(entry.name in (OPTIONS, DATA, LOCK) or is_draft(entry) for entry in entries):
             for entry in entries:
                 entry.unlink()
             self.path.rmdir()
 
+    @property
+    def remedy(self) -> str:
+        """What to do once a run has broken off."""
+        if (self.path / OPTIONS).exists():
+            return f"what was saved is whole; to go on: python {sys.argv[0]} --resume {self.path}"
+        return "nothing was saved; start again"
+
     def last_checkpoint(self) -> str | None:
-        """The newest checkpoint; None where there is none yet."""
-        checkpoints = self.path / "checkpoints"
-        return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+        """The newest checkpoint that was written to its end; None where there is none yet.
+
+        Raises:
+            DataError: it is no longer as it was written.
+        """
+        return find_checkpoint(self.path / "checkpoints")
 
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
-        """Keep the chosen model, and which epoch it comes from."""
-        trainer.save_model(str(self.path / "model"))  # every process has a part in it, where weights are sharded
+        """Keep the chosen model, and which epoch it comes from, whole or not at all."""
+        draft, model = self.path / ".model.tmp", self.path / "model"
+        by_main(lambda: shutil.rmtree(draft, ignore_errors=True))
+        trainer.save_model(str(draft))  # every process has a part in it, where weights are sharded
         if trainer.is_world_process_zero():
-            self._describe_model(trainer, tokenizer, options)
+            self._describe_model(draft, trainer, tokenizer, options)
+            shutil.rmtree(model, ignore_errors=True)
+            os.rename(draft, model)
         trainer.accelerator.wait_for_everyone()
 
-    def _describe_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
-        (self.path / "model" / "training_args.bin").unlink()  # a pickle, of what OPTIONS holds
+    def _describe_model(
+        self, folder: Path, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options
+    ) -> None:
         if tokenizer is not None:
-            tokenizer.save_pretrained(str(self.path / "model"))
+            tokenizer.save_pretrained(str(folder))
         state = trainer.state
         chosen = Path(state.best_model_checkpoint or f"checkpoint-{state.max_steps}").name.removeprefix("checkpoint-")
         checkpoint = {
@@ -78,7 +102,7 @@ class RunFolder:
             "criterion": describe_selection(options),
             "value": state.best_metric,
         }
-        (self.path / "model" / "checkpoint.json").write_text(json.dumps(checkpoint, indent=2))
+        write_file(folder / "checkpoint.json", json.dumps(checkpoint, indent=2).encode())
 
     def checkpoint(self) -> dict[str, Any]:
         """Which checkpoint the model is."""
@@ -94,23 +118,6 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         return folder
 
-    @classmethod
-    def _create(cls, options: Options) -> "RunFolder":
-        path = Path(options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
-                f"or go on with that run: --resume {path}."
-            )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / OPTIONS).write_text(json.dumps(asdict(options), indent=2))
-        except OSError as error:
-            raise RunError(
-                f"{path}: expected a folder that can be written, found {error.strerror}; choose another --output_dir."
-            ) from error
-        return cls(path)
-
     def _restore(self, options: Options) -> None:
         try:
             saved = json.loads((self.path / OPTIONS).read_text())
@@ -118,8 +125,6 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: expected the folder of a run, with {OPTIONS}, found {error}; check the path."
             ) from error
-        if not os.access(self.path, os.W_OK):
-            raise RunError(f"{self.path}: expected a folder that can be written; check its permissions.")
         if options.evaluate is not None and not (self.path / "model" / "checkpoint.json").exists():
             raise RunError(
                 f"{self.path}: expected a finished run, found no model; go on with it: --resume {self.path}."
@@ -130,6 +135,48 @@ class RunFolder:
         for name, value in (saved | kept).items():
             setattr(options, name, value)
         fill_in(options)
+
+
+def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
+    """Lock a folder for this process, and return it with the run to go on with, if any."""
+    existing = options.resume or options.evaluate
+    path = Path(existing or options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
+    if existing is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (path / OPTIONS).exists():
+        existing = options.resume = str(path)
+    try:
+        if existing is None:
+            _check_new(path)
+            path.mkdir(parents=True, exist_ok=True)
+        elif not (path / OPTIONS).is_file():
+            raise RunError(
+                f"{path}: expected the folder of a run, with {OPTIONS}, found none; check the path, or start the run "
+                "again by the command it was started with."
+            )
+        held.enter_context(FileLock(path / LOCK, timeout=LOCK_SECONDS))
+        if existing is None:
+            _check_new(path)
+            write_file(path / OPTIONS, json.dumps(asdict(options), indent=2).encode())
+    except Timeout as error:
+        raise RunError(
+            f"{path}: expected a folder that no other process works in, found one that does; wait for its end, or "
+            "choose another --output_dir."
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"{path}: expected a folder that can be written, found {error.strerror}; choose another --output_dir, or "
+            "check its permissions and room."
+        ) from error
+    return path, options.resume
+
+
+def _check_new(path: Path) -> None:
+    if path.exists() and (
+        not path.is_dir() or any(entry.name != LOCK and not is_draft(entry) for entry in path.iterdir())
+    ):
+        raise RunError(
+            f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
+            f"or go on with that run: --resume {path}."
+        )
 
 
 def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[str, float]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """One split of a sentiment data set: text, frames and labels, checked when made, and kept as safetensors."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from derl.files import whole
 
 _FORMAT = "derl-splits-1"
 
@@ -101,18 +102,15 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
             "first_repaired": split.first_repaired,
         }
     metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, metadata)
-        os.replace(temporary, path)
+        with whole(path) as draft:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft, metadata)
     except Exception as error:
         raise DataError(
             f"{path}: expected a place to write the splits to, found {type(error).__name__}: {error}; choose "
             "a folder that is writable and has room."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_splits(path: str | Path) -> dict[str, Split]:

@@ -1,7 +1,6 @@
 """Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
 
 import math
-import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,23 +11,25 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import ConcatDataset, DataLoader
 from torch.utils.tensorboard import SummaryWriter
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from derl.averaging import AveragedAdamW
+from derl.checkpoint import SafeTrainer
 from derl.data import Collator, MissingDataset
 from derl.options import Options, describe_rates
 from derl.processes import SharedBatches, any_process
 from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.sentiment import SentimentModel
+from derl.stopping import at_stop, interrupt
 
 AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")
 LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consistency_loss")
 
 
-class SentimentTrainer(Trainer):
+class SentimentTrainer(SafeTrainer):
     """A Trainer that also logs the parts of the loss, and whose batches are those of one process in any number.
 
     Args:
@@ -125,18 +126,18 @@ class SetEpoch(TrainerCallback):
         self.dataset.set_epoch(math.floor(state.epoch or 0))
 
 
-class StopOnInterrupt(TrainerCallback):
-    """On the first Ctrl-C, finish the step, write a checkpoint and stop; a second one stops at once."""
+class StopAfterStep(TrainerCallback):
+    """On the first Ctrl-C or SIGTERM, finish the step, write a checkpoint and stop; a second one stops at once."""
 
     def __init__(self) -> None:
         self.stopped = self._requested = False
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
         self._requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        at_stop(interrupt)
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        signal.signal(signal.SIGINT, self._request)
+        at_stop(self._request)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -159,7 +160,7 @@ class StopOnInterrupt(TrainerCallback):
         return float(state.epoch or 0).is_integer()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        at_stop(interrupt)
 
 
 def make_trainer(
@@ -220,9 +221,9 @@ def make_trainer(
     return trainer
 
 
-def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopOnInterrupt:
-    """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C."""
-    stop = StopOnInterrupt()
+def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopAfterStep:
+    """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C or SIGTERM."""
+    stop = StopAfterStep()
     trainer.add_callback(stop)
     if trainer.is_world_process_zero():
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+from derl.files import whole
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -80,7 +81,8 @@ def draw(accuracies: Accuracies) -> Figure:
 def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
     """Write every seed's figures as JSON, and what they came from."""
     machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__}
-    path.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
+    with whole(path) as draft:
+        draft.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
 
 
 def _statistics(seeds: list[dict[str, float]], conditions: list[str]) -> tuple[list[float], list[float] | None]:

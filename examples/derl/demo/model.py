@@ -52,21 +52,22 @@ def latest_run() -> Path | None:
 def train() -> Path:
     """Train DERL on synthetic data for a few epochs, and return the run's folder."""
     options = parse(["--epochs", str(EPOCHS)])
-    folder = RunFolder.open(options)
-    print(
-        f"no finished run in {RUNS}: training DERL on synthetic data, {EPOCHS} epochs, once; it goes to {folder.path}"
-    )
-    setup = Setup.build(options, folder)
-    valid = [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []]
-    trainer = make_trainer(
-        SentimentTrainer, setup.model, setup.collator, setup.dataset("train"), valid, options, folder.path
-    )
-    stop = attend(trainer, options, folder.path)
-    trainer.train()
-    if stop.stopped:
-        raise KeyboardInterrupt
-    folder.save_model(trainer, setup.tokenizer, options)
-    return folder.path
+    with RunFolder.open(options) as folder:
+        print(
+            f"no finished run in {RUNS}: training DERL on synthetic data, {EPOCHS} epochs, once; it goes to "
+            f"{folder.path}"
+        )
+        setup = Setup.build(options, folder)
+        valid = [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []]
+        trainer = make_trainer(
+            SentimentTrainer, setup.model, setup.collator, setup.dataset("train"), valid, options, folder.path
+        )
+        stop = attend(trainer, options, folder.path)
+        trainer.train()
+        if stop.stopped:
+            raise KeyboardInterrupt
+        folder.save_model(trainer, setup.tokenizer, options)
+        return folder.path
 
 
 def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, str]:

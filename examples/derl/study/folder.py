@@ -8,8 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from derl.data import load_data, sha256
+from derl.files import write_file
 from derl.options import Options
-from derl.report import write_file
 from derl.run import DATA, RunError
 from derl.setup import load_tokenizer
 

@@ -1,7 +1,6 @@
 """What a cell leaves behind: every score it gave, and the facts of its run, in one safetensors file."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from derl.files import whole
 
 
 class RecordError(ValueError):
@@ -32,13 +33,8 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(self.arrays, temporary, metadata={"facts": json.dumps(self.facts)})
-            os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for its owner alone
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(path) as draft:
+            save_file(self.arrays, draft, metadata={"facts": json.dumps(self.facts)})
 
     @classmethod
     def load(cls, path: Path) -> "Record":
@@ -55,9 +51,3 @@ class Record:
             raise RecordError(
                 f"{path}: expected the file of a finished cell, found {error}; delete it, and its cell is run again."
             ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
