@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from derl.files import whole
 from digits.baseline import ConcatBaseline
 from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write

@@ -45,7 +45,7 @@ class SafeTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal(checkpoint)
-            rotate_checkpoints(str(folder), limit, self.state.best_model_checkpoint, use_mtime=True)
+            rotate_checkpoints(str(folder), limit, self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -74,12 +74,8 @@ class SafeTrainer(Trainer):
         elif self.args.should_save:
             state = self.optimizer.state_dict()
             tensors, others = _split_tensors(state["state"])
-            facts = {
-                "param_groups": state["param_groups"],
-                "state": others,
-                "scheduler": self.lr_scheduler.state_dict(),
-            }
-            _save(tensors, facts, Path(output_dir) / OPTIMIZER)
+            facts = {"state": others, "param_groups": state["param_groups"]}
+            _save(tensors, facts | {"scheduler": self.lr_scheduler.state_dict()}, Path(output_dir) / OPTIMIZER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self._is_sharded:
@@ -95,7 +91,7 @@ class SafeTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what libraries may draw from
         tensors = {
             "python": torch.tensor(words),
             "numpy": torch.from_numpy(keys.astype(np.int64)),
@@ -114,7 +110,7 @@ class SafeTrainer(Trainer):
         version, gauss = facts["python"]
         random.setstate((version, tuple(tensors["python"].tolist()), gauss))
         name, *rest = facts["numpy"]
-        np.random.set_state((name, tensors["numpy"].numpy().astype(np.uint32), *rest))
+        np.random.set_state((name, tensors["numpy"].numpy().astype(np.uint32), *rest))  # noqa: NPY002
         torch.set_rng_state(tensors["torch"])
         for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
             if f"cuda.{index}" in tensors:
