@@ -64,12 +64,11 @@ def attempt(options: Options, folder: RunFolder) -> int:
         if state.is_main_process:
             print(f"\nstopped; {folder.remedy}", file=sys.stderr)
         raise
-    except (OSError, SafetensorError) as error:
-        print(f"\nerror: {error}; {folder.remedy}", file=sys.stderr)
     except Exception as error:
-        traceback.print_exc()
-        print(f"\nerror: {type(error).__name__}; {folder.remedy}", file=sys.stderr)
-    return 1
+        if not isinstance(error, OSError | SafetensorError) and "DataLoader worker" not in str(error):
+            traceback.print_exc()  # none of a full disk, a lost folder, a killed process: perhaps a mistake of ours
+        print(f"\nerror: {type(error).__name__}: {error}; {folder.remedy}", file=sys.stderr)
+        return 1
 
 
 def run(setup: Setup, options: Options, folder: RunFolder) -> int:

@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,6 +83,7 @@ class SafeTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
         elif checkpoint is not None:
             tensors, facts = _load(Path(checkpoint) / OPTIMIZER)
+            _check_state(Path(checkpoint) / OPTIMIZER, tensors, facts, self.optimizer)
             state: dict[int, dict[str, Any]] = {int(key): dict(part) for key, part in facts["state"].items()}
             for name, tensor in tensors.items():
                 index, _, key = name.partition(".")
@@ -148,7 +150,9 @@ def verify(checkpoint: Path) -> None:
         DataError: names the first file that is not as it was written.
     """
     with _explained(checkpoint / SEAL):
-        entries = dict(json.loads((checkpoint / SEAL).read_text()))
+        entries = json.loads((checkpoint / SEAL).read_text())
+    if not isinstance(entries, dict) or not entries:
+        _refuse(checkpoint / SEAL, "files with their checksums", type(entries).__name__, checkpoint)
     for name, entry in entries.items():
         path = checkpoint / name
         found = _describe(path) if path.is_file() else "no file"
@@ -165,6 +169,19 @@ def _check_fit(path: Path, model: nn.Module) -> None:
         if expected.get(name) != found.get(name):
             wanted, came = (shapes.get(name, "no such weight") for shapes in (expected, found))
             _refuse(path, f"{name}: {wanted}, as this run's model has it", str(came), path.parent)
+
+
+def _check_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], optimizer: Any) -> None:
+    groups = [len(group["params"]) for group in optimizer.param_groups]
+    found = [len(group["params"]) for group in facts["param_groups"]]
+    if found != groups:
+        _refuse(path, f"groups of {groups} parameters, as this run's optimizer has them", str(found), path.parent)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, key in product(facts["state"], sorted({name.partition(".")[2] for name in tensors})):
+        tensor, shape = tensors.get(f"{index}.{key}"), parameters[int(index)].shape
+        if tensor is None or (tensor.ndim and tensor.shape != shape):
+            came = "none" if tensor is None else str(list(tensor.shape))
+            _refuse(path, f"{key} of shape {list(shape)} for parameter {index}", came, path.parent)
 
 
 @contextmanager
