@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_names
+from ._checks import check_features, check_names, check_sizes, check_word
 from .experts import Experts
 from .ops import expert_mixture
+from .ops.choice import IMPLEMENTATIONS
 from .router import Router
 
 
@@ -64,8 +65,10 @@ class HybridExpertDisentangler(nn.Module):
         if min(num_private_experts, num_shared_experts) < 0 or num_private_experts + num_shared_experts < 1:
             raise ValueError(
                 "HybridExpertDisentangler expected num_private_experts >= 0, num_shared_experts >= 0 and at least "
-                f"one expert in all, got {num_private_experts} and {num_shared_experts}."
+                f"one expert in all, got {num_private_experts} and {num_shared_experts}; raise one."
             )
+        check_sizes("HybridExpertDisentangler", dim=dim, hidden_dim=hidden_dim)
+        check_word("HybridExpertDisentangler", "implementation", implementation, IMPLEMENTATIONS)
         self.dim = dim
         self.num_private_experts = num_private_experts
         self.num_shared_experts = num_shared_experts

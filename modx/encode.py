@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_modalities, check_names
+from ._checks import check_features, check_modalities, check_names, check_sizes
 from .transformer import TransformerEncoder
 
 
@@ -50,10 +50,12 @@ class BottleneckEncoder(nn.Module):
         self.modalities = check_names("BottleneckEncoder", input_dims)
         if max_lengths.keys() != input_dims.keys():
             raise ValueError(
-                f"BottleneckEncoder expected max_lengths for modalities {self.modalities}, got {tuple(max_lengths)}."
+                f"BottleneckEncoder expected max_lengths for modalities {self.modalities}, got {tuple(max_lengths)}; "
+                "give every modality its own."
             )
-        if num_tokens < 1:
-            raise ValueError(f"BottleneckEncoder expected num_tokens >= 1, got {num_tokens}.")
+        check_sizes("BottleneckEncoder", dim=dim, num_tokens=num_tokens)
+        for name in self.modalities:
+            check_sizes(f"BottleneckEncoder, for {name!r},", input_dims=input_dims[name], max_lengths=max_lengths[name])
         self.input_dims = dict(input_dims)
         self.max_lengths = dict(max_lengths)
         self.num_tokens = num_tokens
@@ -114,7 +116,7 @@ class BottleneckEncoder(nn.Module):
             if mask.dtype != torch.bool or mask.shape != frames.shape[:2]:
                 raise ValueError(
                     f"BottleneckEncoder expected the mask of {name!r}: bool of shape {(batch_size, length)}, "
-                    f"got {mask.dtype} of shape {tuple(mask.shape)}."
+                    f"got {mask.dtype} of shape {tuple(mask.shape)}; make it True where a frame is real."
                 )
             frames = torch.where(mask[..., None], frames, 0)
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)

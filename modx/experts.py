@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ._checks import check_sizes, check_tokens, check_word
 from .ops import expert_mixture
 from .ops.activations import ACTIVATIONS
 
@@ -42,12 +43,8 @@ class Experts(nn.Module):
     ) -> None:
         super().__init__()
         out_dim = in_dim if out_dim is None else out_dim
-        sizes = {"num_experts": num_experts, "in_dim": in_dim, "hidden_dim": hidden_dim, "out_dim": out_dim}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"Experts expected {name} >= 1, got {size}.")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"Experts expected activation to be one of {tuple(ACTIVATIONS)}, got {activation!r}.")
+        check_sizes("Experts", num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
+        check_word("Experts", "activation", activation, ACTIVATIONS)
         self.activation = activation
         self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
         self.b1 = nn.Parameter(torch.empty(num_experts, hidden_dim, device=device, dtype=dtype))
@@ -79,10 +76,11 @@ class Experts(nn.Module):
         Raises:
             ValueError: a shape or a dtype does not fit.
         """
-        if router_weights is not None and router_weights.shape[:-1] != x.shape[:-1]:
+        check_tokens("Experts", x, self.w1.shape[2], self.w1.dtype)
+        if router_weights is not None and router_weights.shape != (*x.shape[:-1], self.w1.shape[0]):
             raise ValueError(
                 f"Experts expected router_weights of shape {(*x.shape[:-1], self.w1.shape[0])}, "
-                f"got {tuple(router_weights.shape)}."
+                f"got {tuple(router_weights.shape)}; pass a weight for every expert of every token."
             )
         tokens = x.reshape(-1, x.shape[-1])
         _, mixed = expert_mixture(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._checks import check_dtype, check_sizes
 from .router import Router
 
 
@@ -46,6 +47,7 @@ class ModalityRouter(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_sizes("ModalityRouter", num_inputs=num_inputs, dim=dim, hidden_dim=hidden_dim)
         self.num_inputs = num_inputs
         self.dim = dim
         self.router = Router(
@@ -76,7 +78,8 @@ class ModalityRouter(nn.Module):
             )
         shape = (*inputs[0].shape[:2], self.dim)
         for index, part in enumerate(inputs):
-            if tuple(part.shape) != shape:
+            check_dtype("ModalityRouter", f"input {index}", part, self.router.log_temperature.dtype)
+            if part.ndim != 3 or tuple(part.shape) != shape:
                 raise ValueError(
                     f"ModalityRouter expected input {index} of shape {shape}, got {tuple(part.shape)}; "
                     "all inputs need the same number of tokens."
@@ -86,7 +89,7 @@ class ModalityRouter(nn.Module):
             if present.dtype != torch.bool or tuple(present.shape) != (shape[0], self.num_inputs):
                 raise ValueError(
                     f"ModalityRouter expected present: bool of shape {(shape[0], self.num_inputs)}, "
-                    f"got {present.dtype} of shape {tuple(present.shape)}."
+                    f"got {present.dtype} of shape {tuple(present.shape)}; make it False for an input that is absent."
                 )
             present = present[:, None, :]
             stacked = stacked.masked_fill(~present[..., None], 0)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_modalities
+from ._checks import check_modalities, check_names, check_word
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
 
@@ -52,14 +52,13 @@ def orthogonality_loss(
         >>> round(orthogonality_loss(view, view).item(), 4)
         1.0
     """
-    if penalty not in PENALTIES:
-        raise ValueError(f"orthogonality_loss expected penalty to be one of {tuple(PENALTIES)}, got {penalty!r}.")
-    check_modalities("orthogonality_loss", tuple(private), shared)
+    check_word("orthogonality_loss", "penalty", penalty, PENALTIES)
+    check_modalities("orthogonality_loss", check_names("orthogonality_loss", private), shared)
     for name, view in private.items():
         if view.shape != shared[name].shape:
             raise ValueError(
                 f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
-                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}."
+                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}; pass both of one disentangler."
             )
     losses = [PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
     return torch.stack(losses).sum()
@@ -103,7 +102,7 @@ def reconstruction_loss(
             if part.shape != target[name].shape:
                 raise ValueError(
                     f"reconstruction_loss expected {name!r} and its target of one shape, "
-                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}."
+                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}; pass those of the same samples."
                 )
         losses = [
             F.l1_loss(part, target[name].detach() if detach_target else target[name]) for name, part in rebuilt.items()

@@ -58,7 +58,8 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
     _check_scores("sentiment_metrics", preds, target)
     if not len(preds):
         raise ValueError(
-            "sentiment_metrics expected at least one row, got none; pass a split that is not empty, before compute."
+            "sentiment_metrics expected preds and target of at least one row, got none; pass a split that is not "
+            "empty, before compute."
         )
     dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
     preds, target = preds.detach().to(dtype), target.detach().to(dtype)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_names
+from ._checks import check_features, check_names, check_sizes
 from .disentangle import Disentangled
 from .experts import Experts
 from .ops import expert_mixture
@@ -58,6 +58,7 @@ class MultiLevelReconstructor(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities = check_names("MultiLevelReconstructor", modalities)
+        check_sizes("MultiLevelReconstructor", dim=dim, hidden_dim=hidden_dim)
         self.dim = dim
         self.levels = (levels,) if isinstance(levels, str) else tuple(levels)
         if not self.levels or not set(self.levels) <= set(LEVELS):

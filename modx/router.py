@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ._checks import check_sizes, check_tokens
 from .experts import Experts
 
 
@@ -37,11 +38,14 @@ class Router(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_experts < 1:
-            raise ValueError(f"Router expected num_experts >= 1, got {num_experts}.")
+        check_sizes("Router", dim=dim, num_experts=num_experts)
+        self.dim = dim
         self.initial_temperature = 1 / num_experts if temperature is None else temperature
         if not 0 < self.initial_temperature < math.inf:
-            raise ValueError(f"Router expected a temperature that is positive and finite, got {temperature}.")
+            raise ValueError(
+                f"Router expected a temperature that is positive and finite, got {temperature}; "
+                "pass None for 1 / num_experts."
+            )
         self.logits: nn.Module
         if hidden_dim is None:
             self.logits = nn.Linear(dim, num_experts, device=device, dtype=dtype)
@@ -66,6 +70,7 @@ class Router(nn.Module):
         Returns:
             ``(..., K)``, non-negative, summing to 1 over the experts present.
         """
+        check_tokens("Router", x, self.dim, self.log_temperature.dtype)
         logits: Tensor = self.logits(x) * torch.exp(-self.log_temperature)
         if present is None:
             return logits.softmax(-1)

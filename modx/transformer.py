@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._checks import check_dtype, check_sequences, check_sizes
 from .experts import Experts
 
 
@@ -35,6 +36,11 @@ class TransformerBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        ffn_dim = dim if ffn_dim is None else ffn_dim
+        check_sizes("TransformerBlock", dim=dim, num_heads=num_heads, head_dim=head_dim, ffn_dim=ffn_dim)
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"TransformerBlock expected dropout in [0, 1], got {dropout}; pass a probability.")
+        self.dim = dim
         self.num_heads = num_heads
         self.head_dim = head_dim
         inner_dim = num_heads * head_dim
@@ -46,7 +52,7 @@ class TransformerBlock(nn.Module):
         self.value = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner_dim, dim, device=device, dtype=dtype)
         self.ffn_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
-        self.ffn = Experts(1, dim, dim if ffn_dim is None else ffn_dim, dim, device=device, dtype=dtype)
+        self.ffn = Experts(1, dim, ffn_dim, dim, device=device, dtype=dtype)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
@@ -61,7 +67,12 @@ class TransformerBlock(nn.Module):
 
         Returns:
             ``(B, T, D)``, or ``(B, num_queries, D)``.
+
+        Raises:
+            ValueError: a shape or a dtype does not fit, or ``num_queries`` is not between 1 and T.
         """
+        check_sequences("TransformerBlock", x, self.dim, mask, num_queries)
+        check_dtype("TransformerBlock", "x", x, self.query.weight.dtype)
         if num_queries is None:
             attention = self._attend(x, mask)
         else:
@@ -133,8 +144,7 @@ class TransformerEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"TransformerEncoder expected depth >= 1, got {depth}.")
+        check_sizes("TransformerEncoder", depth=depth)
         self.dim = dim
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -155,15 +165,7 @@ class TransformerEncoder(nn.Module):
         Raises:
             ValueError: a shape does not fit, or ``num_queries`` is not between 1 and T.
         """
-        if x.ndim != 3 or x.shape[2] != self.dim:
-            raise ValueError(f"TransformerEncoder expected x of shape (B, T, {self.dim}), got {tuple(x.shape)}.")
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:2]):
-            raise ValueError(
-                f"TransformerEncoder expected mask: bool of shape {tuple(x.shape[:2])}, "
-                f"got {mask.dtype} of shape {tuple(mask.shape)}."
-            )
-        if num_queries is not None and not 1 <= num_queries <= x.shape[1]:
-            raise ValueError(f"TransformerEncoder expected num_queries between 1 and {x.shape[1]}, got {num_queries}.")
+        check_sequences("TransformerEncoder", x, self.dim, mask, num_queries)
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
             x = block(x, mask, num_queries=num_queries if last else None)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from modx import Disentangled, HybridExpertDisentangler
+from modx.ops import expert_mixture
 
 HOSTILE_NAMES = ("type", "a.b", "", "forward", "two words", "training", "0", "моль")
 
@@ -220,10 +221,23 @@ def test_refuses_impossible_numbers_of_experts(counts):
         HybridExpertDisentangler(("text",), 4, 5, num_private_experts=counts[0], num_shared_experts=counts[1])
 
 
-def test_passes_the_implementation_on():
-    module = HybridExpertDisentangler(("text",), 4, 5, implementation="cuda")
-    with pytest.raises(ValueError, match=r"expected implementation to be one of .* got 'cuda'"):
-        module({"text": torch.zeros(2, 1, 4)})
+def test_passes_the_implementation_on(monkeypatch):
+    asked = []
+
+    def run(*arguments, **how):
+        asked.append(how["implementation"])
+        return expert_mixture(*arguments, **how)
+
+    monkeypatch.setattr("modx.disentangle.expert_mixture", run)
+    for name in ("reference", "eager"):
+        HybridExpertDisentangler(("text",), 4, 5, implementation=name)({"text": torch.zeros(2, 1, 4)})
+    assert asked == ["reference", "eager"]
+
+
+def test_passes_router_settings_on():
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, router_hidden_dim=7, temperature=0.3)
+    assert [router.logits.w1.shape for router in module.routers] == [(1, 7, 4)] * 2
+    assert [router.temperature.item() for router in module.routers] == pytest.approx([0.3] * 2)
 
 
 def test_has_the_size_of_the_paper():

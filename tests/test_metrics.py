@@ -156,7 +156,7 @@ def test_inputs_are_left_alone_and_results_carry_no_graph():
 
 
 def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match="sentiment_metrics expected at least one row, got none; pass"):
+    with pytest.raises(ValueError, match="sentiment_metrics expected preds and target of at least one row, got none; pass"):
         sentiment_metrics(torch.empty(0), torch.empty(0))
 
 
@@ -252,7 +252,7 @@ def test_an_update_names_the_row_of_its_batch_that_is_not_finite():
 def test_computing_before_an_update_is_refused():
     with (
         pytest.warns(UserWarning, match="called before the ``update``"),
-        pytest.raises(ValueError, match="expected at least one row, got none"),
+        pytest.raises(ValueError, match="of at least one row, got none"),
     ):
         SentimentMetrics().compute()
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import autocasts
+from .._checks import autocasts, check_word
 from . import eager, reference
 from .activations import ACTIVATIONS
 from .choice import Choice, choose
@@ -135,7 +135,7 @@ def _check_memory(implementation: str, least_memory: bool) -> None:
     if least_memory and implementation == "reference":
         raise ValueError(
             "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
-            "computes; use implementation='eager'."
+            "computes, got True; use implementation='eager'."
         )
 
 
@@ -162,15 +162,14 @@ def _check(
     num_experts = len(group_sizes) * num_private + num_shared
     _check_shapes(x, router_weights, w1, b1, w2, b2, num_experts, num_private + num_shared)
     _check_dtypes(x, router_weights, w1, b1, w2, b2)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"expert_mixture expected activation to be one of {tuple(ACTIVATIONS)}, got {activation!r}.")
+    check_word("expert_mixture", "activation", activation, ACTIVATIONS)
 
 
 def _check_counts(x: Tensor, group_sizes: Sequence[int], num_private: int, num_shared: int) -> None:
     if num_private < 0 or num_shared < 0 or num_private + num_shared == 0:
         raise ValueError(
             "expert_mixture expected num_private >= 0, num_shared >= 0 and at least one expert in all, "
-            f"got num_private={num_private}, num_shared={num_shared}."
+            f"got num_private={num_private}, num_shared={num_shared}; raise one."
         )
     if x.ndim != 2:
         raise ValueError(
@@ -179,7 +178,7 @@ def _check_counts(x: Tensor, group_sizes: Sequence[int], num_private: int, num_s
     if any(size < 0 for size in group_sizes) or sum(group_sizes) != x.shape[0]:
         raise ValueError(
             f"expert_mixture expected group_sizes that are >= 0 and sum to the {x.shape[0]} tokens of x, "
-            f"got {list(group_sizes)}."
+            f"got {list(group_sizes)}; count the tokens of each group."
         )
 
 
@@ -196,7 +195,7 @@ def _check_shapes(
     if w1.ndim != 3 or w2.ndim != 3:
         raise ValueError(
             "expert_mixture expected w1 (E, H, D_in) and w2 (E, H, D_out), "
-            f"got w1 {tuple(w1.shape)} and w2 {tuple(w2.shape)}."
+            f"got w1 {tuple(w1.shape)} and w2 {tuple(w2.shape)}; stack the experts along the first dimension."
         )
     hidden_dim, out_dim = w1.shape[1], w2.shape[2]
     expected = {
@@ -211,7 +210,8 @@ def _check_shapes(
         if tuple(tensor.shape) != shape:
             raise ValueError(
                 f"expert_mixture expected {name} of shape {shape}, got {tuple(tensor.shape)}; "
-                f"x is {tuple(x.shape)} and E = len(group_sizes) * num_private + num_shared = {num_experts}."
+                f"x is {tuple(x.shape)} and E = len(group_sizes) * num_private + num_shared = {num_experts}: "
+                "change what does not fit."
             )
 
 
@@ -220,7 +220,8 @@ def _check_dtypes(x: Tensor, router_weights: Tensor | None, *weights: Tensor) ->
     if not all(tensor.is_floating_point() for tensor in (x, *gates, *weights)):
         raise ValueError(
             f"expert_mixture expected floating-point tensors, got x {x.dtype}"
-            f"{''.join(f', router_weights {gate.dtype}' for gate in gates)}, w1 {weights[0].dtype}."
+            f"{''.join(f', router_weights {gate.dtype}' for gate in gates)}, w1 {weights[0].dtype}; "
+            "cast them first."
         )
     if all(tensor.dtype == x.dtype for tensor in weights):
         return
