@@ -90,7 +90,7 @@ class TransformerBlock(nn.Module):
         query = split(self.query(self.query_norm(x)))
         key = split(self.key(self.key_norm(x)))
         value = split(self.value(self.value_norm(x)))
-        return _masked_attention(query, key, value, mask, self.head_dim).transpose(1, 2).flatten(2)
+        return _masked_attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
     def _attend_absorbed(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from a few queries x to all tokens without projecting a single key or value.
@@ -175,12 +175,11 @@ class TransformerEncoder(nn.Module):
         return f"{self.dim}, depth={len(self.blocks)}"
 
 
-def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, head_dim: int) -> Tensor:
+def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attention over the tokens shown; zeros for a sample that shows none, where a softmax would give nan."""
-    scale = head_dim**-0.5
     if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+        return F.scaled_dot_product_attention(query, key, value)
     some = mask.any(-1, keepdim=True)
     shown = (mask | ~some)[:, None, None, :]
-    attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown, scale=scale)
+    attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
     return attention * some[:, :, None, None]

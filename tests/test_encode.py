@@ -255,3 +255,12 @@ def test_refuses_frames_in_another_dtype_than_its_parameters():
         ValueError, match=r"expected 'a' in the dtype of its parameters, torch\.float32, got torch\.float64"
     ):
         encode({"a": torch.zeros(2, 5, 3, dtype=torch.float64)})
+
+
+def test_every_transformer_has_the_settings_asked_for():
+    module = BottleneckEncoder(
+        {"a": 2, "b": 3}, 6, num_tokens=2, depth=2, num_heads=3, head_dim=5, ffn_dim=7, max_lengths={"a": 4, "b": 4}
+    )
+    blocks = [block for transformer in module.transformers for block in transformer.blocks]
+    assert [(block.num_heads, block.head_dim) for block in blocks] == [(3, 5)] * 4
+    assert [block.ffn.w1.shape for block in blocks] == [(1, 7, 6)] * 4

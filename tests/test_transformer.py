@@ -218,3 +218,17 @@ def test_refuses_what_does_not_fit_and_says_why(arguments, message):
 def test_refuses_to_be_without_blocks():
     with pytest.raises(ValueError, match="TransformerEncoder expected depth >= 1, got 0"):
         TransformerEncoder(DIM, 0)
+
+
+def test_every_block_has_the_settings_asked_for():
+    for block in TransformerEncoder(6, 2, num_heads=3, head_dim=5, ffn_dim=7, dropout=0.25).blocks:
+        assert (block.num_heads, block.head_dim, block.dropout.p) == (3, 5, 0.25)
+        assert block.query.weight.shape == (15, 6)
+        assert block.ffn.w1.shape == (1, 7, 6)
+
+
+def test_settings_start_at_those_of_the_paper():
+    (block,) = TransformerEncoder(6, 1).blocks
+    assert (block.num_heads, block.head_dim, block.dropout.p) == (8, 64, 0.0)
+    assert block.ffn.w1.shape == (1, 6, 6)
+    assert block.extra_repr() == TransformerBlock(6).extra_repr() == "num_heads=8, head_dim=64"

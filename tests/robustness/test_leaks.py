@@ -1,0 +1,154 @@
+"""What is missing, masked or padding can be anything, nan included: no bit of any answer depends on it."""
+
+import copy
+
+import pytest
+import torch
+from derl.baseline import PlainModel
+from derl.config import DerlConfig
+from derl.data import Collator, MissingDataset
+from derl.model import DerlModel
+from derl.synthetic import make_synthetic
+from transformers import BertConfig
+
+from modx import BottleneckEncoder, ModalityRouter
+from modx.missing import PATTERNS, drop, erase
+
+MODALITIES = ("text", "audio", "vision")
+POISONS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "large": 3e38, "noise": None}
+TEXT = BertConfig(vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+SMALL = {"dim": 16, "num_heads": 2, "head_dim": 8, "ffn_dim": 16, "expert_dim": 24, "reconstructor_dim": 16}
+
+
+def same_bits(a, b):
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def poisoned(values, hidden, poison):
+    """The same tensor with other content where ``hidden`` is True."""
+    values = values.clone()
+    if values.is_floating_point():
+        noise = 100 * torch.randn_like(values)
+        values[hidden] = noise[hidden] if POISONS[poison] is None else POISONS[poison]
+    else:
+        values[hidden] = torch.randint(103, 200, values.shape)[hidden]  # any other word
+    return values
+
+
+def batch(pattern):
+    inputs = {
+        "text": torch.randint(103, 200, (8, 9)),
+        "audio": torch.randn(8, 12, 5),
+        "vision": torch.randn(8, 7, 20),
+    }
+    masks = {
+        name: torch.arange(part.shape[1]) < torch.randint(1, part.shape[1] + 1, (8, 1)) for name, part in inputs.items()
+    }
+    keep = drop(masks, 0.6, pattern, generator=torch.Generator().manual_seed(1))
+    return inputs, masks, keep
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
+def test_a_prediction_never_sees_what_is_missing(model_class, pattern, modality, poison):
+    model = model_class(DerlConfig(text_config=TEXT, **SMALL)).eval()
+    inputs, masks, keep = batch(pattern)
+    hidden = ~keep[modality]
+    assert hidden.any()
+    assert keep[modality].any() or pattern in ("modalities", "unequal", "together")
+    before = model(inputs, masks, keep)
+    changed = inputs | {modality: poisoned(inputs[modality], hidden, poison)}
+    after = model(changed, masks, keep)
+    assert before.prediction.isfinite().all()
+    assert same_bits(before.prediction, after.prediction)
+    if before.fusion_weights is not None:
+        assert same_bits(before.fusion_weights, after.fusion_weights)
+    for part, other in zip(_gradients(model, before), _gradients(model, after), strict=True):
+        assert same_bits(part, other)
+
+
+def _gradients(model, output):
+    parameters = [parameter for name, parameter in model.named_parameters() if "reconstructor" not in name]
+    return torch.autograd.grad(output.prediction.sum(), parameters)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_tokens_never_see_what_is_masked(pattern, modality, poison):
+    dims = dict(zip(MODALITIES, (4, 5, 6), strict=True))
+    lengths = dict(zip(MODALITIES, (9, 12, 7), strict=True))
+    module = BottleneckEncoder(dims, 8, num_tokens=2, num_heads=2, head_dim=4, max_lengths=lengths)
+    inputs = {name: torch.randn(8, lengths[name], dims[name]) for name in MODALITIES}
+    real = {name: torch.ones(8, lengths[name], dtype=torch.bool) for name in MODALITIES}
+    keep = drop(real, 0.6, pattern, generator=torch.Generator().manual_seed(1))
+    results = []
+    for change in (False, True):
+        leaves = {name: part.clone() for name, part in inputs.items()}
+        if change:
+            leaves[modality] = poisoned(leaves[modality], ~keep[modality], poison)
+        leaves = {name: part.requires_grad_() for name, part in leaves.items()}
+        tokens = module(leaves, keep)
+        gradients = torch.autograd.grad(
+            sum(part.square().sum() for part in tokens.values()), [*leaves.values(), *module.parameters()]
+        )
+        results.append((tokens, gradients))
+        for name, gradient in zip(MODALITIES, gradients, strict=False):
+            assert (gradient[~keep[name]] == 0).all()
+    assert all(same_bits(results[0][0][name], results[1][0][name]) for name in MODALITIES)
+    assert all(same_bits(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("absent", range(3))
+def test_fusion_never_sees_an_absent_input(absent, poison):
+    module = ModalityRouter(3, 4, 5)
+    inputs = [torch.randn(6, 2, 4) for _ in range(3)]
+    present = torch.ones(6, 3, dtype=torch.bool)
+    present[:, absent] = torch.arange(6) % 2 == 0
+    before = module(inputs, present)
+    inputs[absent] = poisoned(inputs[absent], ~present[:, absent], poison)
+    for a, b in zip(before, module(inputs, present), strict=True):
+        assert same_bits(a, b)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_erasing_leaves_nothing(pattern, poison):
+    mask = torch.ones(8, 12, dtype=torch.bool)
+    keep = drop({"audio": mask, "vision": mask}, 0.6, pattern, generator=torch.Generator().manual_seed(1))["audio"]
+    values = torch.randn(8, 12, 3)
+    assert same_bits(erase(values, keep), erase(poisoned(values, ~keep, poison), keep))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_data_set_and_collator_pass_on_nothing_that_a_model_would_see(pattern):
+    """From the samples' own content to the score: other frames and words where the data set says that they are lost."""
+    made = make_synthetic(sizes={"train": 6, "valid": 6, "test": 12}, max_lengths={"text": 12, "audio": 9, "vision": 8})
+    split, lengths = made.splits["test"], {"text": 14, "audio": 9, "vision": 8}
+    text = copy.deepcopy(TEXT)
+    text.vocab_size = len(made.tokenizer)
+    widths = {name: part.shape[2] for name, part in split.features.items()}
+    model = DerlModel(DerlConfig(text_config=text, input_dims=widths, max_lengths=lengths, **SMALL)).eval()
+    dataset = MissingDataset(
+        split, made.tokenizer, max_lengths=lengths, modalities=MODALITIES, seed=0, rate=0.5, pattern=pattern
+    )
+    items = [dataset[index] for index in range(len(dataset))]
+    scores = []
+    for change in (False, True):
+        if change:
+            for item in items:
+                for name in ("audio", "vision"):
+                    item["inputs"][name] = poisoned(item["inputs"][name], ~item["keep"][name], "nan")
+        made_batch = Collator(made.tokenizer.pad_token_id)(items)
+        scores.append(model(made_batch["inputs"], made_batch["masks"], made_batch["keep"]).prediction)
+    assert any((~item["keep"]["audio"]).any() for item in items)
+    assert same_bits(*scores)
+
+
+def test_a_leak_would_be_seen():
+    values, keep = torch.randn(2, 3, 4), torch.tensor([[True, False, True]] * 2)
+    leak = values * keep[..., None]  # what a product would do
+    assert not same_bits(leak, poisoned(values, ~keep, "nan") * keep[..., None])
