@@ -38,6 +38,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Small mistakes put into the library one at a time, and those that no test sees."""
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The pages, into docs/_build/html; a warning is an error."""
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "docs", "docs/_build/html", *session.posargs)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ._checks import check_sizes, check_tokens
 from .experts import Experts
 
+MOST_LOG_SHARPNESS = 44.0  # e^44 times any logit in reach is finite in float32, and picks one expert
+
 
 class Router(nn.Module):
     r"""Weigh experts by a softmax over logits at a learnable temperature.
@@ -71,11 +73,15 @@ class Router(nn.Module):
             ``(..., K)``, non-negative, summing to 1 over the experts present.
         """
         check_tokens("Router", x, self.dim, self.log_temperature.dtype)
-        logits: Tensor = self.logits(x) * torch.exp(-self.log_temperature)
+        logits: Tensor = self.logits(x)
+        dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        sharpness = torch.exp((-self.log_temperature.to(wide)).clamp(max=MOST_LOG_SHARPNESS))
+        logits = logits.to(wide) * sharpness
         if present is None:
-            return logits.softmax(-1)
-        lowest = torch.finfo(logits.dtype).min
-        return logits.masked_fill(~present, lowest).softmax(-1).masked_fill(~present, 0)
+            return logits.softmax(-1).to(dtype)
+        lowest = torch.finfo(wide).min
+        return logits.masked_fill(~present, lowest).softmax(-1).masked_fill(~present, 0).to(dtype)
 
     def extra_repr(self) -> str:
         return f"temperature={self.initial_temperature:.4g} at the start"

@@ -115,11 +115,11 @@ def draw(rows: list[dict[str, float]]) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     steps = [row["step"] for row in rows]
     above.plot(steps, [row["memory"] for row in rows], color="#0072B2")
-    above.set(ylabel="resident memory (MiB)", ylim=(0, None))
+    above.set(ylabel="resident memory (MiB)", ylim=(0, 1.2 * max(row["memory"] for row in rows)))
     below.plot(steps, [row["files"] for row in rows], color="#D55E00", label="open files")
     below.plot(steps, [row["threads"] for row in rows], color="#009E73", linestyle="--", label="threads")
-    below.set(xlabel="training step", ylabel="count", ylim=(0, None))
-    below.legend(frameon=False)
+    below.set(xlabel="training step", ylabel="count", ylim=(0, 1.4 * max(row["files"] for row in rows)))
+    below.legend(frameon=False, ncols=2, loc="upper right")
     for axes in (above, below):
         axes.axvspan(0, WARM_UP * steps[-1], color="#dddddd", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
