@@ -325,7 +325,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     specials = list(SPECIAL_TOKENS.values())
     topic_words = sorted({word for topic in TOPICS for word in topic.split()})
     vocabulary = {word: i for i, word in enumerate([*specials, *LEVEL_OF_WORD, *topic_words])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a word, not a password
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
