@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from derl.data import load_complete
 from derl.mmsa import describe_repairs, read_mmsa
 from derl.shard_writer import ShardWriter
 from derl.shards import verify_shards
-from derl.split import DataError, Split, load_splits
+from derl.split import DataError, Split
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
         if options.verify is not None:
             print(f"{verify_shards(options.verify)} shards are as they were written: {options.verify}")
             return 0
-        splits = load_splits(options.data) if options.data.suffix == ".safetensors" else read_mmsa(options.data)
+        splits = load_complete(options.data) if options.data.suffix == ".safetensors" else read_mmsa(options.data)
         for line in describe_repairs(splits):
             print(line)
         limits = {m: max(split.features[m].shape[1] for split in splits.values()) for m in splits["train"].features}

@@ -19,6 +19,7 @@ from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write
 from digits.training import evaluate, train
 from digits.views import Split, load_views
+from matplotlib.backend_bases import FigureCanvasBase
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -94,7 +95,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=_count, default=1, help="trainings of each model")
     parser.add_argument("--epochs", type=_count, default=40, help="passes over the training split")
     parser.add_argument("--out", type=_target, help="JSON file for every seed's figures")
-    parser.add_argument("--picture", type=_target, help="image file for the picture")
+    parser.add_argument("--picture", type=_picture, help="image file for the picture")
     parser.add_argument("--tune", action="store_true", help="judge all settings on the validation split instead")
     options = parser.parse_args()
     if options.tune and (options.out or options.picture):
@@ -113,6 +114,13 @@ def _target(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
     return path
+
+
+def _picture(text: str) -> Path:
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(text).suffix.removeprefix(".") not in known:
+        raise argparse.ArgumentTypeError(f"expected a name that ends in one of {', '.join(known)}, got {text!r}")
+    return _target(text)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def orthogonality_loss(
                 f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
                 f"got {tuple(view.shape)} and {tuple(shared[name].shape)}; pass both of one disentangler."
             )
-    losses = [PENALTIES[penalty](F.cosine_similarity(private[name], shared[name], dim=-1)).mean() for name in private]
+    losses = [PENALTIES[penalty](_cosine(private[name], shared[name])).mean() for name in private]
     return torch.stack(losses).sum()
 
 
@@ -114,3 +114,11 @@ def reconstruction_loss(
     shared = compare(reconstruction.shared, target_disentangled.shared)
     joint = compare(reconstruction.joint, target_features)
     return ReconstructionLoss(level_input + private + shared + joint, level_input, private + shared, joint)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """In float32 at least, where norms do not overflow; the least norm divided by is one that float16 can divide by."""
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    least = max(1e-8, torch.finfo(dtype).smallest_normal)
+    return F.cosine_similarity(a.to(wide), b.to(wide), dim=-1, eps=least).to(dtype)

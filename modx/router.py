@@ -8,14 +8,17 @@ from torch import Tensor, nn
 from ._checks import check_sizes, check_tokens
 from .experts import Experts
 
-MOST_LOG_SHARPNESS = 44.0  # e^44 times any logit in reach is finite in float32, and picks one expert
+# Training may drive a temperature anywhere. Below the least normal float16 its inverse, by which the gradients of equal
+# logits grow, would leave the range of half precision; logits 0.001 apart already differ by a factor of e^16 in weight.
+LEAST_TEMPERATURE = 2.0**-14
 
 
 class Router(nn.Module):
     r"""Weigh experts by a softmax over logits at a learnable temperature.
 
     :math:`w = \mathrm{softmax}(z / \tau)` with logits z from a linear layer or a two-layer MLP: eq. 3 and 14 of
-    DERL (Li et al.). The temperature is kept positive through its logarithm.
+    DERL (Li et al.). The temperature is kept positive through its logarithm, and the softmax takes one below 2^-14 for
+    2^-14. It is computed in float32 at least.
 
     Args:
         dim: D, width of a token.
@@ -43,10 +46,10 @@ class Router(nn.Module):
         check_sizes("Router", dim=dim, num_experts=num_experts)
         self.dim = dim
         self.initial_temperature = 1 / num_experts if temperature is None else temperature
-        if not 0 < self.initial_temperature < math.inf:
+        if not LEAST_TEMPERATURE <= self.initial_temperature < math.inf:
             raise ValueError(
-                f"Router expected a temperature that is positive and finite, got {temperature}; "
-                "pass None for 1 / num_experts."
+                f"Router expected a temperature that is positive and finite, at least {LEAST_TEMPERATURE:.3g}, got "
+                f"{temperature}; pass None for 1 / num_experts."
             )
         self.logits: nn.Module
         if hidden_dim is None:
@@ -59,7 +62,7 @@ class Router(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """The softmax temperature, positive."""
-        return self.log_temperature.exp().squeeze(0)
+        return self._log_temperature().exp().squeeze(0)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Weigh the experts for every token.
@@ -76,12 +79,14 @@ class Router(nn.Module):
         logits: Tensor = self.logits(x)
         dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
         wide = torch.promote_types(dtype, torch.float32)
-        sharpness = torch.exp((-self.log_temperature.to(wide)).clamp(max=MOST_LOG_SHARPNESS))
-        logits = logits.to(wide) * sharpness
+        logits = logits.to(wide) * torch.exp(-self._log_temperature().to(wide))
         if present is None:
             return logits.softmax(-1).to(dtype)
         lowest = torch.finfo(wide).min
         return logits.masked_fill(~present, lowest).softmax(-1).masked_fill(~present, 0).to(dtype)
+
+    def _log_temperature(self) -> Tensor:
+        return self.log_temperature.clamp(min=math.log(LEAST_TEMPERATURE))
 
     def extra_repr(self) -> str:
         return f"temperature={self.initial_temperature:.4g} at the start"

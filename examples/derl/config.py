@@ -5,15 +5,8 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from modx.losses import PENALTIES
+from derl.config_rules import check
 from modx.reconstruct import LEVELS
-
-CHOICES = {
-    "task_loss": ("mse", "mae"),
-    "disentangler": ("experts", "mlp"),
-    "fusion": ("router", "mean"),
-    "orthogonality_penalty": tuple(PENALTIES),
-}
 
 
 class DerlConfig(PreTrainedConfig):
@@ -47,6 +40,9 @@ class DerlConfig(PreTrainedConfig):
         detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
         consistency_weight: of the squared distance to the complete input's score, itself a constant; not the paper's.
         complete_weight: of the task's loss on the complete input's score; not the paper's.
+
+    Raises:
+        ValueError: a number or a word is not one that the field may hold, or a modality lacks a width or a length.
     """
 
     model_type = "derl"
@@ -86,6 +82,7 @@ class DerlConfig(PreTrainedConfig):
     complete_weight: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        check(self)
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
         if self.max_lengths is None:
             self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
@@ -94,16 +91,20 @@ class DerlConfig(PreTrainedConfig):
         for name in self.modalities:
             if name not in self.max_lengths:
                 raise ValueError(
-                    f"DerlConfig expected max_lengths for {self.modalities}, got {list(self.max_lengths)}."
+                    f"DerlConfig expected max_lengths for {self.modalities}, got {list(self.max_lengths)}; add "
+                    f"{name!r}."
                 )
             if name != "text" and name not in self.input_dims:
                 raise ValueError(
                     f"DerlConfig expected input_dims for every modality but text of {self.modalities}, "
-                    f"got {list(self.input_dims)}."
+                    f"got {list(self.input_dims)}; add {name!r}."
                 )
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"DerlConfig expected {field} to be one of {choices}, got {getattr(self, field)!r}.")
+        for name, length in self.typical_lengths.items():
+            if length > self.max_lengths.get(name, 0):
+                raise ValueError(
+                    f"DerlConfig expected typical_lengths within max_lengths {self.max_lengths}, got {length} for "
+                    f"{name!r}; lower it, or correct the name."
+                )
         super().__post_init__(**kwargs)
         self.architectures = self.architectures or ["DerlModel"]  # AutoModel asks; save_pretrained names another
 

@@ -6,7 +6,8 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from derl.mmsa import describe_repairs, read_mmsa
-from derl.shards import INDEX, ShardedSplit, open_shards
+from derl.shards import INDEX, SPLITS, ShardedSplit, open_shards
 from derl.split import DataError, Split, load_splits, read_source, save_splits
 from modx.missing import INDEPENDENT_PATTERNS, drop, keep_modalities, parse_pattern
 
 _ROWS = 1024  # tokenized at a time
-__all__ = ["DataError", "Split", "save_splits", "load_splits", "load_data", "MissingDataset", "Collator"]
+__all__ = [
+    "DataError",
+    "Split",
+    "save_splits",
+    "load_splits",
+    "load_complete",
+    "load_data",
+    "MissingDataset",
+    "Collator",
+]
 
 
 def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | ShardedSplit]:
@@ -37,7 +47,7 @@ def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | Shard
     if path.is_dir():
         return open_shards(path)
     if path.suffix == ".safetensors":
-        splits = load_splits(path)
+        splits = load_complete(path)
     else:
         checksum = sha256(path)
         if not cache.exists() or read_source(cache) != checksum:
@@ -46,6 +56,18 @@ def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | Shard
         splits = load_splits(cache)
     for line in describe_repairs(splits):
         print(line)
+    return splits
+
+
+def load_complete(path: str | Path) -> dict[str, Split]:
+    """Read train, valid and test from a `.safetensors` file.
+
+    Raises:
+        DataError: as of `load_splits`, or one of them is not there.
+    """
+    splits = load_splits(path)
+    if not splits.keys() >= set(SPLITS):
+        raise DataError(f"{path}: expected the splits {SPLITS}, found {tuple(splits)}; save all of them in one file.")
     return splits
 
 
@@ -99,6 +121,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         pattern: str = "frames",
         corrupted_share: float = 0.5,
     ) -> None:
+        _check_kinds(split, tokenizer, modalities, max_lengths, available, seed)
         _check_protocol(modalities, rate, available, corrupted_share)
         _check_split(split, modalities, max_lengths)
         self.split, self.modalities, self.seed = split, tuple(modalities), seed
@@ -201,6 +224,10 @@ class Collator:
     """
 
     def __init__(self, pad_token_id: int) -> None:
+        if not isinstance(pad_token_id, Integral):
+            raise TypeError(
+                f"Collator expected pad_token_id to be an int, got {pad_token_id!r}; give the tokenizer a pad token."
+            )
         self.pad_token_id = pad_token_id
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -254,6 +281,24 @@ def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Ten
     return torch.cat(ids), torch.tensor(lengths, dtype=torch.int64).cumsum(0)
 
 
+def _check_kinds(split: Any, tokenizer: Any, modalities: Any, max_lengths: Any, available: Any, seed: Any) -> None:
+    for name, value, kinds, what in (
+        ("split", split, (Split, ShardedSplit), "one split, as load_data(...)['train'] is"),
+        ("modalities", modalities, Sequence, "a list of names"),
+        ("max_lengths", max_lengths, Mapping, "modality -> most frames"),
+        ("available", available, (Collection, type(None)), "a collection of names, or None"),
+        ("seed", seed, Integral, "an int"),
+        ("tokenizer", tokenizer, Callable if "text" in (modalities or ()) else object, "a tokenizer, as text needs"),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"MissingDataset expected {name}: {what}, got {type(value).__name__}; pass one.")
+    for name, length in max_lengths.items():
+        if not isinstance(length, Integral) or length < 1:
+            raise ValueError(
+                f"MissingDataset expected max_lengths[{name!r}] as an int >= 1, got {length!r}; correct it."
+            )
+
+
 def _check_protocol(
     modalities: Sequence[str], rate: float | None, available: Collection[str] | None, corrupted_share: float
 ) -> None:
@@ -263,8 +308,12 @@ def _check_protocol(
             f"available={tuple(available)}; evaluate one at a time."
         )
     for label, share in (("rate", rate), ("corrupted_share", corrupted_share)):
-        if share is not None and not 0 <= share <= 1:
-            raise ValueError(f"MissingDataset expected {label} in [0, 1], got {share}; it is not a percentage.")
+        if share is None and label == "rate":
+            continue
+        if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
+            raise ValueError(
+                f"MissingDataset expected {label} in [0, 1], got {share!r}; pass a number, it is not a percentage."
+            )
     unknown = set(available or ()) - set(modalities)
     if isinstance(available, str) or unknown:
         raise ValueError(
@@ -275,9 +324,9 @@ def _check_protocol(
 
 def _check_split(split: Split | ShardedSplit, modalities: Sequence[str], max_lengths: Mapping[str, int]) -> None:
     missing = [modality for modality in modalities if modality not in split.modalities]
-    if missing or not modalities:
+    if missing or not modalities or len(set(modalities)) < len(modalities):
         raise DataError(
-            f"MissingDataset expected modalities out of {split.modalities}, those of the split, found "
+            f"MissingDataset expected modalities out of {split.modalities}, those of the split, each once, found "
             f"{tuple(modalities)}; ask for what the file holds."
         )
     unbounded = [modality for modality in modalities if modality not in max_lengths]

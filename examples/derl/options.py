@@ -122,7 +122,12 @@ class Options:
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line."""
     parser = HfArgumentParser(Options, description="Train DERL on sentiment, judge it under missing input, and report.")
-    (options,) = parser.parse_args_into_dataclasses(arguments)
+    options, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    if unknown:
+        parser.error(f"expected options that --help lists, got {' '.join(unknown)}; check the spelling")
+    for name in ("data", "text_encoder", "output_dir", "resume", "evaluate"):
+        if getattr(options, name) == "":
+            parser.error(f"--{name} expected a path or a name, got ''; leave it out instead")
     if options.resume is not None and options.evaluate is not None:
         parser.error("--resume and --evaluate both name a run; give one")
     if options.resume is not None or options.evaluate is not None:
@@ -136,16 +141,23 @@ def parse(arguments: list[str] | None = None) -> Options:
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
             parser.error(f"--{name} expected a finite number of at least {least}, got {value}")
-    for name in ("corrupted_share", "average_decay", *([] if options.select_rates is None else ["select_rates"])):
+    for name in (
+        "warmup",
+        "corrupted_share",
+        "average_decay",
+        *([] if options.select_rates is None else ["select_rates"]),
+    ):
         value = getattr(options, name)
         for share in [] if value is None else value if isinstance(value, list) else [value]:
             if not 0 <= share <= 1:
                 parser.error(f"--{name} expected numbers in [0, 1], got {share}")
+    if options.num_private_experts == options.num_shared_experts == 0:
+        parser.error("--num_private_experts and --num_shared_experts expected at least one expert in all, got 0 and 0")
     if options.reconstruction_levels == ["none"]:
         options.reconstruction_levels = []
-    unknown = set(options.reconstruction_levels) - set(LEVELS)
-    if unknown:
-        parser.error(f"--reconstruction_levels expected some of {', '.join(LEVELS)}, got {', '.join(unknown)}")
+    others = sorted(set(options.reconstruction_levels) - set(LEVELS))
+    if others:
+        parser.error(f"--reconstruction_levels expected some of {', '.join(LEVELS)}, got {', '.join(others)}")
     for name in ("train_pattern", "eval_pattern"):
         try:
             parse_pattern(getattr(options, name) or "frames")

@@ -56,6 +56,10 @@ class Predictor:
         processor: of the same model.
         batch_size: samples the model sees at once.
 
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+        TypeError: an argument is of another kind.
+
     Example:
         >>> from derl.model import DerlModel
         >>> config = DerlConfig.smoke(modalities=["audio", "vision"])
@@ -66,6 +70,16 @@ class Predictor:
     """
 
     def __init__(self, model: SentimentModel, processor: DerlProcessor, *, batch_size: int = 64) -> None:
+        for name, value, kind in (("model", model, SentimentModel), ("processor", processor, DerlProcessor)):
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"Predictor expected {name} to be a {kind.__name__}, got {type(value).__name__}; read both by "
+                    "Predictor.from_pretrained."
+                )
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool):
+            raise TypeError(f"Predictor expected batch_size to be an int, got {batch_size!r}; pass a whole number.")
+        if batch_size < 1:
+            raise ValueError(f"Predictor expected batch_size >= 1, got {batch_size}; pass a larger number.")
         self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
 
     @classmethod

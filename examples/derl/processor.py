@@ -38,8 +38,17 @@ class DerlProcessor:
     """
 
     def __init__(self, config: DerlConfig, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        if not isinstance(config, DerlConfig):
+            raise TypeError(
+                f"DerlProcessor expected config to be a DerlConfig, got {type(config).__name__}; pass model.config."
+            )
         if "text" in config.modalities and tokenizer is None:
             raise DataError("DerlProcessor expected a tokenizer for a model that reads text, got None; pass its own.")
+        if not isinstance(tokenizer, (PreTrainedTokenizerBase, type(None))):
+            raise TypeError(
+                f"DerlProcessor expected tokenizer from transformers, got {type(tokenizer).__name__}; pass what "
+                "AutoTokenizer.from_pretrained returns."
+            )
         self.config, self.tokenizer = config, tokenizer
         self._collate = Collator(0 if tokenizer is None else tokenizer.pad_token_id)
 
@@ -128,7 +137,8 @@ class DerlProcessor:
         for row, sample in enumerate(read):
             if all(content is None for content in sample.values()):
                 raise DataError(
-                    f"predict expected at least one of {names} in every sample, got none{_where(row, read)}."
+                    f"predict expected at least one of {names} in every sample, got none{_where(row, read)}; pass "
+                    "what there is."
                 )
         return read, all(single.values())
 

@@ -44,9 +44,15 @@ class ShardWriter:
         self, folder: str | Path, *, max_lengths: Mapping[str, int] | None = None, shard_bytes: int = 256 * 2**20
     ) -> None:
         self.folder, self.shard_bytes = Path(folder), shard_bytes
-        self._limits, self._longest = dict(max_lengths or {}), dict[str, int]()
-        if shard_bytes < 1:
-            raise ValueError(f"ShardWriter expected shard_bytes of at least 1, got {shard_bytes}.")
+        limits = {} if max_lengths is None else max_lengths
+        if not isinstance(limits, Mapping) or not all(_is_count(limit) for limit in limits.values()):
+            raise ValueError(
+                f"ShardWriter expected max_lengths: modality -> an int >= 0, got {max_lengths!r}; correct it, or "
+                "leave it out."
+            )
+        if not _is_count(shard_bytes) or not shard_bytes:
+            raise ValueError(f"ShardWriter expected shard_bytes as an int >= 1, got {shard_bytes!r}; pass a size.")
+        self._limits, self._longest = dict(limits), dict[str, int]()
         if self.folder.exists():
             raise DataError(f"{folder}: expected a new folder, found that it exists; choose another, or remove it.")
         self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
@@ -82,15 +88,29 @@ class ShardWriter:
                 every sample.
         """
         if split not in SPLITS:
-            raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}.")
+            raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}; correct it.")
         if not isinstance(name, str) or not (text is None or isinstance(text, str)):
-            raise DataError(f"ShardWriter expected name and text to be str, got {name!r} and {text!r}.")
-        sample = {"ids": name, "text": text, "label": finite(torch.tensor(float(label)), f"label of {name!r}")}
+            raise DataError(f"ShardWriter expected name and text to be str, got {name!r} and {text!r}; convert them.")
+        if not isinstance(features, Mapping):
+            raise DataError(
+                f"ShardWriter expected features: modality -> frames, got {type(features).__name__} for {name!r}; "
+                "pass a dict."
+            )
+        try:
+            label = float(label)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"ShardWriter expected a number as label, got {label!r} for {name!r}; convert it, or leave the "
+                "sample out."
+            ) from None
+        sample = {"ids": name, "text": text, "label": finite(torch.tensor(label), f"label of {name!r}")}
         for modality, frames in features.items():
-            if modality == "text" or frames.ndim != 2:
+            fits = isinstance(frames, Tensor) and frames.ndim == 2 and not frames.is_complex()
+            if modality == "text" or not fits:
+                found = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
                 raise DataError(
-                    f"ShardWriter expected features (T, D) of modalities other than text, got {modality!r} of shape "
-                    f"{tuple(frames.shape)} for {name!r}."
+                    f"ShardWriter expected features (T, D), tensors, of modalities other than text, got {modality!r} "
+                    f"as {found} for {name!r}; convert it, as by torch.as_tensor."
                 )
             sample[modality] = finite(frames.detach().to("cpu", torch.float32), f"{modality} of {name!r}")
         layout = (text is not None, {modality: frames.shape[1] for modality, frames in features.items()})
@@ -98,7 +118,7 @@ class ShardWriter:
         if layout != self._layout or not any(layout):
             raise DataError(
                 f"ShardWriter expected text or features, the same of every sample: (text, widths) = {self._layout}, "
-                f"got {layout} for {name!r}; a sample that lacks a modality has 0 frames of it, or the text ''."
+                f"got {layout} for {name!r}; give a sample that lacks a modality 0 frames of it, or the text ''."
             )
         for modality, frames in features.items():
             self._longest[modality] = max(self._longest.get(modality, 0), len(frames))
@@ -160,3 +180,7 @@ class ShardWriter:
 
 def _joined(name: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat(list(rows)), f"{name}_ends": torch.tensor([len(row) for row in rows]).cumsum(0)}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -46,6 +46,10 @@ class Split:
     first_repaired: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("features", "lengths"):
+            if not isinstance(getattr(self, name), dict):
+                found = type(getattr(self, name)).__name__
+                raise DataError(f"Split expected {name} to be a dict by modality, found {found}; pass {{}} for none.")
         _check_strings("ids", self.ids, len(self.ids))
         if not self.ids:
             raise DataError("Split expected at least one row, found none; was the split filtered empty?")

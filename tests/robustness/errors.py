@@ -3,6 +3,7 @@
 ``docs/errors.md`` is that list: ``python tests/robustness/errors.py > docs/errors.md`` after a message has changed.
 """
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -61,6 +62,17 @@ def block(**changes: Any) -> modx.TransformerBlock:
 
 def transformer(**changes: Any) -> modx.TransformerEncoder:
     return modx.TransformerEncoder(**{"dim": 4, "depth": 1, "num_heads": 2, "head_dim": 2} | changes)
+
+
+IMPERATIVES = (
+    "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|find|fit|flatten|"
+    "get|give|join|leave|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|repair|reshape|save|shorten|stack|train|use|write"
+)
+
+
+def has_remedy(message: str) -> bool:
+    """Whether a message ends in a clause that tells what to do."""
+    return re.search(rf"; ([^;]*, (so |or )?)?({IMPERATIVES})\b[^;]*\.$", message) is not None
 
 
 class Row(NamedTuple):

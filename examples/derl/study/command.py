@@ -1,6 +1,7 @@
 """The command line of a study."""
 
 import argparse
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -42,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--smoke is a preset of its own; leave out --preset")
     given = SMOKE | given if asked.smoke else given
     for name in LEAST.keys() & given.keys():
-        if not given[name] >= LEAST[name]:
-            parser.error(f"--{name} expected at least {LEAST[name]}, got {given[name]}")
+        if not LEAST[name] <= given[name] < math.inf:
+            parser.error(f"--{name} expected a finite number of at least {LEAST[name]}, got {given[name]}")
+    for name in ("study", "data", "text_encoder"):
+        if getattr(asked, name) == "":
+            parser.error(f"--{name} expected a path or a name, got ''; leave it out instead")
     folder = Path(asked.study)
     options = fill_in(Options(**given))
     if not asked.report_only:

@@ -259,7 +259,7 @@ def test_a_study_file_that_is_not_one_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs", "0"], "--epochs expected at least 1, got 0"),
+        (["--epochs", "0"], "--epochs expected a finite number of at least 1, got 0"),
         (["--epochs", "abc"], "invalid int value: 'abc'"),
         (["--seeds", "x"], "expected a whole number of at least 1, got 'x'"),
         (["--smoke", "--preset", "mosei"], "leave out --preset"),
