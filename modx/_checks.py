@@ -1,95 +1,132 @@
-"""What the modules ask of features that arrive keyed by modality."""
+"""What the library asks of its arguments: every error says which, what was expected, what came, and the remedy."""
 
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 
-def check_names(owner: str, modalities: Iterable[str]) -> tuple[str, ...]:
-    names = (modalities,) if isinstance(modalities, str) else tuple(modalities)
-    if isinstance(modalities, str) or not names or len(set(names)) != len(names):
+def check_names(owner: str, modalities: Iterable[str], argument: str = "modalities") -> tuple[str, ...]:
+    names = tuple(modalities) if isinstance(modalities, Iterable) else ()
+    distinct = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    if isinstance(modalities, str) or not names or not distinct:
         raise ValueError(
-            f"{owner} expected modalities: one or more distinct names, got {modalities!r}; pass a tuple of str."
+            f"{owner} expected {argument}: one or more distinct names, got {modalities!r}; pass strings, as in "
+            "('text', 'audio')."
         )
     return names
 
 
-def check_modalities(owner: str, expected: tuple[str, ...], got: Mapping[str, object]) -> None:
+def is_int(value: object) -> bool:
+    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+
+
+def check_int(owner: str, name: str, value: object) -> None:
+    if not is_int(value):
+        raise TypeError(f"{owner} expected {name} to be an int, got {value!r}; pass a whole number.")
+
+
+def check_sizes(owner: str, least: int = 1, **sizes: int) -> None:
+    for name, size in sizes.items():
+        check_int(owner, name, size)
+        if size < least:
+            raise ValueError(f"{owner} expected {name} >= {least}, got {size}; pass a larger number.")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_choice(owner: str, name: str, word: object, choices: Iterable[str]) -> None:
+    if word not in (words := tuple(choices)):
+        raise ValueError(f"{owner} expected {name} to be one of {words}, got {word!r}; check the spelling.")
+
+
+def check_flag(owner: str, name: str, flag: object) -> None:
+    if not isinstance(flag, bool):
+        raise TypeError(f"{owner} expected {name} to be True or False, got {flag!r}; pass one of them.")
+
+
+def check_dtype(owner: str, dtype: object) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(
+            f"{owner} expected dtype to be a floating-point torch.dtype or None, got {dtype!r}; pass one such as "
+            "torch.float32."
+        )
+
+
+def check_tensor(owner: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{owner} expected {name} to be a tensor, got {type(value).__name__}; convert it, as by torch.as_tensor."
+        )
+
+
+def check_tokens(owner: str, name: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
+    """Tokens must be floating-point ``(..., dim)``, in the dtype of the parameters but under autocast."""
+    check_tensor(owner, name, x)
+    if not x.ndim or x.shape[-1] != dim:
+        raise ValueError(
+            f"{owner} expected {name} of shape (..., {dim}), got {tuple(x.shape)}; put the features last, or build the "
+            "module for their width."
+        )
+    check_floating(owner, name, x, dtype)
+
+
+def check_mapping(owner: str, name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{owner} expected {name} to be a mapping, got {type(value).__name__}; pass a dict keyed by modality."
+        )
+
+
+def check_modalities(owner: str, expected: tuple[str, ...], got: Mapping[str, object], name: str = "features") -> None:
+    check_mapping(owner, name, got)
     if got.keys() != set(expected):
         raise ValueError(
             f"{owner} expected modalities {expected}, got {tuple(got)}; pass zeros for a modality that is missing."
         )
 
 
-def check_features(owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int], dtype: torch.dtype) -> None:
+def check_features(
+    owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int], dtype: torch.dtype, argument: str = "features"
+) -> None:
     """Features must be floating-point ``(B, N_m, dims[m])`` for every modality m, of one batch size.
 
     Their dtype must be the parameters', but under autocast, which casts by itself.
     """
-    check_modalities(owner, tuple(dims), features)
+    check_modalities(owner, tuple(dims), features, argument)
+    for name, feature in features.items():
+        check_tensor(owner, f"{name!r} of {argument}", feature)
     batch_size = next((feature.shape[0] for feature in features.values() if feature.ndim), "B")
     for name, dim in dims.items():
         feature = features[name]
         if feature.ndim != 3 or feature.shape[2] != dim or feature.shape[0] != batch_size:
             raise ValueError(
-                f"{owner} expected {name!r} of shape ({batch_size}, tokens, {dim}), got {tuple(feature.shape)}; "
-                "reshape it, or build the module for that width."
+                f"{owner} expected {name!r} of shape ({batch_size}, tokens, {dim}), got {tuple(feature.shape)}; bring "
+                "it to that shape, or build the module for its width."
             )
-        check_dtype(owner, repr(name), feature, dtype)
+        check_floating(owner, repr(name), feature, dtype)
 
 
-def check_tokens(owner: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
-    """Tokens must be floating-point ``(..., dim)``, in the parameters' dtype but under autocast."""
-    if x.ndim == 0 or x.shape[-1] != dim:
+def check_mask(owner: str, name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
+    check_tensor(owner, name, mask)
+    if mask.dtype != torch.bool or mask.shape != shape:
         raise ValueError(
-            f"{owner} expected x of shape (..., {dim}), got {tuple(x.shape)}; reshape it, or build the module for that "
-            "width."
-        )
-    check_dtype(owner, "x", x, dtype)
-
-
-def check_sequences(owner: str, x: Tensor, dim: int, mask: Tensor | None, num_queries: int | None) -> None:
-    """Tokens must be ``(B, T, dim)``, the mask bool ``(B, T)``, and queries some of them."""
-    if x.ndim != 3 or x.shape[2] != dim:
-        raise ValueError(
-            f"{owner} expected x of shape (B, T, {dim}), got {tuple(x.shape)}; reshape it, or build the module for "
-            "that width."
-        )
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:2]):
-        raise ValueError(
-            f"{owner} expected mask: bool of shape {tuple(x.shape[:2])}, got {mask.dtype} of shape "
-            f"{tuple(mask.shape)}; make it True where a token is real."
-        )
-    if num_queries is not None and not 1 <= num_queries <= x.shape[1]:
-        raise ValueError(
-            f"{owner} expected num_queries between 1 and {x.shape[1]}, got {num_queries}; pass None for all rows."
+            f"{owner} expected {name}: bool of shape {tuple(shape)}, got {mask.dtype} of shape {tuple(mask.shape)}; "
+            "compare it, as in ``attention_mask != 0``, or bring it to that shape."
         )
 
 
-def check_dtype(owner: str, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    if not tensor.is_floating_point():
+def check_floating(owner: str, name: str, x: Tensor, dtype: torch.dtype) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"{owner} expected {name} in a floating-point dtype, got {x.dtype}; embed or cast it first.")
+    if x.dtype != dtype and not autocasts(x.device.type):
         raise ValueError(
-            f"{owner} expected {name} in a floating-point dtype, got {tensor.dtype}; embed or cast it first."
-        )
-    if tensor.dtype != dtype and not autocasts(tensor.device.type):
-        raise ValueError(
-            f"{owner} expected {name} in the dtype of its parameters, {dtype}, got {tensor.dtype}; "
+            f"{owner} expected {name} in the dtype of its parameters, {dtype}, got {x.dtype}; "
             "cast one of them, or use autocast."
         )
-
-
-def check_sizes(owner: str, **sizes: int) -> None:
-    """Sizes must be whole numbers of at least 1."""
-    for name, size in sizes.items():
-        if not hasattr(size, "__index__") or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{owner} expected {name} >= 1, got {size!r}; pass a positive whole number.")
-
-
-def check_word(owner: str, name: str, word: str, words: Iterable[str]) -> None:
-    """A word must be one of a few."""
-    if word not in tuple(words):
-        raise ValueError(f"{owner} expected {name} to be one of {tuple(words)}, got {word!r}; check the spelling.")
 
 
 def autocasts(device: str) -> bool:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_names, check_sizes, check_word
+from ._checks import check_choice, check_dtype, check_features, check_names, check_sizes
 from .experts import Experts
 from .ops import expert_mixture
+from .ops.activations import ACTIVATIONS
 from .ops.choice import IMPLEMENTATIONS
 from .router import Router
 
@@ -62,13 +63,22 @@ class HybridExpertDisentangler(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities = check_names("HybridExpertDisentangler", modalities)
-        if min(num_private_experts, num_shared_experts) < 0 or num_private_experts + num_shared_experts < 1:
+        sizes = {
+            "dim": dim,
+            "hidden_dim": hidden_dim,
+            "router_hidden_dim": 1 if router_hidden_dim is None else router_hidden_dim,
+        }
+        check_sizes("HybridExpertDisentangler", **sizes)
+        counts = {"num_private_experts": num_private_experts, "num_shared_experts": num_shared_experts}
+        check_sizes("HybridExpertDisentangler", 0, **counts)
+        if not any(counts.values()):
             raise ValueError(
-                "HybridExpertDisentangler expected num_private_experts >= 0, num_shared_experts >= 0 and at least "
-                f"one expert in all, got {num_private_experts} and {num_shared_experts}; raise one."
+                "HybridExpertDisentangler expected num_private_experts and num_shared_experts to leave at least one "
+                "expert in all, got 0 and 0; raise one of them."
             )
-        check_sizes("HybridExpertDisentangler", dim=dim, hidden_dim=hidden_dim)
-        check_word("HybridExpertDisentangler", "implementation", implementation, IMPLEMENTATIONS)
+        check_choice("HybridExpertDisentangler", "activation", activation, ACTIVATIONS)
+        check_choice("HybridExpertDisentangler", "implementation", implementation, IMPLEMENTATIONS)
+        check_dtype("HybridExpertDisentangler", dtype)
         self.dim = dim
         self.num_private_experts = num_private_experts
         self.num_shared_experts = num_shared_experts

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_modalities, check_names, check_sizes
+from ._checks import (
+    check_dtype,
+    check_features,
+    check_mapping,
+    check_mask,
+    check_modalities,
+    check_names,
+    check_sizes,
+)
 from .transformer import TransformerEncoder
 
 
@@ -47,15 +55,18 @@ class BottleneckEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.modalities = check_names("BottleneckEncoder", input_dims)
+        check_mapping("BottleneckEncoder", "input_dims", input_dims)
+        check_mapping("BottleneckEncoder", "max_lengths", max_lengths)
+        self.modalities = check_names("BottleneckEncoder", input_dims, "input_dims for modalities")
         if max_lengths.keys() != input_dims.keys():
             raise ValueError(
                 f"BottleneckEncoder expected max_lengths for modalities {self.modalities}, got {tuple(max_lengths)}; "
-                "give every modality its own."
+                "give every modality one."
             )
+        for argument, numbers in (("input_dims", input_dims), ("max_lengths", max_lengths)):
+            check_sizes("BottleneckEncoder", **{f"{argument}[{name!r}]": size for name, size in numbers.items()})
         check_sizes("BottleneckEncoder", dim=dim, num_tokens=num_tokens)
-        for name in self.modalities:
-            check_sizes(f"BottleneckEncoder, for {name!r},", input_dims=input_dims[name], max_lengths=max_lengths[name])
+        check_dtype("BottleneckEncoder", dtype)
         self.input_dims = dict(input_dims)
         self.max_lengths = dict(max_lengths)
         self.num_tokens = num_tokens
@@ -96,9 +107,11 @@ class BottleneckEncoder(nn.Module):
         Raises:
             ValueError: a modality is missing or unknown, or a shape, a length or a dtype does not fit.
         """
-        check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype)
+        check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype, "inputs")
         if masks is not None:
-            check_modalities("BottleneckEncoder masks", self.modalities, masks)
+            check_modalities("BottleneckEncoder masks", self.modalities, masks, "masks")
+            for name, mask in masks.items():
+                check_mask("BottleneckEncoder", f"the mask of {name!r}", mask, tuple(inputs[name].shape[:2]))
         return {
             name: self._encode(index, inputs[name], None if masks is None else masks[name])
             for index, name in enumerate(self.modalities)
@@ -113,11 +126,6 @@ class BottleneckEncoder(nn.Module):
                 "shorten the sequence or raise max_lengths."
             )
         if mask is not None:
-            if mask.dtype != torch.bool or mask.shape != frames.shape[:2]:
-                raise ValueError(
-                    f"BottleneckEncoder expected the mask of {name!r}: bool of shape {(batch_size, length)}, "
-                    f"got {mask.dtype} of shape {tuple(mask.shape)}; make it True where a frame is real."
-                )
             frames = torch.where(mask[..., None], frames, 0)
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[index](frames)

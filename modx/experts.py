@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_sizes, check_tokens, check_word
+from ._checks import check_choice, check_dtype, check_sizes, check_tensor, check_tokens
 from .ops import expert_mixture
 from .ops.activations import ACTIVATIONS
 
@@ -44,7 +44,8 @@ class Experts(nn.Module):
         super().__init__()
         out_dim = in_dim if out_dim is None else out_dim
         check_sizes("Experts", num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
-        check_word("Experts", "activation", activation, ACTIVATIONS)
+        check_choice("Experts", "activation", activation, ACTIVATIONS)
+        check_dtype("Experts", dtype)
         self.activation = activation
         self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
         self.b1 = nn.Parameter(torch.empty(num_experts, hidden_dim, device=device, dtype=dtype))
@@ -76,12 +77,14 @@ class Experts(nn.Module):
         Raises:
             ValueError: a shape or a dtype does not fit.
         """
-        check_tokens("Experts", x, self.w1.shape[2], self.w1.dtype)
-        if router_weights is not None and router_weights.shape != (*x.shape[:-1], self.w1.shape[0]):
-            raise ValueError(
-                f"Experts expected router_weights of shape {(*x.shape[:-1], self.w1.shape[0])}, "
-                f"got {tuple(router_weights.shape)}; pass a weight for every expert of every token."
-            )
+        check_tokens("Experts", "x", x, self.w1.shape[2], self.w1.dtype)
+        if router_weights is not None:
+            check_tensor("Experts", "router_weights", router_weights)
+            if router_weights.shape != (*x.shape[:-1], self.w1.shape[0]):
+                raise ValueError(
+                    f"Experts expected router_weights of shape {(*x.shape[:-1], self.w1.shape[0])}, "
+                    f"got {tuple(router_weights.shape)}; give every token of x one weight an expert."
+                )
         tokens = x.reshape(-1, x.shape[-1])
         _, mixed = expert_mixture(
             tokens,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_sizes
+from ._checks import check_dtype, check_floating, check_mask, check_sizes, check_tensor
 from .router import Router
 
 
@@ -48,6 +48,7 @@ class ModalityRouter(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes("ModalityRouter", num_inputs=num_inputs, dim=dim, hidden_dim=hidden_dim)
+        check_dtype("ModalityRouter", dtype)
         self.num_inputs = num_inputs
         self.dim = dim
         self.router = Router(
@@ -70,27 +71,30 @@ class ModalityRouter(nn.Module):
         Raises:
             ValueError: the number of inputs, a shape or the dtype of ``present`` does not fit.
         """
-        inputs = list(features.values()) if isinstance(features, Mapping) else list(features)
+        if not isinstance(features, Mapping | Sequence):
+            raise TypeError(
+                f"ModalityRouter expected features: a mapping or a sequence of tensors, got {type(features).__name__}; "
+                "list them, or unbind a stack of them."
+            )
+        inputs = list(features.values() if isinstance(features, Mapping) else features)
         if len(inputs) != self.num_inputs:
             raise ValueError(
                 f"ModalityRouter expected {self.num_inputs} inputs, got {len(inputs)}; "
                 "pass zeros for one that is missing and mark it absent in present."
             )
+        for index, part in enumerate(inputs):
+            check_tensor("ModalityRouter", f"input {index} of features", part)
         shape = (*inputs[0].shape[:2], self.dim)
         for index, part in enumerate(inputs):
-            check_dtype("ModalityRouter", f"input {index}", part, self.router.log_temperature.dtype)
-            if part.ndim != 3 or tuple(part.shape) != shape:
+            if len(shape) != 3 or tuple(part.shape) != shape:
                 raise ValueError(
                     f"ModalityRouter expected input {index} of shape {shape}, got {tuple(part.shape)}; "
-                    "all inputs need the same number of tokens."
+                    "all inputs need one shape, so pad or project them."
                 )
+            check_floating("ModalityRouter", f"input {index}", part, self.router.log_temperature.dtype)
         stacked = torch.stack(inputs, dim=2)  # (B, N, I, D)
         if present is not None:
-            if present.dtype != torch.bool or tuple(present.shape) != (shape[0], self.num_inputs):
-                raise ValueError(
-                    f"ModalityRouter expected present: bool of shape {(shape[0], self.num_inputs)}, "
-                    f"got {present.dtype} of shape {tuple(present.shape)}; make it False for an input that is absent."
-                )
+            check_mask("ModalityRouter", "present", present, (shape[0], self.num_inputs))
             present = present[:, None, :]
             stacked = stacked.masked_fill(~present[..., None], 0)
         weights = self.router(stacked.flatten(2), present)

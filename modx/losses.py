@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_modalities, check_names, check_word
+from ._checks import check_choice, check_flag, check_mapping, check_modalities, check_tensor
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
 
@@ -52,13 +52,15 @@ def orthogonality_loss(
         >>> round(orthogonality_loss(view, view).item(), 4)
         1.0
     """
-    check_word("orthogonality_loss", "penalty", penalty, PENALTIES)
-    check_modalities("orthogonality_loss", check_names("orthogonality_loss", private), shared)
+    check_choice("orthogonality_loss", "penalty", penalty, PENALTIES)
+    _check_parts("orthogonality_loss", "private", private)
+    check_modalities("orthogonality_loss", tuple(private), shared, "shared")
+    _check_parts("orthogonality_loss", "shared", shared)
     for name, view in private.items():
         if view.shape != shared[name].shape:
             raise ValueError(
                 f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
-                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}; pass both of one disentangler."
+                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}; pass both views of the same tokens."
             )
     losses = [PENALTIES[penalty](_cosine(private[name], shared[name])).mean() for name in private]
     return torch.stack(losses).sum()
@@ -97,23 +99,48 @@ def reconstruction_loss(
     def compare(rebuilt: Mapping[str, Tensor] | None, target: Mapping[str, Tensor]) -> Tensor:
         if rebuilt is None:
             return next(iter(target_features.values())).new_zeros(())
+        _check_parts("reconstruction_loss", "reconstruction", rebuilt)
         check_modalities("reconstruction_loss", tuple(rebuilt), target)
+        _check_parts("reconstruction_loss", "the target", target)
         for name, part in rebuilt.items():
             if part.shape != target[name].shape:
                 raise ValueError(
                     f"reconstruction_loss expected {name!r} and its target of one shape, "
-                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}; pass those of the same samples."
+                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}; rebuild and encode the same samples."
                 )
         losses = [
             F.l1_loss(part, target[name].detach() if detach_target else target[name]) for name, part in rebuilt.items()
         ]
         return torch.stack(losses).sum()
 
+    for argument, given, kind in (
+        ("reconstruction", reconstruction, Reconstruction),
+        ("target_disentangled", target_disentangled, Disentangled),
+    ):
+        if not isinstance(given, kind):
+            raise TypeError(
+                f"reconstruction_loss expected {argument}: a {kind.__name__}, got {type(given).__name__}; pass what "
+                "its module returns."
+            )
+    _check_parts("reconstruction_loss", "target_features", target_features)
+    check_flag("reconstruction_loss", "detach_target", detach_target)
     level_input = compare(reconstruction.input, target_features)
     private = compare(reconstruction.private, target_disentangled.private)
     shared = compare(reconstruction.shared, target_disentangled.shared)
     joint = compare(reconstruction.joint, target_features)
     return ReconstructionLoss(level_input + private + shared + joint, level_input, private + shared, joint)
+
+
+def _check_parts(owner: str, name: str, parts: Mapping[str, Tensor]) -> None:
+    check_mapping(owner, name, parts)
+    if not parts:
+        raise ValueError(f"{owner} expected {name} of at least one modality, got none; pass name -> tensor.")
+    for modality, part in parts.items():
+        check_tensor(owner, f"{modality!r} of {name}", part)
+        if not part.is_floating_point():
+            raise ValueError(
+                f"{owner} expected {modality!r} of {name} in a floating-point dtype, got {part.dtype}; cast it first."
+            )
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

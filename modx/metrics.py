@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modx._checks import check_int, check_tensor
+
 try:
     from torchmetrics import Metric
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
@@ -58,8 +60,8 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
     _check_scores("sentiment_metrics", preds, target)
     if not len(preds):
         raise ValueError(
-            "sentiment_metrics expected preds and target of at least one row, got none; pass a split that is not "
-            "empty, before compute."
+            "sentiment_metrics expected preds and target of at least one row, got none; pass a split "
+            "that is not empty, before compute."
         )
     dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
     preds, target = preds.detach().to(dtype), target.detach().to(dtype)
@@ -236,6 +238,8 @@ def _concatenate(state: list[Tensor]) -> Tensor:
 
 
 def _check_scores(caller: str, preds: Tensor, target: Tensor) -> None:
+    check_tensor(caller, "preds", preds)
+    check_tensor(caller, "target", target)
     floating = preds.is_floating_point() and target.is_floating_point()
     if not floating or preds.ndim != 1 or preds.shape != target.shape:
         raise ValueError(
@@ -254,6 +258,7 @@ def _check_scores(caller: str, preds: Tensor, target: Tensor) -> None:
 
 
 def _check_num_experts(caller: str, num_experts: int) -> None:
+    check_int(caller, "num_experts", num_experts)
     if num_experts < 2:
         raise ValueError(
             f"{caller} expected num_experts >= 2, got {num_experts}; with one expert there is nothing to route, so "
@@ -263,6 +268,7 @@ def _check_num_experts(caller: str, num_experts: int) -> None:
 
 def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:
     """Return the weights of the tokens that count, ``(n, num_experts)``."""
+    check_tensor(caller, "router_weights", router_weights)
     if not router_weights.is_floating_point() or not router_weights.ndim or router_weights.shape[-1] != num_experts:
         raise ValueError(
             f"{caller} expected floating router_weights (..., num_experts={num_experts}), got "
@@ -270,6 +276,7 @@ def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tenso
         )
     if mask is None:
         return router_weights.reshape(-1, num_experts)
+    check_tensor(caller, "mask", mask)
     if mask.dtype != torch.bool or mask.shape != router_weights.shape[:-1]:
         raise ValueError(
             f"{caller} expected mask to be bool of shape {tuple(router_weights.shape[:-1])}, that of "

@@ -1,12 +1,12 @@
 """MultiLevelReconstructor: rebuild the complete views from the corrupted ones, at three levels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_features, check_names, check_sizes
+from ._checks import check_dtype, check_features, check_names, check_sizes
 from .disentangle import Disentangled
 from .experts import Experts
 from .ops import expert_mixture
@@ -59,9 +59,10 @@ class MultiLevelReconstructor(nn.Module):
         super().__init__()
         self.modalities = check_names("MultiLevelReconstructor", modalities)
         check_sizes("MultiLevelReconstructor", dim=dim, hidden_dim=hidden_dim)
+        check_dtype("MultiLevelReconstructor", dtype)
         self.dim = dim
-        self.levels = (levels,) if isinstance(levels, str) else tuple(levels)
-        if not self.levels or not set(self.levels) <= set(LEVELS):
+        self.levels = (levels,) if isinstance(levels, str) else tuple(levels) if isinstance(levels, Iterable) else ()
+        if not self.levels or any(level not in LEVELS for level in self.levels):
             raise ValueError(
                 f"MultiLevelReconstructor expected levels: one or more of {LEVELS}, got {levels!r}; "
                 "to rebuild nothing, leave the module out."
@@ -91,8 +92,21 @@ class MultiLevelReconstructor(nn.Module):
             ValueError: a modality is missing, unknown, or of the wrong width or dtype.
         """
         dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
-        for part in (features, disentangled.private, disentangled.shared):
-            check_features("MultiLevelReconstructor", part, dims, dtype)
+        if not isinstance(disentangled, Disentangled):
+            raise TypeError(
+                f"MultiLevelReconstructor expected disentangled: a Disentangled, got {type(disentangled).__name__}; "
+                "pass what HybridExpertDisentangler returns."
+            )
+        parts = {"features": features, "private": disentangled.private, "shared": disentangled.shared}
+        for argument, part in parts.items():
+            check_features("MultiLevelReconstructor", part, dims, dtype, argument)
+        for name in self.modalities:
+            shapes = disentangled.private[name].shape, disentangled.shared[name].shape
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"MultiLevelReconstructor expected disentangled views of {name!r} of one shape, got "
+                    f"{tuple(shapes[0])} and {tuple(shapes[1])}; pass both views of the same tokens."
+                )
         private = [disentangled.private[name] for name in self.modalities]
         shared = [disentangled.shared[name] for name in self.modalities]
         rebuilt: dict[str, list[Tensor]] = {}

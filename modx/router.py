@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_sizes, check_tokens
+from ._checks import check_dtype, check_sizes, check_tensor, check_tokens, is_number
 from .experts import Experts
 
 # Training may drive a temperature anywhere. Below the least normal float16 its inverse, by which the gradients of equal
@@ -43,14 +43,15 @@ class Router(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("Router", dim=dim, num_experts=num_experts)
-        self.dim = dim
+        check_sizes("Router", dim=dim, num_experts=num_experts, hidden_dim=1 if hidden_dim is None else hidden_dim)
+        check_dtype("Router", dtype)
         self.initial_temperature = 1 / num_experts if temperature is None else temperature
-        if not LEAST_TEMPERATURE <= self.initial_temperature < math.inf:
+        if not is_number(self.initial_temperature) or not LEAST_TEMPERATURE <= self.initial_temperature < math.inf:
             raise ValueError(
                 f"Router expected a temperature that is positive and finite, at least {LEAST_TEMPERATURE:.3g}, got "
-                f"{temperature}; pass None for 1 / num_experts."
+                f"{temperature!r}; pass a number, or None for 1 / num_experts."
             )
+        self.dim, self.num_experts = dim, num_experts
         self.logits: nn.Module
         if hidden_dim is None:
             self.logits = nn.Linear(dim, num_experts, device=device, dtype=dtype)
@@ -74,8 +75,13 @@ class Router(nn.Module):
 
         Returns:
             ``(..., K)``, non-negative, summing to 1 over the experts present.
+
+        Raises:
+            ValueError: a shape or a dtype does not fit.
         """
-        check_tokens("Router", x, self.dim, self.log_temperature.dtype)
+        check_tokens("Router", "x", x, self.dim, self.log_temperature.dtype)
+        if present is not None:
+            _check_present(present, (*x.shape[:-1], self.num_experts))
         logits: Tensor = self.logits(x)
         dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
         wide = torch.promote_types(dtype, torch.float32)
@@ -90,3 +96,13 @@ class Router(nn.Module):
 
     def extra_repr(self) -> str:
         return f"temperature={self.initial_temperature:.4g} at the start"
+
+
+def _check_present(present: Tensor, shape: tuple[int, ...]) -> None:
+    check_tensor("Router", "present", present)
+    sides = list(zip(reversed(present.shape), reversed(shape), strict=False))
+    if present.dtype != torch.bool or present.ndim > len(shape) or any(side not in (1, full) for side, full in sides):
+        raise ValueError(
+            f"Router expected present: bool, broadcastable to {shape}, got {present.dtype} of shape "
+            f"{tuple(present.shape)}; compare it, as in ``present != 0``, or bring it to that shape."
+        )

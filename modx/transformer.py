@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_sequences, check_sizes
+from ._checks import check_dtype, check_floating, check_mask, check_sizes, check_tensor, is_number
 from .experts import Experts
 
 
@@ -36,11 +36,16 @@ class TransformerBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        ffn_dim = dim if ffn_dim is None else ffn_dim
-        check_sizes("TransformerBlock", dim=dim, num_heads=num_heads, head_dim=head_dim, ffn_dim=ffn_dim)
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"TransformerBlock expected dropout in [0, 1], got {dropout}; pass a probability.")
-        self.dim = dim
+        sizes = {
+            "dim": dim,
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "ffn_dim": dim if ffn_dim is None else ffn_dim,
+        }
+        check_sizes("TransformerBlock", **sizes)
+        check_dtype("TransformerBlock", dtype)
+        if not is_number(dropout) or not 0 <= dropout <= 1:
+            raise ValueError(f"TransformerBlock expected dropout in [0, 1], got {dropout!r}; pass a probability.")
         self.num_heads = num_heads
         self.head_dim = head_dim
         inner_dim = num_heads * head_dim
@@ -52,7 +57,7 @@ class TransformerBlock(nn.Module):
         self.value = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner_dim, dim, device=device, dtype=dtype)
         self.ffn_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
-        self.ffn = Experts(1, dim, ffn_dim, dim, device=device, dtype=dtype)
+        self.ffn = Experts(1, dim, dim if ffn_dim is None else ffn_dim, dim, device=device, dtype=dtype)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
@@ -71,8 +76,8 @@ class TransformerBlock(nn.Module):
         Raises:
             ValueError: a shape or a dtype does not fit, or ``num_queries`` is not between 1 and T.
         """
-        check_sequences("TransformerBlock", x, self.dim, mask, num_queries)
-        check_dtype("TransformerBlock", "x", x, self.query.weight.dtype)
+        norm = self.query_norm
+        _check("TransformerBlock", norm.normalized_shape[0], norm.weight.dtype, x, mask, num_queries)
         if num_queries is None:
             attention = self._attend(x, mask)
         else:
@@ -163,9 +168,9 @@ class TransformerEncoder(nn.Module):
         """Run the blocks in turn; arguments and result as in :meth:`TransformerBlock.forward`.
 
         Raises:
-            ValueError: a shape does not fit, or ``num_queries`` is not between 1 and T.
+            ValueError: as of :meth:`TransformerBlock.forward`.
         """
-        check_sequences("TransformerEncoder", x, self.dim, mask, num_queries)
+        _check("TransformerEncoder", self.dim, next(self.parameters()).dtype, x, mask, num_queries)
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
             x = block(x, mask, num_queries=num_queries if last else None)
@@ -173,6 +178,25 @@ class TransformerEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.dim}, depth={len(self.blocks)}"
+
+
+def _check(owner: str, dim: int, dtype: torch.dtype, x: Tensor, mask: Tensor | None, num_queries: int | None) -> None:
+    check_tensor(owner, "x", x)
+    if x.ndim != 3 or x.shape[2] != dim:
+        raise ValueError(
+            f"{owner} expected x of shape (B, T, {dim}), got {tuple(x.shape)}; bring it to that shape, or build the "
+            "module for its width."
+        )
+    if mask is not None:
+        check_mask(owner, "mask", mask, tuple(x.shape[:2]))
+    if num_queries is not None:
+        check_sizes(owner, num_queries=num_queries)
+        if num_queries > x.shape[1]:
+            raise ValueError(
+                f"{owner} expected num_queries <= {x.shape[1]}, the tokens of x, got {num_queries}; ask for fewer, or "
+                "for all by None."
+            )
+    check_floating(owner, "x", x, dtype)
 
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

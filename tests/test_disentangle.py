@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from modx import Disentangled, HybridExpertDisentangler
-from modx.ops import expert_mixture
 
 HOSTILE_NAMES = ("type", "a.b", "", "forward", "two words", "training", "0", "моль")
 
@@ -215,23 +214,29 @@ def test_refuses_names_that_are_not_a_collection_of_distinct_ones(modalities):
         HybridExpertDisentangler(modalities, 4, 5)
 
 
-@pytest.mark.parametrize("counts", [(0, 0), (-1, 3), (2, -1)])
-def test_refuses_impossible_numbers_of_experts(counts):
-    with pytest.raises(ValueError, match=f"at least one expert in all, got {counts[0]} and {counts[1]}"):
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((0, 0), "at least one expert in all, got 0 and 0"),
+        ((-1, 3), "num_private_experts >= 0, got -1"),
+        ((2, -1), "num_shared_experts >= 0, got -1"),
+    ],
+)
+def test_refuses_impossible_numbers_of_experts(counts, message):
+    with pytest.raises(ValueError, match=message):
         HybridExpertDisentangler(("text",), 4, 5, num_private_experts=counts[0], num_shared_experts=counts[1])
 
 
+def test_refuses_an_implementation_at_once():
+    with pytest.raises(ValueError, match=r"Disentangler expected implementation to be one of .* got 'cuda'"):
+        HybridExpertDisentangler(("text",), 4, 5, implementation="cuda")
+
+
 def test_passes_the_implementation_on(monkeypatch):
-    asked = []
-
-    def run(*arguments, **how):
-        asked.append(how["implementation"])
-        return expert_mixture(*arguments, **how)
-
-    monkeypatch.setattr("modx.disentangle.expert_mixture", run)
-    for name in ("reference", "eager"):
-        HybridExpertDisentangler(("text",), 4, 5, implementation=name)({"text": torch.zeros(2, 1, 4)})
-    assert asked == ["reference", "eager"]
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    module = HybridExpertDisentangler(("text",), 4, 5, implementation="triton")
+    with pytest.raises(ValueError, match=r"cannot run implementation='triton': .* x is on cpu"):
+        module({"text": torch.zeros(2, 1, 4)})
 
 
 def test_passes_router_settings_on():

@@ -156,7 +156,9 @@ def test_inputs_are_left_alone_and_results_carry_no_graph():
 
 
 def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match="sentiment_metrics expected preds and target of at least one row, got none"):
+    with pytest.raises(
+        ValueError, match="sentiment_metrics expected preds and target of at least one row, got none; pass"
+    ):
         sentiment_metrics(torch.empty(0), torch.empty(0))
 
 

@@ -205,9 +205,9 @@ def test_a_block_has_the_size_of_the_paper():
         ({"mask": torch.ones(2, 5)}, "expected mask: bool of shape (2, 5), got torch.float32 of shape (2, 5)"),
         ({"mask": torch.ones(2, 4, dtype=torch.bool)}, "expected mask: bool of shape (2, 5), got torch.bool of shape"),
         ({"mask": torch.ones(5, dtype=torch.bool)}, "expected mask: bool of shape (2, 5), got torch.bool of shape (5,"),
-        ({"num_queries": 0}, "expected num_queries between 1 and 5, got 0"),
-        ({"num_queries": -1}, "expected num_queries between 1 and 5, got -1"),
-        ({"num_queries": 6}, "expected num_queries between 1 and 5, got 6"),
+        ({"num_queries": 0}, "expected num_queries >= 1, got 0"),
+        ({"num_queries": -1}, "expected num_queries >= 1, got -1"),
+        ({"num_queries": 6}, "expected num_queries <= 5, the tokens of x, got 6"),
     ],
 )
 def test_refuses_what_does_not_fit_and_says_why(arguments, message):

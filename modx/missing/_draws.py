@@ -5,9 +5,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .._checks import check_mapping, check_tensor
 
-def draw_uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
+
+def draw_uniform(caller: str, shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Draw from [0, 1) where the generator lives, and move the draws to ``device``."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"{caller} expected generator to be a torch.Generator or None, got {generator!r}; pass "
+            "torch.Generator().manual_seed(SEED)."
+        )
     source = device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=source, dtype=torch.float32).to(device)
 
@@ -23,7 +30,7 @@ def rate_column(caller: str, rate: float | Tensor, mask: Tensor) -> Tensor:
     valid = (rates >= 0) & (rates <= 1)
     if not valid.all():
         raise ValueError(
-            f"{caller} expected rate in [0, 1], got {rates[~valid].flatten()[0].item():.4g}; a rate is a "
+            f"{caller} expected rate in [0, 1], got {rates[~valid].flatten()[0].item():.4g}; pass a "
             "probability, not a percentage."
         )
     return rates.expand(len(mask)).unsqueeze(1)
@@ -31,7 +38,17 @@ def rate_column(caller: str, rate: float | Tensor, mask: Tensor) -> Tensor:
 
 def per_sample(caller: str, name: str, value: float | Tensor, mask: Tensor) -> Tensor:
     """Return one number for all samples, or one for each, as float64 ``()`` or ``(B,)`` on the CPU."""
-    values = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
+    numbers = not isinstance(value, bool)
+    if isinstance(value, Tensor):
+        numbers = value.dtype != torch.bool and not value.is_complex()
+    try:
+        values = torch.as_tensor(value if numbers else None, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        what = value.dtype if isinstance(value, Tensor) else repr(value)
+        raise TypeError(
+            f"{caller} expected {name} to be a number or a tensor of numbers, got {what}; convert it, as by "
+            "torch.as_tensor."
+        ) from None
     if values.ndim and values.shape != mask.shape[:1]:
         raise ValueError(
             f"{caller} expected {name} to be a number or a tensor of shape (B,) = ({len(mask)},), got shape "
@@ -42,6 +59,7 @@ def per_sample(caller: str, name: str, value: float | Tensor, mask: Tensor) -> T
 
 def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
     """Validate the masks of all modalities and return the first."""
+    check_mapping(caller, "masks", masks)
     if not masks:
         raise ValueError(f"{caller} expected masks of at least one modality, got none; pass name -> mask.")
     for name, mask in masks.items():
@@ -56,6 +74,7 @@ def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
 
 
 def check_mask(caller: str, name: str, mask: Tensor) -> None:
+    check_tensor(caller, name, mask)
     if mask.dtype != torch.bool or mask.ndim != 2:
         raise ValueError(
             f"{caller} expected {name} to be bool of shape (B, T), got {mask.dtype} {tuple(mask.shape)}; "

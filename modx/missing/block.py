@@ -33,7 +33,7 @@ def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator
     lengths = mask.sum(1, keepdim=True)
     sizes = (rates * lengths.cpu()).round().long().to(mask.device)
     latest = lengths - sizes
-    uniform = draw_uniform(lengths.shape, mask.device, generator)
+    uniform = draw_uniform("drop_block", lengths.shape, mask.device, generator)
     start = (uniform * (latest + 1)).long().minimum(latest)  # a product can round up to latest + 1
     rank = rank_real(mask)
     return mask & ((rank < start) | (rank >= start + sizes))

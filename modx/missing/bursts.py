@@ -47,7 +47,7 @@ def drop_bursts(
     rates = rate_column("drop_bursts", rate, mask)
     good_to_bad, bad_to_bad = _transitions(rates, _check_lengths(mean_length, mask))
     bad = _chain(
-        draw_uniform(mask.shape, mask.device, generator),
+        draw_uniform("drop_bursts", mask.shape, mask.device, generator),
         *(p.to(mask.device, torch.float32) for p in (rates, good_to_bad, bad_to_bad)),
     )
     return mask & ~bad.gather(1, rank_real(mask).clamp(min=0))
@@ -60,7 +60,8 @@ def _check_lengths(mean_length: float | Tensor, mask: Tensor) -> Tensor:
     if not valid.all():
         raise ValueError(
             "drop_bursts expected mean_length to be a finite number of frames, at least 1, got "
-            f"{lengths[~valid].flatten()[0].item():g}; a burst has at least one frame, and rate=1 loses everything."
+            f"{lengths[~valid].flatten()[0].item():g}; pass a longer one, or "
+            "rate=1 to lose everything."
         )
     return lengths.expand(len(mask)).unsqueeze(1)
 

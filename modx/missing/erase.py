@@ -5,6 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from .._checks import check_int, check_tensor, is_int
 from ._draws import check_mask
 
 
@@ -42,6 +43,7 @@ def erase(
         tensor([0., 0., 0., 0.])
     """
     check_mask("erase", "keep", keep)
+    check_tensor("erase", "values", values)
     is_features = values.is_floating_point()
     is_ids = not is_features and not values.is_complex() and values.dtype != torch.bool
     if not ((is_features and values.ndim == 3) or (is_ids and values.ndim == 2)):
@@ -59,6 +61,19 @@ def erase(
     if unk_token_id is None:
         raise ValueError(
             "erase expected unk_token_id for integer token ids, got None; pass the id of the tokenizer's unknown token."
+        )
+    ids = special_token_ids if isinstance(special_token_ids, Collection) else (None,)
+    if not all(is_int(token_id) for token_id in ids):
+        raise TypeError(
+            f"erase expected special_token_ids to be several ints, got {special_token_ids!r}; pass the ids, not "
+            "the tokens."
+        )
+    check_int("erase", "unk_token_id", unk_token_id)
+    limits = torch.iinfo(values.dtype)
+    if not limits.min <= unk_token_id <= limits.max:
+        raise ValueError(
+            f"erase expected unk_token_id that values of {values.dtype} can hold, got {unk_token_id}; convert the "
+            "values to torch.int64."
         )
     for token_id in special_token_ids:
         keep = keep | (values == token_id)

@@ -31,4 +31,6 @@ def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generato
     """
     check_mask("drop_frames", "mask", mask)
     rates = rate_column("drop_frames", rate, mask)
-    return mask & (draw_uniform(mask.shape, mask.device, generator) >= rates.to(mask.device, torch.float32))
+    return mask & (
+        draw_uniform("drop_frames", mask.shape, mask.device, generator) >= rates.to(mask.device, torch.float32)
+    )

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from .._checks import check_flag
 from ._draws import check_masks, draw_uniform, rate_column
 
 
@@ -42,8 +43,9 @@ def drop_modalities(
         tensor([True, True, True, True])
     """
     first = check_masks("drop_modalities", masks)
+    check_flag("drop_modalities", "keep_one", keep_one)
     rates = rate_column("drop_modalities", rate, first)
-    uniform = draw_uniform(torch.Size((len(first), len(masks))), first.device, generator)
+    uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
     survives = uniform >= rates.to(first.device, torch.float32)
     if keep_one:
         present = torch.stack([mask.any(1) for mask in masks.values()], 1)
@@ -78,7 +80,12 @@ def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> 
             f"keep_modalities expected a collection of modality names as available, got the string "
             f"{available!r}; pass ({available!r},)."
         )
-    unknown = tuple(name for name in available if name not in masks)
+    if not isinstance(available, Collection):
+        raise TypeError(
+            f"keep_modalities expected available: a collection of modality names, got {available!r}; pass () to keep "
+            "none."
+        )
+    unknown = tuple(name for name in available if name not in tuple(masks))
     if unknown:
         raise ValueError(
             f"keep_modalities expected available to name modalities out of {tuple(masks)}, got unknown "

@@ -65,7 +65,7 @@ def drop(
     parts = parse_pattern(pattern)
     if len(parts) == 1:
         return _lose(parts[0], masks, rates, generator)
-    uniform = draw_uniform(torch.Size((len(first), 1)), first.device, _source(generator, ""))
+    uniform = draw_uniform("drop", torch.Size((len(first), 1)), first.device, _source(generator, ""))
     choice = (uniform * len(parts)).long().clamp(max=len(parts) - 1)  # a product can round up to len(parts)
     keep = {name: torch.zeros_like(mask) for name, mask in masks.items()}
     for number, part in enumerate(parts):
@@ -90,22 +90,27 @@ def parse_pattern(pattern: str) -> tuple[str, ...]:
         >>> parse_pattern("frames+modalities")
         ('frames', 'modalities')
     """
+    if not isinstance(pattern, str):
+        raise TypeError(
+            f"parse_pattern expected pattern to be a string, got {pattern!r}; join several names of {PATTERNS} by plus "
+            "signs."
+        )
     parts = tuple(pattern.split("+"))
     for number, part in enumerate(parts):
         if not part:
             raise ValueError(
-                f"parse_pattern expected a name on each side of every plus sign, got {pattern!r}; name one or more of "
-                f"{PATTERNS}."
+                f"parse_pattern expected pattern with a name on each side of every plus sign, got {pattern!r}; name "
+                f"one or more of {PATTERNS}."
             )
         if part not in PATTERNS:
             raise ValueError(
-                f"parse_pattern expected names out of {PATTERNS}, got {part!r} in {pattern!r}; check the spelling, and "
-                "join several by plus signs without spaces."
+                f"parse_pattern expected names out of {PATTERNS}, got {part!r} in pattern {pattern!r}; check the "
+                "spelling, and join several by plus signs without spaces."
             )
         if part in parts[:number]:
             raise ValueError(
-                f"parse_pattern expected every name once, got {part!r} again in {pattern!r}; leave the second out: "
-                "the names of a mixture are equally likely."
+                f"parse_pattern expected every name once, got {part!r} again in pattern {pattern!r}; leave the second "
+                "out: the names of a mixture are equally likely."
             )
     return parts
 

@@ -41,7 +41,7 @@ def drop_together(
     """
     first = check_masks("drop_together", masks)
     rates = rate_column("drop_together", rate, first)
-    start = draw_uniform(rates.shape, first.device, generator).to("cpu", torch.float64) * (1 - rates)
+    start = draw_uniform("drop_together", rates.shape, first.device, generator).to("cpu", torch.float64) * (1 - rates)
     return {name: mask & ~_within(mask, start, start + rates) for name, mask in masks.items()}
 
 

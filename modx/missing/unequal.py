@@ -36,7 +36,7 @@ def unequal_rates(
     """
     first = check_masks("unequal_rates", masks)
     budget = len(masks) * rate_column("unequal_rates", rate, first)
-    uniform = draw_uniform(torch.Size((len(first), len(masks))), first.device, generator).cpu()
+    uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
     place_in_order = uniform.argsort(dim=1, stable=True).argsort(1)
     rates = (budget - place_in_order).clamp(0, 1)
     return dict(zip(masks, rates.unbind(1), strict=True))

@@ -3,13 +3,14 @@
 T tokens, E experts, P private experts a group, S shared experts, H hidden width, D_in and D_out widths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._checks import autocasts, check_word
+from .._checks import autocasts, check_choice, check_flag, check_sizes, check_tensor
 from . import eager, reference
 from .activations import ACTIVATIONS
 from .choice import Choice, choose
@@ -78,12 +79,13 @@ def expert_mixture(
     """
     inputs = (x, router_weights, w1, b1, w2, b2)
     how: Any = {
-        "group_sizes": list(group_sizes),
+        "group_sizes": group_sizes,
         "num_private": num_private,
         "num_shared": num_shared,
         "activation": activation,
     }
     choice = explain(*inputs, **how, implementation=implementation, least_memory=least_memory)
+    how["group_sizes"] = list(group_sizes)
     if choice.implementation == "reference":
         return reference.expert_mixture(*inputs, **how)
     how |= {"dtype": _compute_dtype(x), "least_memory": least_memory}
@@ -132,6 +134,7 @@ def explain(
 
 
 def _check_memory(implementation: str, least_memory: bool) -> None:
+    check_flag("expert_mixture", "least_memory", least_memory)
     if least_memory and implementation == "reference":
         raise ValueError(
             "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
@@ -158,27 +161,33 @@ def _check(
     num_shared: int,
     activation: str,
 ) -> None:
+    _check_tensors(x, router_weights, w1, b1, w2, b2)
     _check_counts(x, group_sizes, num_private, num_shared)
     num_experts = len(group_sizes) * num_private + num_shared
     _check_shapes(x, router_weights, w1, b1, w2, b2, num_experts, num_private + num_shared)
-    _check_dtypes(x, router_weights, w1, b1, w2, b2)
-    check_word("expert_mixture", "activation", activation, ACTIVATIONS)
+    check_choice("expert_mixture", "activation", activation, ACTIVATIONS)
 
 
 def _check_counts(x: Tensor, group_sizes: Sequence[int], num_private: int, num_shared: int) -> None:
-    if num_private < 0 or num_shared < 0 or num_private + num_shared == 0:
+    check_sizes("expert_mixture", 0, num_private=num_private, num_shared=num_shared)
+    if not num_private and not num_shared:
         raise ValueError(
-            "expert_mixture expected num_private >= 0, num_shared >= 0 and at least one expert in all, "
-            f"got num_private={num_private}, num_shared={num_shared}; raise one."
+            "expert_mixture expected num_private and num_shared to leave at least one expert in all, got "
+            "num_private=0, num_shared=0; raise one of them."
         )
     if x.ndim != 2:
         raise ValueError(
             f"expert_mixture expected x of shape (T, D_in), got {tuple(x.shape)}; flatten the leading dimensions."
         )
+    if not isinstance(group_sizes, Collection) or not all(isinstance(n, Integral | torch.SymInt) for n in group_sizes):
+        raise TypeError(
+            f"expert_mixture expected group_sizes: a sequence of ints, got {group_sizes!r}; pass how many tokens each "
+            "group has, as in (3, 2)."
+        )
     if any(size < 0 for size in group_sizes) or sum(group_sizes) != x.shape[0]:
         raise ValueError(
             f"expert_mixture expected group_sizes that are >= 0 and sum to the {x.shape[0]} tokens of x, "
-            f"got {list(group_sizes)}; count the tokens of each group."
+            f"got {list(group_sizes)}; give every token of x a group."
         )
 
 
@@ -195,7 +204,7 @@ def _check_shapes(
     if w1.ndim != 3 or w2.ndim != 3:
         raise ValueError(
             "expert_mixture expected w1 (E, H, D_in) and w2 (E, H, D_out), "
-            f"got w1 {tuple(w1.shape)} and w2 {tuple(w2.shape)}; stack the experts along the first dimension."
+            f"got w1 {tuple(w1.shape)} and w2 {tuple(w2.shape)}; stack the experts on the first axis."
         )
     hidden_dim, out_dim = w1.shape[1], w2.shape[2]
     expected = {
@@ -209,25 +218,27 @@ def _check_shapes(
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(
-                f"expert_mixture expected {name} of shape {shape}, got {tuple(tensor.shape)}; "
-                f"x is {tuple(x.shape)} and E = len(group_sizes) * num_private + num_shared = {num_experts}: "
-                "change what does not fit."
+                f"expert_mixture expected {name} of shape {shape}, got {tuple(tensor.shape)}; fit it to x of "
+                f"{tuple(x.shape)} and E = len(group_sizes) * num_private + num_shared = {num_experts}."
             )
 
 
-def _check_dtypes(x: Tensor, router_weights: Tensor | None, *weights: Tensor) -> None:
-    gates = () if router_weights is None else (router_weights,)
-    if not all(tensor.is_floating_point() for tensor in (x, *gates, *weights)):
-        raise ValueError(
-            f"expert_mixture expected floating-point tensors, got x {x.dtype}"
-            f"{''.join(f', router_weights {gate.dtype}' for gate in gates)}, w1 {weights[0].dtype}; "
-            "cast them first."
-        )
-    if all(tensor.dtype == x.dtype for tensor in weights):
-        return
-    if autocasts(x.device.type):
+def _check_tensors(x: Tensor, router_weights: Tensor | None, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> None:
+    weights = {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
+    gates = {} if router_weights is None else {"router_weights": router_weights}
+    for name, tensor in ({"x": x} | weights | gates).items():
+        check_tensor("expert_mixture", name, tensor)
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"expert_mixture expected {name} in a floating-point dtype, got {tensor.dtype}; embed or cast it first."
+            )
+        if tensor.device != x.device:
+            raise ValueError(
+                f"expert_mixture expected {name} on the device of x, {x.device}, got {tensor.device}; move one of them."
+            )
+    if all(tensor.dtype == x.dtype for tensor in weights.values()) or autocasts(x.device.type):
         return
     raise ValueError(
         f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
-        f"got {', '.join(str(tensor.dtype) for tensor in weights)}; cast one of them, or use autocast."
+        f"got {', '.join(str(tensor.dtype) for tensor in weights.values())}; cast one of them, or use autocast."
     )

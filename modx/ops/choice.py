@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .._checks import check_word
+from .._checks import check_choice
 from .chip import exact_float32, find_chip, interpreted
 from .forms import fits_fused
 
@@ -34,7 +34,7 @@ UNFUSED_FLOAT32 = f"float32 gains from the fused kernels alone, and they take no
 
 def choose(implementation: str, x: Tensor, w2: Tensor, dtype: torch.dtype, num_private: int, num_shared: int) -> Choice:
     """Choose for tokens ``x`` computed in ``dtype``."""
-    check_word("expert_mixture", "implementation", implementation, IMPLEMENTATIONS)
+    check_choice("expert_mixture", "implementation", implementation, IMPLEMENTATIONS)
     if implementation in ("reference", "eager"):
         return Choice(implementation, "asked for by name")
     obstacle = _obstacle(x.device, dtype, interpreter=implementation == "triton" and interpreted())

@@ -55,11 +55,13 @@ def test_a_pattern_that_is_not_one_is_refused(read):
     named = r"parse_pattern expected names out of \('frames', .*\)"
     for pattern, unknown in (("frame", "frame"), ("block+Frames", "Frames"), ("frames + block", "frames ")):
         with pytest.raises(
-            ValueError, match=rf"{named}, got '{unknown}' in '{re.escape(pattern)}'; check the spelling"
+            ValueError, match=rf"{named}, got '{unknown}' in pattern '{re.escape(pattern)}'; check the spelling"
         ):
             read(pattern)
     for pattern in ("", "+", "frames+", "+frames", "frames++block"):
         with pytest.raises(ValueError, match=rf"each side of every plus sign, got '{re.escape(pattern)}'; name one"):
             read(pattern)
-    with pytest.raises(ValueError, match=r"every name once, got 'block' again in 'block\+frames\+block'; leave"):
+    with pytest.raises(
+        ValueError, match=r"every name once, got 'block' again in pattern 'block\+frames\+block'; leave"
+    ):
         read("block+frames+block")
