@@ -128,22 +128,37 @@ def environment():
     return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | apart
 
 
-def test_one_of_two_processes_is_killed_and_torchrun_starts_both_again(tmp_path):
-    whole, folder, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
-    options = [SCRIPT, *SMOKE, "--output_dir"]
-    subprocess.run([*TORCHRUN, *options, str(whole)], env=environment(), check=True, capture_output=True, timeout=300)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The predictions of two processes that were left alone."""
+    folder = tmp_path_factory.mktemp("shared") / "run"
+    command = [*TORCHRUN, SCRIPT, *SMOKE, "--output_dir", str(folder)]
+    subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=300)
+    return read_predictions(folder)
+
+
+def run_and_kill_one(folder, log, *torchrun_options):
+    """Start two processes, kill the second once there is a checkpoint, and return torchrun's exit code."""
+    command = [*TORCHRUN, *torchrun_options, SCRIPT, *SMOKE, "--output_dir", str(folder)]
     with (
         log.open("w") as output,
-        subprocess.Popen(
-            [*TORCHRUN, "--max-restarts", "1", *options, str(folder)],
-            env=environment(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
+        subprocess.Popen(command, env=environment(), stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         wait_for_checkpoint(folder, process)
-        workers = psutil.Process(process.pid).children()
-        workers[-1].kill()
-        assert process.wait(timeout=300) == 0, log.read_text()
-    assert "to go on: python" in log.read_text()  # what is to be done without restarts
-    assert read_predictions(folder) == read_predictions(whole)
+        psutil.Process(process.pid).children()[-1].kill()
+        return process.wait(timeout=300)
+
+
+def test_one_of_two_processes_is_killed_and_both_can_be_started_again(shared, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    assert run_and_kill_one(folder, log) != 0
+    assert f"to go on: python {SCRIPT} --resume {folder}" in log.read_text()
+    command = [*TORCHRUN, SCRIPT, "--resume", str(folder)]
+    subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=300)
+    assert read_predictions(folder) == shared
+
+
+def test_torchrun_starts_both_again_by_itself(shared, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    assert run_and_kill_one(folder, log, "--max-restarts", "1") == 0, log.read_text()
+    assert read_predictions(folder) == shared
