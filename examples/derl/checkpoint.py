@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -106,7 +106,10 @@ class SafeTrainer(Trainer):
         _save(tensors, facts, self._rng_file(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not self._rng_file(checkpoint).exists():  # it went on with another number of processes
+        if checkpoint is None:
+            return
+        if not self._rng_file(checkpoint).exists():
+            print(f"{checkpoint} is of another number of processes: random draws start anew")
             return
         tensors, facts = _load(self._rng_file(checkpoint))
         version, gauss = facts["python"]
@@ -129,11 +132,23 @@ def find_checkpoint(folder: Path) -> str | None:
     Raises:
         DataError: it is no longer as it was written.
     """
-    sealed = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{SEAL}")]
-    newest = max(sealed, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    if newest is not None:
-        verify(newest)
-    return None if newest is None else str(newest)
+    sealed = sorted((path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{SEAL}")), key=_step)
+    for checkpoint in sealed:
+        verify(checkpoint)
+    if not sealed:
+        return None
+    with _explained(sealed[-1] / TRAINER_STATE_NAME):
+        state = json.loads((sealed[-1] / TRAINER_STATE_NAME).read_text())
+        if state["global_step"] != _step(sealed[-1]):
+            raise ValueError(f"global_step {state['global_step']}")
+        best = state["best_global_step"]
+    if best and best not in map(_step, sealed):
+        _refuse(folder / f"{PREFIX_CHECKPOINT_DIR}-{best}", "the checkpoint with the least error", "none", sealed[0])
+    return str(sealed[-1])
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def seal(checkpoint: Path) -> None:
@@ -176,6 +191,8 @@ def _check_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], 
     found = [len(group["params"]) for group in facts["param_groups"]]
     if found != groups:
         _refuse(path, f"groups of {groups} parameters, as this run's optimizer has them", str(found), path.parent)
+    if not facts["state"]:
+        _refuse(path, "the state of an optimizer that has made steps", "none", path.parent)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, key in product(facts["state"], sorted({name.partition(".")[2] for name in tensors})):
         tensor, shape = tensors.get(f"{index}.{key}"), parameters[int(index)].shape
@@ -194,7 +211,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _refuse(path: Path, expected: str, found: str, checkpoint: Path) -> NoReturn:
     raise DataError(
-        f"{path}: expected {expected}, found {found}; remove {checkpoint} to go on from the checkpoint before it."
+        f"{path}: expected {expected}, found {found}; remove {checkpoint} and any checkpoint after it, to go on from "
+        "the one before, or from the start."
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase, Trainer
 
@@ -68,7 +69,9 @@ class RunFolder:
     def remedy(self) -> str:
         """What to do once a run has broken off."""
         if (self.path / OPTIONS).exists():
-            return f"what was saved is whole; to go on: python {sys.argv[0]} --resume {self.path}"
+            processes = PartialState().num_processes
+            start = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+            return f"what was saved is kept; to go on: {start} {sys.argv[0]} --resume {self.path}"
         return "nothing was saved; start again"
 
     def last_checkpoint(self) -> str | None:
@@ -81,13 +84,15 @@ class RunFolder:
 
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         """Keep the chosen model, and which epoch it comes from, whole or not at all."""
-        draft, model = self.path / ".model.tmp", self.path / "model"
-        by_main(lambda: shutil.rmtree(draft, ignore_errors=True))
+        draft, model, before = (self.path / name for name in (".model.tmp", "model", ".model.before.tmp"))
+        by_main(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in (draft, before)])
         trainer.save_model(str(draft))  # every process has a part in it, where weights are sharded
         if trainer.is_world_process_zero():
             self._describe_model(draft, trainer, tokenizer, options)
-            shutil.rmtree(model, ignore_errors=True)
+            if model.exists():
+                os.rename(model, before)
             os.rename(draft, model)
+            shutil.rmtree(before, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
 
     def _describe_model(
@@ -121,7 +126,9 @@ class RunFolder:
     def _restore(self, options: Options) -> None:
         try:
             saved = json.loads((self.path / OPTIONS).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            if not isinstance(saved, dict):
+                raise ValueError(f"a {type(saved).__name__} in it")
+        except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.path}: expected the folder of a run, with {OPTIONS}, found {error}; check the path."
             ) from error
@@ -141,7 +148,7 @@ def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
     """Lock a folder for this process, and return it with the run to go on with, if any."""
     existing = options.resume or options.evaluate
     path = Path(existing or options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
-    if existing is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (path / OPTIONS).exists():
+    if existing is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and _was_started_by(options, path):
         existing = options.resume = str(path)
     try:
         if existing is None:
@@ -167,6 +174,14 @@ def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
             "check its permissions and room."
         ) from error
     return path, options.resume
+
+
+def _was_started_by(options: Options, path: Path) -> bool:
+    """Whether the folder's run has the same options, so that to go on is to do what was asked for."""
+    try:
+        return bool(json.loads((path / OPTIONS).read_text()) == json.loads(json.dumps(asdict(options))))
+    except (OSError, ValueError):
+        return False
 
 
 def _check_new(path: Path) -> None:

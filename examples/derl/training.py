@@ -160,6 +160,7 @@ class StopAfterStep(TrainerCallback):
         return float(state.epoch or 0).is_integer()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.stopped = self.stopped or any_process(self._requested)  # while the last epoch was judged or saved
         at_stop(interrupt)
 
 

@@ -36,18 +36,26 @@ def load_pickle(path: Path) -> Any:
         refuse("a file that can be read", str(error.strerror or error), "check the path")
 
 
-_MARK, _TUPLE, _OTHER = "mark", "tuple", "other"
+_MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
+_MOST_CONTAINERS = 10_000  # a file of MMSA has some hundred; an empty set takes 216 bytes of memory and 1 of the file
+_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text, whose hashes a file can choose to collide
+_CONTAINERS = {
+    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("FROZENSET", "BYTEARRAY8", "REDUCE", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+}
 _REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 def _inspect(stream: mmap.mmap) -> None:
     """Walk the opcodes before they run, and refuse what could exhaust memory, time or the C stack.
 
-    Those are indices that would blow up the memo table, and tuples as dict keys or set members, whose hash
-    recurses through them. Also refused: persistent ids, extension codes and out-of-band buffers.
+    Those are indices that would blow up the memo table, tuples as dict keys or set members, whose hash recurses through
+    them, a flood of containers, and one of keys that are numbers. Also refused: persistent ids, extension codes and
+    out-of-band buffers.
     """
     stack: list[str] = []
     memo: dict[int, str] = {}
+    containers = number_keys = 0
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
@@ -62,8 +70,14 @@ def _inspect(stream: mmap.mmap) -> None:
                 stack.append(memo[argument])
             else:
                 taken = _take(stack, opcode)
-                if _TUPLE in _hashed(name, taken):
+                hashed = _hashed(name, taken)
+                if _TUPLE in hashed:
                     refuse("plain dict keys and set members", "a tuple", "do not trust this file")
+                number_keys += len(hashed) - hashed.count(_TEXT)
+                containers += name in _CONTAINERS
+                if containers > _MOST_CONTAINERS or number_keys > _MOST_NUMBER_KEYS:
+                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are no text"
+                    refuse(most, "more", "do not trust this file")
                 stack.extend(_given(name, taken, opcode))
     except DataError:
         raise
@@ -104,7 +118,8 @@ def _given(name: str, taken: list[str], opcode: Any) -> list[str]:
         return taken * 2
     if name == "MARK":
         return [_MARK]
-    return [_TUPLE if "TUPLE" in name else _OTHER] * len(opcode.stack_after)
+    is_text = any(part in name for part in ("UNICODE", "STRING", "BYTES"))
+    return [_TUPLE if "TUPLE" in name else _TEXT if is_text else _OTHER] * len(opcode.stack_after)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -372,9 +372,12 @@ def test_a_memo_index_out_of_order_allocates_nothing(write):
 def test_nesting_neither_overflows_nor_hangs(write):
     depth = 200_000
     lists = b"\x80\x04" + b"]" * depth + b"a" * (depth - 1) + b"."
-    with pytest.raises(DataError, match="expected a dict of the splits"):
+    with pytest.raises(DataError, match="expected at most 10000 containers"):
         read_mmsa(write(lists))
-    deep_key = b"\x80\x04})" + b"\x85" * depth + b"Ns."
+    fewer = b"\x80\x04" + b"]" * 9_000 + b"a" * 8_999 + b"."
+    with pytest.raises(DataError, match="expected a dict of the splits"):
+        read_mmsa(write(fewer))
+    deep_key = b"\x80\x04})" + b"\x85" * 9_000 + b"Ns."
     wide_key = b"\x80\x04})" + b"2\x86" * 60 + b"Ns."  # 2^60 leaves to hash
     from_memo = b"\x80\x04)" + b"2\x86" * 60 + b"\x940}h\x00Ns."
     in_set = b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90."
@@ -387,6 +390,19 @@ def test_nesting_neither_overflows_nor_hangs(write):
         read_mmsa(write(shape))
     with pytest.raises(DataError, match="found list in row 0"):
         read_mmsa(write(changed("train", raw_text=[eval("[" * 50 + "]" * 50), "b"])))
+
+
+@pytest.mark.parametrize("data", [b"\x8f" * 400_000, b"}" * 400_000, b")" * 400_000])
+def test_a_flood_of_containers_is_refused_before_it_is_built(write, data):
+    with pytest.raises(DataError, match="expected at most 10000 containers and 1000 keys that are no text"):
+        read_mmsa(write(b"\x80\x04" + data + b"."))
+
+
+def test_so_are_keys_that_a_file_can_make_collide(write):
+    keys = {number * (2**61 - 1): None for number in range(1_100)}
+    for value in (keys, set(keys)):
+        with pytest.raises(DataError, match="1000 keys that are no text"):
+            read_mmsa(write(value))
 
 
 def test_truncation_is_named_wherever_it_happens(write):

@@ -20,21 +20,18 @@ from processes import SMOKE, finish, start
 def main() -> int:
     """Run the command."""
     options = parse()
-    with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(Path(scratch))
-        print(f"uninterrupted: {trial.seconds:.1f} s, {trial.events} file operations")
-        stages: Counter[str] = Counter()
-        for stage in trial.kill_at_moments(options.moments, options.seed):
-            stages[stage] += 1
-        print(f"killed at {sum(stages.values())} random moments, each went on to the same predictions, bit by bit:")
-        for stage, count in stages.most_common():
-            print(f"  {count:4d} {stage}")
-        stages.clear()
-        for stage in trial.kill_at_files(options.files):
-            stages[stage] += 1
-        print(f"killed just before {sum(stages.values())} file operations, the same:")
-        for stage, count in stages.most_common():
-            print(f"  {count:4d} {stage}")
+    for seed, recipe in enumerate(("paper", "robust")):
+        with tempfile.TemporaryDirectory() as scratch:
+            trial = Trial(Path(scratch), recipe)
+            print(f"recipe {recipe}, uninterrupted: {trial.seconds:.1f} s, {trial.events} file operations")
+            stages = Counter(trial.kill_at_moments(options.moments // 2, options.seed + seed))
+            print(f"killed at {stages.total()} random moments, each went on to the same predictions, bit by bit:")
+            for stage, count in stages.most_common():
+                print(f"  {count:4d} {stage}")
+            stages = Counter(trial.kill_at_files(options.files))
+            print(f"killed just before {stages.total()} file operations, the same:")
+            for stage, count in stages.most_common():
+                print(f"  {count:4d} {stage}", flush=True)
     return 0
 
 
@@ -45,12 +42,12 @@ class Trial:
         scratch: a folder for all of them.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
+    def __init__(self, scratch: Path, recipe: str = "robust") -> None:
+        self.scratch, self.arguments = scratch, [*SMOKE[:-1], recipe]
         finish(start(["--help"], scratch / "warm.log"))  # imports
         folder, log = scratch / "whole", scratch / "whole.log"
         started = monotonic()
-        code = finish(start([*SMOKE, "--output_dir", str(folder)], log, folder=folder))
+        code = finish(start([*self.arguments, "--output_dir", str(folder)], log, folder=folder))
         self.seconds = monotonic() - started
         assert code == 0, log.read_text()
         self.events = int(re.findall(r"file operations: (\d+)", log.read_text())[-1])
@@ -61,7 +58,7 @@ class Trial:
         draw = random.Random(seed)
         for number in range(count):
             folder = self.scratch / f"moment{number}"
-            process = start([*SMOKE, "--output_dir", str(folder)], folder.with_suffix(".log"))
+            process = start([*self.arguments, "--output_dir", str(folder)], folder.with_suffix(".log"))
             process.join(draw.uniform(0, self.seconds))
             process.kill()
             process.join()
@@ -72,7 +69,7 @@ class Trial:
         step = 1 if count is None else max(self.events // count, 1)
         for number in range(1, self.events + 1, step):
             folder = self.scratch / f"file{number}"
-            arguments = [*SMOKE, "--output_dir", str(folder)]
+            arguments = [*self.arguments, "--output_dir", str(folder)]
             process = start(arguments, folder.with_suffix(".log"), folder=folder, kill_at=number)
             yield self._go_on(folder, finish(process))
 
@@ -82,7 +79,7 @@ class Trial:
         assert code in (0, -9), (code, folder.with_suffix(".log").read_text())
         check_whole(folder)
         started = (folder / "options.json").exists()
-        arguments = ["--resume", str(folder)] if started else [*SMOKE, "--output_dir", str(folder)]
+        arguments = ["--resume", str(folder)] if started else [*self.arguments, "--output_dir", str(folder)]
         log = folder.with_suffix(".again.log")
         assert finish(start(arguments, log)) == 0, (stage, log.read_text())
         assert read_predictions(folder) == self.expected, stage
@@ -127,7 +124,9 @@ def read_predictions(folder: Path) -> bytes:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--moments", type=int, default=50, help="random moments to kill at")
+    parser.add_argument(
+        "--moments", type=int, default=50, help="random moments to kill at, half of them by each recipe"
+    )
     parser.add_argument("--files", type=int, default=None, help="file operations to kill at; all without it")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     return parser.parse_args()

@@ -146,9 +146,17 @@ def bomb(draw: random.Random, protocol: int) -> bytes:
             b"I" + b"9" * 5000 + b"\n",
             b"L" + b"9" * 5000 + b"L\n",
             b"(d" + b"}" * 100,
+            draw.choice([b"]", b"}", b"\x8f", b"(d", b")"]) * 200_000,
+            b"}(" + b"".join(_long(number * (2**61 - 1)) + b"N" for number in range(20_000)) + b"u",
+            b"\x8f(" + b"".join(_long(number * (2**61 - 1)) for number in range(20_000)) + b"\x90",
         ]
     )
     return data[:at] + attack + data[at:]
+
+
+def _long(number: int) -> bytes:
+    content = number.to_bytes(16, "little")
+    return b"\x8a" + bytes([len(content)]) + content
 
 
 def shape(draw: random.Random, protocol: int) -> bytes:

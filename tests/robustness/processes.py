@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -13,16 +13,23 @@ _FORKSERVER.set_forkserver_preload(["derl_mosi", "derl.demo.model", "tensorboard
 SMOKE = ("--preset", "smoke", "--epochs", "3", "--batch_size", "12", "--learning_rate", "0.01", "--recipe", "robust")
 FILE_OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree", "os.truncate"}
 
+RELATIVE = {"os.remove", "os.rmdir"}  # whose last detail is the folder's descriptor, or -1
+
 
 def start(
-    arguments: Sequence[str], log: Path, *, kill_at: int | None = None, folder: Path | None = None
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    kill_at: int | None = None,
+    folder: Path | None = None,
+    environ: Mapping[str, str] = {},
 ) -> BaseProcess:
     """Run ``derl_mosi.py`` with arguments, its words going to ``log``.
 
     Args:
         kill_at: which write, rename or removal below ``folder`` the process is killed at, just before; None: none.
     """
-    process = _FORKSERVER.Process(target=_run, args=(list(arguments), log, kill_at, folder))
+    process = _FORKSERVER.Process(target=_run, args=(list(arguments), log, kill_at, folder, dict(environ)))
     process.start()
     return process
 
@@ -37,7 +44,8 @@ def finish(process: BaseProcess, seconds: float = 300) -> int:
     return process.exitcode
 
 
-def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | None) -> None:
+def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | None, environ: dict[str, str]) -> None:
+    os.environ.update(environ)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -71,6 +79,8 @@ def _count_file_operations(folder: Path, kill_at: int | None) -> list[int]:
             changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         else:
             path, changes = (details[0] if details else None), event in FILE_OPERATIONS
+            if changes and isinstance(details[-1], int) and details[-1] > 0 and event in RELATIVE:
+                path = f"{os.readlink(f'/proc/self/fd/{details[-1]}')}/{path}"  # as shutil.rmtree removes
         if changes and isinstance(path, str | Path) and str(path).startswith(below):
             count[0] += 1
             if count[0] == kill_at:

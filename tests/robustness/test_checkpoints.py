@@ -74,7 +74,7 @@ def test_damage_is_named_before_anything_is_loaded(run, name, damage):
     code, log = resume(run)
     assert code == 2, log
     assert f"{path}: expected the file that was saved" in log
-    assert f"remove {run / LAST} to go on from the checkpoint before it" in log
+    assert f"remove {run / LAST} and any checkpoint after it, to go on from the one before" in log
     assert "Traceback" not in log
     assert not (run / "model").exists()
 
@@ -86,6 +86,38 @@ def test_without_the_damaged_checkpoint_it_goes_on_from_the_one_before(run, whol
     code, log = resume(run)
     assert code == 0, log
     assert (run / "predictions.csv").read_bytes() == whole[0].expected
+
+
+def test_the_checkpoint_with_the_least_error_is_guarded_too(tmp_path):
+    """By the paper's recipe it is the one that is judged, and need not be the last."""
+    trial = Trial(tmp_path, "paper")
+    run = tmp_path / "whole"
+    shutil.rmtree(run / "model")
+    state = json.loads((run / LAST / "trainer_state.json").read_text())
+    best = run / "checkpoints" / f"checkpoint-{state['best_global_step']}"
+    assert best != run / LAST, "a run whose last epoch is its best shows nothing"
+    (best / "model.safetensors").write_bytes(b"")
+    code, log = resume(run)
+    assert code == 2, log
+    assert f"remove {best} and any checkpoint after it" in log
+    shutil.rmtree(best)
+    code, log = resume(run)
+    assert code == 2, log
+    assert "expected the checkpoint with the least error, found none" in log
+    for checkpoint in (run / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    code, log = resume(run)
+    assert code == 0, log
+    assert (run / "predictions.csv").read_bytes() == trial.expected
+
+
+def test_a_state_that_is_none_is_named(run):
+    (run / LAST / "trainer_state.json").write_text("{}")
+    reseal(run / LAST)
+    code, log = resume(run)
+    assert code == 2, log
+    assert "trainer_state.json: expected a part of a checkpoint" in log
+    assert "Traceback" not in log
 
 
 def change_weights(path, change):

@@ -54,7 +54,7 @@ def test_what_is_lost_depends_on_no_batch_order_or_worker(made, pattern, options
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_nor_on_how_many_processes_share_the_work(made, world_size):
+def test_nor_on_the_data_set_that_each_process_makes(made, world_size):
     data = dataset(made, "bursts")
     alone = [data[index]["keep"]["audio"] for index in range(len(data))]
     for rank in range(world_size):  # each with a data set of its own

@@ -25,6 +25,11 @@ def trial(tmp_path_factory):
     return Trial(tmp_path_factory.mktemp("trial"))
 
 
+def test_by_the_papers_recipe_too_which_chooses_a_checkpoint(tmp_path):
+    trial = Trial(tmp_path, "paper")
+    assert len([*trial.kill_at_moments(2, seed=2), *trial.kill_at_files(4)]) >= 6
+
+
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(trial):
     assert len(list(trial.kill_at_moments(5, seed=1))) == 5
 
@@ -137,28 +142,50 @@ def shared(tmp_path_factory):
     return read_predictions(folder)
 
 
-def run_and_kill_one(folder, log, *torchrun_options):
-    """Start two processes, kill the second once there is a checkpoint, and return torchrun's exit code."""
+def run_and_kill_one(folder, log, rank, *torchrun_options):
+    """Start two processes, kill one once there is a checkpoint, and return torchrun's exit code."""
     command = [*TORCHRUN, *torchrun_options, SCRIPT, *SMOKE, "--output_dir", str(folder)]
     with (
         log.open("w") as output,
         subprocess.Popen(command, env=environment(), stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         wait_for_checkpoint(folder, process)
-        psutil.Process(process.pid).children()[-1].kill()
+        psutil.Process(process.pid).children()[rank].kill()
         return process.wait(timeout=300)
 
 
 def test_one_of_two_processes_is_killed_and_both_can_be_started_again(shared, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
-    assert run_and_kill_one(folder, log) != 0
-    assert f"to go on: python {SCRIPT} --resume {folder}" in log.read_text()
-    command = [*TORCHRUN, SCRIPT, "--resume", str(folder)]
+    assert run_and_kill_one(folder, log, 0) != 0
+    command = re.findall(r"to go on: torchrun (.+ --resume \S+)", log.read_text())[-1]
+    command = [TORCHRUN[0], *command.split()]
     subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=300)
     assert read_predictions(folder) == shared
 
 
 def test_torchrun_starts_both_again_by_itself(shared, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
-    assert run_and_kill_one(folder, log, "--max-restarts", "1") == 0, log.read_text()
+    assert run_and_kill_one(folder, log, 1, "--max-restarts", "1") == 0, log.read_text()
     assert read_predictions(folder) == shared
+
+
+def test_a_restart_takes_over_no_run_of_other_options(trial, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trial.scratch / "whole", folder)
+    environ = {"TORCHELASTIC_RESTART_COUNT": "1"}
+    log = tmp_path / "log"
+    assert finish(start([*SMOKE, "--seed", "5", "--output_dir", str(folder)], log, environ=environ)) == 2
+    assert "expected a new or empty folder" in log.read_text()
+    assert read_predictions(folder) == trial.expected
+
+
+def test_a_signal_while_the_last_epoch_is_judged_stops_before_the_test_split(trial, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    process = start([*SMOKE, "--output_dir", str(folder)], log)
+    while not (folder / "checkpoints" / "checkpoint-12").exists():
+        assert process.is_alive()
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 130, log.read_text()
+    assert not (folder / "results.json").exists()
+    assert go_on(folder, log) == trial.expected

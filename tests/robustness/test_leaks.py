@@ -142,6 +142,9 @@ def test_data_set_and_collator_pass_on_nothing_that_a_model_would_see(pattern):
             for item in items:
                 for name in ("audio", "vision"):
                     item["inputs"][name] = poisoned(item["inputs"][name], ~item["keep"][name], "nan")
+                words, lost = item["inputs"]["text"], item["masks"]["text"] & ~item["keep"]["text"]
+                special = torch.isin(words, torch.tensor(model.config.special_token_ids))
+                item["inputs"]["text"] = torch.where(lost & ~special, words.flip(0).clamp(min=10), words)
         made_batch = Collator(made.tokenizer.pad_token_id)(items)
         scores.append(model(made_batch["inputs"], made_batch["masks"], made_batch["keep"]).prediction)
     assert any((~item["keep"]["audio"]).any() for item in items)

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from derl.data import load_data, sha256
-from derl.files import write_file
+from derl.files import is_draft, write_file
 from derl.options import Options
 from derl.run import DATA, RunError
 from derl.setup import load_tokenizer
@@ -35,7 +35,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
     """
     if (folder / STUDY).exists():
         return read_study(folder, options, given)
-    if folder.exists() and (not folder.is_dir() or not {entry.name for entry in folder.iterdir()} <= OWN):
+    if folder.exists() and (not folder.is_dir() or not all(map(_is_own, folder.iterdir()))):
         raise RunError(f"{folder}: expected a new or empty folder, or a study; choose another --study.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,10 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
     except OSError as error:
         raise RunError(f"{folder}: expected a folder that can be written, found {error.strerror}.") from error
     return options
+
+
+def _is_own(entry: Path) -> bool:
+    return entry.name in OWN or is_draft(entry)
 
 
 def read_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
