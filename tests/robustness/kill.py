@@ -17,12 +17,15 @@ from time import monotonic
 from processes import SMOKE, finish, start
 
 
+WORSE = ("--learning_rate", "0.3")  # every epoch is worse than the first, whose checkpoint is chosen
+
+
 def main() -> int:
     """Run the command."""
     options = parse()
-    for seed, recipe in enumerate(("paper", "robust")):
+    for seed, (recipe, *more) in enumerate((("paper", *WORSE), ("robust",))):
         with tempfile.TemporaryDirectory() as scratch:
-            trial = Trial(Path(scratch), recipe)
+            trial = Trial(Path(scratch), recipe, *more)
             print(f"recipe {recipe}, uninterrupted: {trial.seconds:.1f} s, {trial.events} file operations")
             stages = Counter(trial.kill_at_moments(options.moments // 2, options.seed + seed))
             print(f"killed at {stages.total()} random moments, each went on to the same predictions, bit by bit:")
@@ -42,8 +45,8 @@ class Trial:
         scratch: a folder for all of them.
     """
 
-    def __init__(self, scratch: Path, recipe: str = "robust") -> None:
-        self.scratch, self.arguments = scratch, [*SMOKE[:-1], recipe]
+    def __init__(self, scratch: Path, recipe: str = "robust", *more: str) -> None:
+        self.scratch, self.arguments = scratch, [*SMOKE[:-1], recipe, *more]
         finish(start(["--help"], scratch / "warm.log"))  # imports
         folder, log = scratch / "whole", scratch / "whole.log"
         started = monotonic()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from derl.checkpoint import seal
-from kill import Trial
+from kill import WORSE, Trial
 from processes import finish, start
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -90,12 +90,13 @@ def test_without_the_damaged_checkpoint_it_goes_on_from_the_one_before(run, whol
 
 def test_the_checkpoint_with_the_least_error_is_guarded_too(tmp_path):
     """By the paper's recipe it is the one that is judged, and need not be the last."""
-    trial = Trial(tmp_path, "paper")
+    trial = Trial(tmp_path, "paper", *WORSE)
     run = tmp_path / "whole"
     shutil.rmtree(run / "model")
-    state = json.loads((run / LAST / "trainer_state.json").read_text())
+    last = run / "checkpoints" / "checkpoint-12"
+    state = json.loads((last / "trainer_state.json").read_text())
     best = run / "checkpoints" / f"checkpoint-{state['best_global_step']}"
-    assert best != run / LAST, "a run whose last epoch is its best shows nothing"
+    assert best != last, "a run whose last epoch is its best shows nothing"
     (best / "model.safetensors").write_bytes(b"")
     code, log = resume(run)
     assert code == 2, log

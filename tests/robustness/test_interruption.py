@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kill import Trial, read_predictions
+from kill import WORSE, Trial, read_predictions
 from processes import SMOKE, finish, start
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def trial(tmp_path_factory):
 
 
 def test_by_the_papers_recipe_too_which_chooses_a_checkpoint(tmp_path):
-    trial = Trial(tmp_path, "paper")
+    trial = Trial(tmp_path, "paper", *WORSE)
     assert len([*trial.kill_at_moments(2, seed=2), *trial.kill_at_files(4)]) >= 6
 
 

@@ -131,7 +131,9 @@ def test_data_set_and_collator_pass_on_nothing_that_a_model_would_see(pattern):
     text = copy.deepcopy(TEXT)
     text.vocab_size = len(made.tokenizer)
     widths = {name: part.shape[2] for name, part in split.features.items()}
-    model = DerlModel(DerlConfig(text_config=text, input_dims=widths, max_lengths=lengths, **SMALL)).eval()
+    special = [made.tokenizer.pad_token_id, made.tokenizer.cls_token_id, made.tokenizer.sep_token_id]
+    words = {"unk_token_id": made.tokenizer.unk_token_id, "special_token_ids": special}
+    model = DerlModel(DerlConfig(text_config=text, input_dims=widths, max_lengths=lengths, **words, **SMALL)).eval()
     dataset = MissingDataset(
         split, made.tokenizer, max_lengths=lengths, modalities=MODALITIES, seed=0, rate=0.5, pattern=pattern
     )
@@ -142,9 +144,9 @@ def test_data_set_and_collator_pass_on_nothing_that_a_model_would_see(pattern):
             for item in items:
                 for name in ("audio", "vision"):
                     item["inputs"][name] = poisoned(item["inputs"][name], ~item["keep"][name], "nan")
-                words, lost = item["inputs"]["text"], item["masks"]["text"] & ~item["keep"]["text"]
-                special = torch.isin(words, torch.tensor(model.config.special_token_ids))
-                item["inputs"]["text"] = torch.where(lost & ~special, words.flip(0).clamp(min=10), words)
+                ids, lost = item["inputs"]["text"], ~item["keep"]["text"]
+                lost &= ~torch.isin(ids, torch.tensor(special))
+                item["inputs"]["text"] = torch.where(lost, (ids + 7).clamp(max=len(made.tokenizer) - 1), ids)
         made_batch = Collator(made.tokenizer.pad_token_id)(items)
         scores.append(model(made_batch["inputs"], made_batch["masks"], made_batch["keep"]).prediction)
     assert any((~item["keep"]["audio"]).any() for item in items)

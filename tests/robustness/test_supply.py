@@ -16,7 +16,8 @@ WITHOUT_SOCKETS = """
 import os
 import sys
 
-EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
+EVENTS = ("connect", "bind", "getaddrinfo", "gethostbyname", "sendto")
+EVENTS = {*(f"socket.{name}" for name in EVENTS), "urllib.Request"}
 
 def refuse(event, details):
     if event in EVENTS:  # no handler of errors can hide the end of the process
