@@ -16,7 +16,6 @@ from time import monotonic
 
 from processes import SMOKE, finish, start
 
-
 WORSE = ("--learning_rate", "0.3")  # every epoch is worse than the first, whose checkpoint is chosen
 
 
