@@ -162,6 +162,12 @@ def test_detach_target_stops_the_gradient_into_targets_alone(detach_target):
             assert (target[name].grad is None) == detach_target
 
 
+def test_targets_are_learned_from_unless_asked_otherwise():
+    targets = (draw(requires_grad=True), Disentangled(draw(), draw(), {}))
+    rebuilt = Reconstruction(draw(), draw(), draw(), draw())
+    assert reconstruction_loss(rebuilt, *targets).total.requires_grad
+
+
 def test_detach_target_leaves_the_value_alone():
     rebuilt = Reconstruction(draw(), draw(), draw(), draw())
     targets = (draw(), Disentangled(draw(), draw(), {}))

@@ -89,8 +89,18 @@ def write(folder: Path, count: int) -> None:
                 writer.add(split, f"clip_{index}", 0.0, features=features)
 
 
+class Peak(TrainerCallback):
+    """The most of its own memory, without mapped files, that the process has had after a batch, in MiB."""
+
+    most = 0.0
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        status = Path("/proc/self/status").read_text()
+        self.most = max(self.most, int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) / 1024)
+
+
 def judge(path: Path) -> None:
-    """Score a test set from shards, and print by how many MiB its own memory grew at most."""
+    """Score a test set from shards, and print the most memory that it took."""
     torch.set_num_threads(1)
     split = load_data(path, path)["test"]
     config = DerlConfig.smoke(modalities=list(WIDTHS), input_dims=WIDTHS, max_lengths=dict.fromkeys(WIDTHS, FRAMES))
@@ -102,11 +112,13 @@ def judge(path: Path) -> None:
         trainer = make_trainer(
             SentimentTrainer, DerlModel(config), Collator(0), dataset, [dataset], options, Path(scratch)
         )
+        peak = Peak()
+        trainer.add_callback(peak)
         predicted = predict(trainer, {"r=0.5": dataset})["r=0.5"]
     assert predicted.scores.shape == (len(split),)
     assert predicted.scores.isfinite().all()
-    status = Path("/proc/self/status").read_text()
-    print(json.dumps(int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) / 1024))
+    peak.on_prediction_step()
+    print(json.dumps(peak.most))
 
 
 def draw(rows: list[dict[str, float]]) -> Figure:
