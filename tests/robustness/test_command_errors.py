@@ -48,10 +48,15 @@ def place(tmp_path_factory):
     return folder
 
 
+def forbidden(*args, **kwargs):
+    raise AssertionError("a training began")
+
+
 def run(name, arguments, capsys):
     """Run a command; return its exit code, and the lines of its errors without its usage."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():  # a command shows warnings in its own way
         patch.setattr(torch, "set_num_threads", lambda number: None)  # of this process
+        patch.setattr("transformers.Trainer.train", forbidden)
         patch.setattr(sys, "argv", [f"{name}.py", *arguments])
         patch.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(SystemExit) as stopped:
