@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from derl.files import whole, write_file
@@ -46,7 +47,7 @@ class SafeTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal(checkpoint)
-            rotate_checkpoints(str(folder), limit, self.state.best_model_checkpoint)
+            _rotate(folder, limit or 0, self.state.best_global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -124,6 +125,20 @@ class SafeTrainer(Trainer):
     def _rng_file(self, folder: str) -> Path:
         rank = f"_{self.args.process_index}" if self.args.world_size > 1 else ""
         return Path(folder) / f"rng_state{rank}.safetensors"
+
+
+def _rotate(folder: Path, limit: int, best: int | None) -> None:
+    """Remove all but the newest checkpoints and the best, and what a killed process left of others.
+
+    A seal goes first, so that a checkpoint is whole or passed over while it is removed too.
+    """
+    checkpoints = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step)
+    sealed = [checkpoint for checkpoint in checkpoints if (checkpoint / SEAL).exists()]
+    spare = [checkpoint for checkpoint in sealed[:-1] if _step(checkpoint) != best]
+    surplus = spare[: max(len(sealed) - limit, 0)] if limit else []
+    for checkpoint in [each for each in checkpoints if each not in sealed or each in surplus]:
+        (checkpoint / SEAL).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint)
 
 
 def find_checkpoint(folder: Path) -> str | None:
