@@ -74,8 +74,11 @@ def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, st
     """The data to pick from, and where it comes from: a file, or the run, drawn again or as it converted it."""
     run = folder.parent
     if data is not None:
+        source = f"the samples come from `{data}`"
+        if Path(data).suffix == ".safetensors":  # which may hold the test split alone
+            return load_splits(Path(data)), source
         with tempfile.TemporaryDirectory() as cache:
-            return load_data(data, Path(cache) / DATA), f"the samples come from `{data}`"
+            return load_data(data, Path(cache) / DATA), source
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:
