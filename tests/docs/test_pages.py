@@ -1,6 +1,7 @@
 """What the Markdown pages say can be run: blocks of Python print what stands below them, commands exist."""
 
 import argparse
+import itertools
 import os
 import re
 import runpy
@@ -83,7 +84,7 @@ def test_every_command_is_understood(page):
 
 def understand(words):
     """Fail unless a command's program is known and its own parser takes its options."""
-    program, *arguments = words
+    program, *arguments = itertools.dropwhile(lambda word: re.fullmatch(r"[A-Z_]+=\S+", word), words)
     name = Path(program).name
     if name == "python3":
         assert arguments == ["-m", "venv", ".venv"]
@@ -97,6 +98,9 @@ def understand(words):
         index = next(i for i, word in enumerate(arguments) if word.endswith(".py"))
         launch(name, arguments[:index])
         parse(arguments[index], arguments[index + 1 :])
+    elif name == "nox":
+        assert arguments[0] == "-s"
+        assert all(f"def {session}(" in (TOP / "noxfile.py").read_text() for session in arguments[1:]), words
     elif name == "pytest":
         assert set(arguments) <= {"-m", "gpu"}, words
     else:
