@@ -1,6 +1,5 @@
 """Checkpoints that hold safetensors and JSON alone, and are whole, or named as damaged, or passed over."""
 
-import hashlib
 import json
 import random
 import shutil
@@ -20,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from derl.files import whole, write_file
+from derl.files import checksum, whole, write_file
 from derl.split import DataError
 
 SEAL = "checksums.json"
@@ -232,8 +231,7 @@ def _refuse(path: Path, expected: str, found: str, checkpoint: Path) -> NoReturn
 
 
 def _describe(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"{path.stat().st_size} bytes with sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"{path.stat().st_size} bytes with sha256 {checksum(path)}"
 
 
 def _split_tensors(state: dict[int, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from derl.files import checksum
 from derl.mmsa import describe_repairs, read_mmsa
 from derl.shards import INDEX, SPLITS, ShardedSplit, open_shards
 from derl.split import DataError, Split, load_splits, read_source, save_splits
@@ -49,10 +50,10 @@ def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | Shard
     if path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
-        checksum = sha256(path)
-        if not cache.exists() or read_source(cache) != checksum:
+        found = sha256(path)
+        if not cache.exists() or read_source(cache) != found:
             print(f"converting {path} to {cache}")
-            save_splits(read_mmsa(path), cache, source=checksum)
+            save_splits(read_mmsa(path), cache, source=found)
         splits = load_splits(cache)
     for line in describe_repairs(splits):
         print(line)
@@ -253,8 +254,7 @@ def sha256(path: Path) -> str:
     """A file's checksum; of shards, that of their index, which holds theirs."""
     path = path / INDEX if path.is_dir() else path
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return checksum(path)
     except OSError as error:
         raise DataError(
             f"{path}: expected a pickle or a .safetensors file, found {error.strerror}; check the path."

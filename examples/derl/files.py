@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, whatever happens in between."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,12 @@ def write_file(path: Path, content: bytes) -> None:
     """Replace a file by ``content``; errors are those of :func:`whole`."""
     with whole(path) as draft:
         draft.write_bytes(content)
+
+
+def checksum(path: Path) -> str:
+    """A file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_draft(path: Path) -> bool:

@@ -80,7 +80,7 @@ class RunFolder:
         Raises:
             DataError: it is no longer as it was written.
         """
-        return find_checkpoint(self.path / "checkpoints")
+        return by_main(lambda: find_checkpoint(self.path / "checkpoints"))
 
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
         """Keep the chosen model, and which epoch it comes from, whole or not at all."""

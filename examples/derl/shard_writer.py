@@ -1,6 +1,5 @@
 """Write data larger than memory, a sample at a time, as the shards that :mod:`derl.shards` reads."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from derl.files import checksum
 from derl.shards import FORMAT, INDEX, SPLITS, finite
 from derl.split import DataError
 
@@ -145,10 +145,8 @@ class ShardWriter:
         file = f"{split}-{len(self._index[split]):05d}.safetensors"
         path = self._temporary / file
         self._explain(save_file, tensors, path, {"format": FORMAT})
-        with path.open("rb") as content:
-            checksum = hashlib.file_digest(content, "sha256").hexdigest()
         self._index[split].append(
-            {"file": file, "samples": len(samples), "bytes": path.stat().st_size, "sha256": checksum}
+            {"file": file, "samples": len(samples), "bytes": path.stat().st_size, "sha256": checksum(path)}
         )
 
     def _finish(self) -> None:

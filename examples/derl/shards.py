@@ -6,7 +6,6 @@ without padding, end to end: `labels` `(n,)` float32; for each modality `(frames
 bytes; and for all but the labels `NAME_ends` `(n,)` int64, where each sample ends.
 """
 
-import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -19,6 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from derl.files import checksum
 from derl.split import DataError
 
 INDEX = "index.json"
@@ -120,8 +120,7 @@ def verify_shards(folder: str | Path) -> int:
     open_shards(folder)
     entries = [entry for split in json.loads((folder / INDEX).read_text())["splits"].values() for entry in split]
     for entry in entries:
-        with (folder / entry["file"]).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = checksum(folder / entry["file"])
         if found != entry["sha256"]:
             raise DataError(
                 f"{folder / entry['file']}: expected sha256 {entry['sha256']}, found {found}; copy the file again, or "
