@@ -66,7 +66,7 @@ class SentimentTrainer(SafeTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate of its own for the text encoder, and no decay of biases and scales."""
         if self.optimizer is None:
-            self.optimizer = _optimizer(self.model if model is None else model, self.options)
+            self.optimizer = make_optimizer(self.model if model is None else model, self.options)
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
@@ -241,7 +241,7 @@ def _has_bf16_units() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def _optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
+def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         key = ("text_encoder" in name, parameter.ndim > 1)
