@@ -120,10 +120,13 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def to_markdown(found: dict[str, Any], machine: str) -> str:
     """A row per setting: wall seconds, and wall and CPU time over those without the variable."""
+    columns = " | ".join(f"{name}, s | / unset | CPU" for name in STEPS)
     lines = [
         "What MKL's reproducible modes cost: medians and quartiles; ratios are of the two steps of a round.",
         "",
-        "| `MKL_CBWR` | matmuls that depend on addresses | " + " | ".join(f"{name}, s | / unset | CPU" for name in STEPS) + " |",
+        "| `MKL_CBWR` | matmuls that depend on addresses | "
+        + " | ".join(f"{name}, s | / unset | CPU" for name in STEPS)
+        + " |",
         "|---|---:|" + "---:|---:|---:|" * len(STEPS),
     ]
     for setting in SETTINGS:

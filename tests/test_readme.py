@@ -1,15 +1,9 @@
-"""The README's block runs and prints what the README says."""
+"""The README's two set-up commands; its block of Python is run by tests/docs/test_pages.py."""
 
 import re
 from pathlib import Path
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-
-
-def test_the_block_prints_what_stands_below_it(capsys):
-    code, printed = re.search(r"```python\n(.*?)```\n.*?```text\n(.*?)```", README, re.DOTALL).groups()
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == printed
 
 
 def test_the_two_commands_are_one_line_each():

@@ -219,8 +219,17 @@ def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[st
 
 
 def machine() -> str:
-    """Processor, cores, threads and accelerator."""
+    """Processor, cores, threads, accelerator, and the mode of MKL's matmuls."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     threads = torch.get_num_threads()
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {counted}, {device}"
+    mode = os.environ.get("MKL_CBWR", "unset")
+    return f"{processor()}, {os.cpu_count()} cores, {counted}, {device}, MKL_CBWR {mode}"
+
+
+def processor() -> str:
+    """The CPU's name, or its architecture where the system tells no more."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

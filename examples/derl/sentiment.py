@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from modx.missing import erase
 
 Features = dict[str, Tensor]
 _CHUNK = 256  # samples
+_ALIGNMENT = 64  # bytes; where PyTorch's own allocator puts tensors
 
 
 class Rows(Protocol):
@@ -81,12 +83,14 @@ class SentimentModel(PreTrainedModel):
                 f"{folder}: expected weights in safetensors, got {', '.join(pickled) or 'use_safetensors=False'}; a "
                 "pickle can run code when it is read: save the model again with save_pretrained."
             )
-        return super().from_pretrained(folder, *args, use_safetensors=True, **kwargs)
+        loaded = super().from_pretrained(folder, *args, use_safetensors=True, **kwargs)
+        own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple: with output_loading_info
+        return loaded
 
     @classmethod
     def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
         """Build the model around a pretrained text encoder, a folder or a name on the Hub."""
-        pretrained = AutoModel.from_pretrained(text_encoder, dtype=torch.float32)
+        pretrained = own_weights(AutoModel.from_pretrained(text_encoder, dtype=torch.float32))
         config.text_config = pretrained.config
         model = cls(config)
         model.text_encoder = _without_pooler(pretrained)
@@ -238,6 +242,18 @@ def append_rows(parts: Mapping[str, Tensor], others: Mapping[str, Tensor], rows:
 
 def all_real(inputs: Mapping[str, Tensor]) -> Features:
     return {name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) for name, part in inputs.items()}
+
+
+def own_weights(model: nn.Module) -> nn.Module:
+    """Move weights out of a mapped file, to addresses such as PyTorch's allocator gives.
+
+    MKL may sum in another order where an operand starts elsewhere: without this a loaded model's answers would
+    differ in their last bits from those of the model that was saved.
+    """
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+    return model
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
