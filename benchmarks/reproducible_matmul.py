@@ -124,9 +124,7 @@ def to_markdown(found: dict[str, Any], machine: str) -> str:
     lines = [
         "What MKL's reproducible modes cost: medians and quartiles; ratios are of the two steps of a round.",
         "",
-        "| `MKL_CBWR` | matmuls that depend on addresses | "
-        + " | ".join(f"{name}, s | / unset | CPU" for name in STEPS)
-        + " |",
+        f"| `MKL_CBWR` | matmuls that depend on addresses | {columns} |",
         "|---|---:|" + "---:|---:|---:|" * len(STEPS),
     ]
     for setting in SETTINGS:
