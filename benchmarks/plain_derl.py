@@ -97,7 +97,9 @@ class PlainDerl(nn.Module):
             for part, target in zip(parts, of_level, strict=True)
         )
         return (
-            task + self.config.orthogonality_weight * orthogonality + self.config.reconstruction_weight * reconstruction
+            task
+            + self.config.orthogonality_weight * orthogonality
+            + self.config.reconstruction_weight * reconstruction / 3
         )
 
 

@@ -8,7 +8,9 @@ python examples/derl_mosi.py --evaluate runs/20260101-120000 --eval_pattern burs
 torchrun --nproc-per-node 2 examples/derl_mosi.py                              # two processes, the same batches
 """
 
+import shutil
 import sys
+import textwrap
 import traceback
 from functools import partial
 from time import perf_counter
@@ -17,6 +19,7 @@ from accelerate import PartialState
 from derl.card import write_card
 from derl.conditions import Condition
 from derl.data import DataError
+from derl.departures import announce
 from derl.options import Options, parse
 from derl.processes import join
 from derl.protocol import evaluate
@@ -50,6 +53,8 @@ def main() -> int:
 def attempt(options: Options, folder: RunFolder) -> int:
     """Set up and run; say what to do where it breaks off."""
     state = PartialState()
+    if options.evaluate is None:
+        print(textwrap.fill(announce(options), shutil.get_terminal_size().columns))
     try:
         try:
             setup = Setup.build(options, folder)

@@ -92,7 +92,7 @@ def reconstruction_loss(
         >>> views = HybridExpertDisentangler(("text",), 8, 16)(features)
         >>> rebuilt = MultiLevelReconstructor(("text",), 8, 8, levels=["joint"])(features, views)
         >>> loss = reconstruction_loss(rebuilt, features, views)
-        >>> bool(loss.total == loss.joint), loss.input
+        >>> bool(loss.total == loss.joint / 3), loss.input
         (True, tensor(0.))
     """
 
@@ -128,7 +128,8 @@ def reconstruction_loss(
     private = compare(reconstruction.private, target_disentangled.private)
     shared = compare(reconstruction.shared, target_disentangled.shared)
     joint = compare(reconstruction.joint, target_features)
-    return ReconstructionLoss(level_input + private + shared + joint, level_input, private + shared, joint)
+    disentangled = private + shared
+    return ReconstructionLoss((level_input + disentangled + joint) / 3, level_input, disentangled, joint)
 
 
 def _check_parts(owner: str, name: str, parts: Mapping[str, Tensor]) -> None:

@@ -127,7 +127,18 @@ def test_reconstruction_is_the_loop_of_the_formulas_level_by_level():
     }
     for level, value in expected.items():
         assert getattr(loss, level).item() == pytest.approx(value, rel=1e-12)
-    assert loss.total.item() == pytest.approx(sum(expected.values()), rel=1e-12)
+    assert loss.total.item() == pytest.approx(sum(expected.values()) / 3, rel=1e-12)
+
+
+def test_equation_12_by_hand():
+    def filled(value):
+        return {"text": torch.full((2, 3, 4), value), "audio": torch.full((2, 3, 4), 2 * value)}
+
+    rebuilt = Reconstruction(input=filled(1.0), private=filled(2.0), shared=filled(3.0), joint=filled(-1.0))
+    views = Disentangled(private=filled(1.5), shared=filled(1.0), router_weights={})
+    loss = reconstruction_loss(rebuilt, filled(0.0), views)
+    assert (loss.input, loss.disentangled, loss.joint) == (1 + 2, (0.5 + 1) + (2 + 4), 1 + 2)  # eq. 7, 9, 11
+    assert loss.total.item() == pytest.approx((3 + 7.5 + 3) / 3)  # eq. 12
 
 
 @pytest.mark.parametrize("level", ["input", "disentangled", "joint", None])
@@ -140,7 +151,7 @@ def test_a_level_left_out_counts_nothing(level):
         assert part.shape == ()
         assert part.dtype == torch.float64
         assert (part.item() > 0) == (field == level)
-    assert loss.total == (0 if level is None else getattr(loss, level))
+    assert loss.total == (0 if level is None else getattr(loss, level) / 3)
 
 
 def test_what_is_rebuilt_without_error_costs_nothing():

@@ -12,7 +12,7 @@ from modx.reconstruct import LEVELS
 class DerlConfig(PreTrainedConfig):
     """Sizes and losses of :class:`derl.model.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
 
-    Sizes, tokens and experts are the paper's. The loss weights of eq. 18 are this project's: we have no printed ones.
+    Sizes, tokens, experts and losses are the paper's (section 4.2, eq. 18); what it leaves open is in docs/paper.md.
 
     Attributes:
         modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
@@ -35,7 +35,7 @@ class DerlConfig(PreTrainedConfig):
         fusion: "router" (MRF), or "mean": every view weighs the same.
         router_dim: hidden width of the modality router.
         task_loss: "mse" or "mae".
-        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in eq. 18.
+        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in the loss; eq. 18 has no weights: 1 and 1.
         orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
         detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
         consistency_weight: of the squared distance to the complete input's score, itself a constant; not the paper's.
@@ -74,8 +74,8 @@ class DerlConfig(PreTrainedConfig):
     fusion: str = "router"
     router_dim: int = 256
     task_loss: str = "mse"
-    orthogonality_weight: float = 0.1
-    reconstruction_weight: float = 0.1
+    orthogonality_weight: float = 1.0
+    reconstruction_weight: float = 1.0
     orthogonality_penalty: str = "cosine"
     detach_target: bool = False
     consistency_weight: float = 0.0

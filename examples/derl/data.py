@@ -75,9 +75,9 @@ def load_complete(path: str | Path) -> dict[str, Split]:
 class MissingDataset(Dataset[dict[str, Any]]):
     """A split whose frames go missing by a pattern, the same way every time they are asked for.
 
-    - Training (neither `rate` nor `available`): `corrupted_share` of the samples of an epoch, rounded down, lose
-      frames, at a rate from U(0, 1): one of its own for each modality, unless the pattern ties them together.
-      `set_epoch` draws anew.
+    - Training (neither `rate` nor `available`): `corrupted_share` of the samples of an epoch, rounded down, are
+      corrupted, each modality at a rate of its own from U(0, 1), or at `train_rate`. A pattern that ties
+      modalities together has one rate for all. `set_epoch` draws anew.
     - Evaluation at `rate`: every sample loses frames at it. What is lost at a lower rate is lost at a higher one,
       as far as the pattern is nested.
     - Evaluation with `available`: the other modalities are lost whole.
@@ -101,7 +101,9 @@ class MissingDataset(Dataset[dict[str, Any]]):
         available: evaluate with these modalities alone.
         pattern: how frames go missing: a name of `modx.missing.PATTERNS`, or several with "+" between them, of
             which each sample draws one.
-        corrupted_share: in training, the share of the samples that lose frames.
+        corrupted_share: in training, the share of the samples that are corrupted.
+        corrupt_by: "sample": the same samples in every modality; "modality": each modality draws its own.
+        train_rate: in training, the rate of corrupted samples; None: drawn from U(0, 1).
 
     Raises:
         DataError: if the split lacks a modality, or a sample has more frames than `max_lengths` allows.
@@ -121,18 +123,22 @@ class MissingDataset(Dataset[dict[str, Any]]):
         available: Collection[str] | None = None,
         pattern: str = "frames",
         corrupted_share: float = 0.5,
+        corrupt_by: str = "sample",
+        train_rate: float | None = None,
     ) -> None:
         _check_kinds(split, tokenizer, modalities, max_lengths, available, seed)
-        _check_protocol(modalities, rate, available, corrupted_share)
+        _check_protocol(modalities, rate, available, corrupted_share, corrupt_by, train_rate)
         _check_split(split, modalities, max_lengths)
         self.split, self.modalities, self.seed = split, tuple(modalities), seed
         self.rate, self.available = rate, None if available is None else tuple(available)
         self.pattern, self._patterns, self.corrupted_share = pattern, parse_pattern(pattern), corrupted_share
+        self.corrupt_by, self.train_rate = corrupt_by, train_rate
         text = split.text if "text" in modalities else None
         self._tokens, self._token_ends = _tokenize(text or [], tokenizer, max_lengths.get("text", 0))
         self._names = _distinct(split.ids)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see set_epoch
-        self._corrupted: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._corrupted: dict[tuple[str, ...], frozenset[str]] = {}
+        self._corrupted_epoch = -1
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the losses of training anew; evaluation does not change."""
@@ -186,32 +192,41 @@ class MissingDataset(Dataset[dict[str, Any]]):
             rows = keep_modalities(rows, self.available)
         elif self.rate is not None:
             rows = drop(rows, self.rate, self.pattern, generator=self._generators(name))
-        elif name in self._corrupted_names():
-            rows = self._corrupt(rows, self._generators(self.epoch(), name))
+        else:
+            chosen = [modality for modality in rows if name in self._corrupted_names(modality)]
+            if chosen:
+                corrupted = self._corrupt(rows, self._generators(self.epoch(), name))
+                rows |= {modality: corrupted[modality] for modality in chosen}
         return {modality: mask[0] for modality, mask in rows.items()}
 
     def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
         joint = generators[""]
         pattern = self._patterns[int(torch.randint(len(self._patterns), (), generator=joint))]
         if pattern not in INDEPENDENT_PATTERNS:
-            return drop(rows, torch.rand((), generator=joint), pattern, generator=generators)
-        rates = {modality: torch.rand((), generator=generators[modality]) for modality in rows}
+            return drop(rows, self._train_rate(joint), pattern, generator=generators)
+        rates = {modality: self._train_rate(generators[modality]) for modality in rows}
         return {
             modality: drop({modality: mask}, rates[modality], pattern, generator=generators)[modality]
             for modality, mask in rows.items()
         }
 
+    def _train_rate(self, generator: torch.Generator) -> Tensor:
+        drawn = torch.rand((), generator=generator)  # in either case, so that the frames drawn next stay the same
+        return drawn if self.train_rate is None else torch.tensor(self.train_rate)
+
     def _generators(self, *key: int | str) -> dict[str, torch.Generator]:
         """Return a generator for each modality, and under "" one for what they have in common."""
         return {part: self._generator(*key, part) for part in ("", *self.modalities)}
 
-    def _corrupted_names(self) -> frozenset[str]:
-        """Return the samples that this epoch corrupts: the first in an order drawn by hashing."""
-        epoch = self.epoch()
-        if self._corrupted[0] != epoch:
-            order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name))
-            self._corrupted = epoch, frozenset(order[: math.floor(len(order) * self.corrupted_share)])
-        return self._corrupted[1]
+    def _corrupted_names(self, modality: str) -> frozenset[str]:
+        """Return the samples that this epoch corrupts in a modality: the first in an order drawn by hashing."""
+        epoch, key = self.epoch(), () if self.corrupt_by == "sample" else (modality,)
+        if self._corrupted_epoch != epoch:
+            self._corrupted, self._corrupted_epoch = {}, epoch
+        if key not in self._corrupted:
+            order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name, *key))
+            self._corrupted[key] = frozenset(order[: math.floor(len(order) * self.corrupted_share)])
+        return self._corrupted[key]
 
     def _generator(self, *key: int | str) -> torch.Generator:
         return torch.Generator().manual_seed(_digest(self.seed, *key))
@@ -300,15 +315,22 @@ def _check_kinds(split: Any, tokenizer: Any, modalities: Any, max_lengths: Any, 
 
 
 def _check_protocol(
-    modalities: Sequence[str], rate: float | None, available: Collection[str] | None, corrupted_share: float
+    modalities: Sequence[str],
+    rate: float | None,
+    available: Collection[str] | None,
+    corrupted_share: float,
+    corrupt_by: str,
+    train_rate: float | None,
 ) -> None:
+    if corrupt_by not in ("sample", "modality"):
+        raise ValueError(f"MissingDataset expected corrupt_by 'sample' or 'modality', got {corrupt_by!r}; pass one.")
     if rate is not None and available is not None:
         raise ValueError(
             f"MissingDataset expected rate or available, or neither for training, got rate={rate} and "
             f"available={tuple(available)}; evaluate one at a time."
         )
-    for label, share in (("rate", rate), ("corrupted_share", corrupted_share)):
-        if share is None and label == "rate":
+    for label, share in (("rate", rate), ("train_rate", train_rate), ("corrupted_share", corrupted_share)):
+        if share is None and label != "corrupted_share":
             continue
         if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from derl.recipes import LAST, RECIPES, SELECTION_METRICS
+from derl.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
 from modx.reconstruct import LEVELS
 
@@ -23,6 +23,7 @@ LEAST = {
     "orthogonality_weight": 0,
     "reconstruction_weight": 0,
     "corrupted_share": 0,
+    "train_rate": 0,
     "average_decay": 0,
     "consistency_weight": 0,
     "complete_weight": 0,
@@ -62,7 +63,10 @@ class Options:
     )
     fusion: str = _option("router", "MRF, or all views weigh the same", ["router", "mean"])
     recipe: str = _option("paper", "how to train: paper, or robust; fills in what is left out below", list(RECIPES))
-    epochs: int = _option(15, "passes over the training split")
+    epochs: int | None = _option(
+        None,
+        f"passes over the training split; left out: {PAPER_EPOCHS} for --recipe paper with --data, else {SHORT_EPOCHS}",
+    )
     batch_size: int = _option(64, "samples a step")
     learning_rate: float | None = _option(
         None, "peak, of all but the text encoder; left out: 1e-4, or 2e-4 on the synthetic data"
@@ -72,13 +76,15 @@ class Options:
     )
     warmup: float = _option(0.1, "share of the steps in which the learning rate rises before its cosine falls")
     weight_decay: float = _option(1e-4, "of parameters with two or more dimensions")
-    max_grad_norm: float = _option(1.0, "gradients are scaled down to this norm")
+    max_grad_norm: float | None = _option(
+        None, "gradients are scaled down to this norm; 0: never; left out: by --recipe"
+    )
     task_loss: str = _option("mse", "error of the score to minimise", ["mse", "mae"])
-    orthogonality_weight: float = _option(0.1, "weight of eq. 5 in the loss")
+    orthogonality_weight: float | None = _option(None, "weight of eq. 5 in the loss; left out: by --recipe")
     orthogonality_penalty: str = _option(
         "cosine", "eq. 5: the cosine, as printed, or a function of it", ["cosine", "relu", "abs", "square"]
     )
-    reconstruction_weight: float = _option(0.1, "weight of eq. 12 in the loss")
+    reconstruction_weight: float | None = _option(None, "weight of eq. 12 in the loss; left out: by --recipe")
     detach_target: bool = _option(
         False, "stop the gradient into the complete views (eq. 7, 9, 11); as printed, it flows"
     )
@@ -89,7 +95,18 @@ class Options:
         None, "how test input goes missing at rate r, as --train_pattern; left out: frames"
     )
     corrupted_share: float | None = _option(
-        None, "share of the training samples that lose input in an epoch; left out: by --recipe"
+        None, "share of the training samples that are corrupted in an epoch; left out: by --recipe"
+    )
+    corrupt_by: str = _option(
+        "sample",
+        "corrupt the same samples in every modality, as the paper has it, or others in each, as LNLN's code does",
+        ["sample", "modality"],
+    )
+    train_rate: float | None = _option(
+        None, "missing rate of corrupted training samples; left out: one drawn from U(0, 1) for each modality"
+    )
+    standardize: bool | None = _option(
+        None, "give every feature mean 0 and deviation 1 over the training split; left out: by --recipe"
     )
     consistency_weight: float | None = _option(
         None, "weight of the distance between incomplete and complete input's scores; left out: by --recipe"
@@ -144,6 +161,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     for name in (
         "warmup",
         "corrupted_share",
+        "train_rate",
         "average_decay",
         *([] if options.select_rates is None else ["select_rates"]),
     ):
@@ -178,6 +196,8 @@ def fill_in(options: Options) -> Options:
     for name, value in RECIPES[options.recipe].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.epochs is None:
+        options.epochs = PAPER_EPOCHS if options.recipe == "paper" and options.data is not None else SHORT_EPOCHS
     from_nothing = options.data is None and options.text_encoder is None
     if options.learning_rate is None:
         options.learning_rate = 2e-4 if options.data is None else 1e-4

@@ -1,9 +1,12 @@
-"""How to train: the paper's way, and a way that withstands whole modalities going missing."""
+"""How to train: the paper's recipe, and one that withstands whole modalities going missing."""
 
 from typing import Any
 
 LAST = "last"
 SELECTION_METRICS = ("mae", "corr", LAST)  # LAST chooses nothing: the last epoch it is
+
+PAPER_EPOCHS = 200  # section 4.2
+SHORT_EPOCHS = 15  # of the synthetic data, and of the robust recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
@@ -14,6 +17,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "average_decay": 0.0,
         "select_rates": [0.5],
         "select_metric": "mae",
+        "orthogonality_weight": 1.0,
+        "reconstruction_weight": 1.0,
+        "max_grad_norm": 0.0,
+        "standardize": False,
     },
     "robust": {
         "train_pattern": "frames+bursts+block+modalities",
@@ -23,5 +30,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "average_decay": 0.98,
         "select_rates": [rate / 10 for rate in range(10)],
         "select_metric": LAST,
+        "orthogonality_weight": 0.1,
+        "reconstruction_weight": 0.1,
+        "max_grad_norm": 1.0,
+        "standardize": True,
     },
 }

@@ -67,7 +67,8 @@ class Setup:
                     model = model_class.from_text_pretrained(encoder, config)
             else:
                 model = model_class(config)
-            model.fit_features(splits["train"].features, splits["train"].lengths)
+            if options.standardize:
+                model.fit_features(splits["train"].features, splits["train"].lengths)
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_name, model)
         if options.evaluate is None:
             lengths = setup.dataset("train").lengths()
@@ -92,6 +93,8 @@ class Setup:
             available=None if condition is None else condition.available,
             pattern=options.train_pattern if condition is None else condition.pattern,
             corrupted_share=options.corrupted_share,
+            corrupt_by=options.corrupt_by,
+            train_rate=options.train_rate,
         )
 
     @property

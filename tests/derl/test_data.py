@@ -272,7 +272,7 @@ def test_training_corrupts_exactly_half_of_an_epoch(synthetic, split):
     halves = []
     for epoch in range(30):
         data.set_epoch(epoch)
-        corrupted = data._corrupted_names()
+        corrupted = data._corrupted_names("audio")
         assert len(corrupted) == len(data) // 2
         for i, item in enumerate(data):
             assert data._names[i] in corrupted or not any(sum(rows) for rows in lost(item).values())
@@ -305,7 +305,31 @@ def test_training_rates_are_uniform_and_each_modality_has_its_own():
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_the_corrupted_share_is_exact(synthetic, share):
     data = dataset(synthetic, corrupted_share=share)
-    assert len(data._corrupted_names()) == int(share * len(data))
+    assert len(data._corrupted_names("audio")) == int(share * len(data))
+
+
+def test_the_papers_samples_are_corrupted_in_every_modality_and_lnlns_in_each_by_itself(synthetic):
+    by_sample, by_modality = (dataset(synthetic, corrupt_by=word, train_rate=0.9) for word in ("sample", "modality"))
+    for data in (by_sample, by_modality):
+        names = {modality: data._corrupted_names(modality) for modality in data.modalities}
+        assert {len(each) for each in names.values()} == {len(data) // 2}
+        assert (len(set(names.values())) == 1) == (data is by_sample)
+        for index, item in enumerate(data):
+            for modality, mask in item["masks"].items():
+                is_whole = torch.equal(item["keep"][modality], mask)
+                assert is_whole or data._names[index] in names[modality]
+        data.set_epoch(1)
+        assert data._corrupted_names("audio") != names["audio"]
+
+
+def test_a_training_rate_replaces_the_drawn_ones(synthetic):
+    for rate, whole in ((0.0, True), (1.0, False)):
+        for item in dataset(synthetic, corrupted_share=1.0, train_rate=rate):
+            assert item["keep"]["audio"].equal(item["masks"]["audio"]) == whole
+            assert item["keep"]["audio"].any() == whole
+    nested = [dataset(synthetic, corrupted_share=1.0, train_rate=rate) for rate in (0.3, 0.6)]
+    for milder, harsher in zip(*nested, strict=True):
+        assert not (harsher["keep"]["audio"] & ~milder["keep"]["audio"]).any()
 
 
 def test_training_on_a_mixture_draws_its_patterns_equally_often():
@@ -361,7 +385,7 @@ def test_set_epoch_draws_anew_and_again(synthetic):
 
 def test_the_seed_decides_which_samples_and_which_frames(synthetic):
     first, second = dataset(synthetic, seed=0), dataset(synthetic, seed=1)
-    assert first._corrupted_names() != second._corrupted_names()
+    assert first._corrupted_names("audio") != second._corrupted_names("audio")
     first, second = dataset(synthetic, seed=0, rate=0.5), dataset(synthetic, seed=1, rate=0.5)
     assert [lost(item) for item in first] != [lost(item) for item in second]
 

@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol",
         default="valid",
         choices=PROTOCOLS,
-        help="valid: one checkpoint, chosen without the test split; paper: for each metric the epoch best on it",
+        help="valid: one checkpoint, chosen without the test split; paper: per metric, the epoch best on it at r = 0.5",
     )
     parser.add_argument("--report_only", action="store_true", help="run nothing; report what is there")
     parser.add_argument("--smoke", action="store_true", help="a quick check of everything: tiny model, little data")

@@ -69,8 +69,6 @@ def table2(view: View) -> list[Sheet]:
                 name, row = f"{label}, {text}", view.average(variant, part)
                 sheet.add(name, row, *distance(sheet, name, row, view.best_average(part)))
     add_references(view, sheet, view.best_average(list(conditions.values())), "Table 2")
-    if view.protocol == "paper":
-        sheet.caption += " An average has the epoch that is best for the average, not the mean of the rows above it."
     return [sheet]
 
 

@@ -13,12 +13,15 @@ RATES = [0.0, 0.5]
 
 
 def make_record(select_rates=(0.5,), select_metric="mae"):
-    """Three epochs: the second is best on validation at r = 0.5, the first at r = 0, the third on the test split."""
+    """Three epochs: the second is best on validation at r = 0.5, the first at r = 0.
+
+    On the test split the third is best on average, and the second at r = 0.5.
+    """
     rng = np.random.default_rng(0)
     labels = {split: rng.normal(0, 1.5, 40).astype(np.float32) for split in ("train", "valid", "test")}
     noise = {
         "valid": np.array([[0.2, 0.9], [0.5, 0.3], [0.9, 0.9]]),
-        "test": np.array([[0.9, 0.9], [0.8, 0.8], [0.1, 0.1]]),
+        "test": np.array([[0.9, 0.9], [1.9, 0.6], [0.1, 0.8]]),
     }
     arrays = {
         split: np.array(
@@ -43,16 +46,30 @@ def test_the_epoch_is_the_one_validation_prefers(metric):
     assert chosen_epoch(make_record((0.5,), metric), rates=[0.0]) == 0
 
 
-def test_valid_reads_every_metric_from_one_epoch_and_paper_from_the_best_on_the_test_split():
+def test_valid_reads_every_metric_from_one_epoch_and_paper_from_the_best_on_the_test_split_at_one_half():
     record = make_record()
     scores, labels = record.arrays["test"], torch.from_numpy(record.arrays["labels_test"])
-    valid = figures(record, ["r=0.0", "r=0.5"], "valid")
-    assert valid == [measure(torch.from_numpy(scores[1][index]), labels) for index in (0, 1)]
+    measured = [[measure(torch.from_numpy(row), labels) for row in epoch] for epoch in scores]
+    averages = [np.mean([row["mae"] for row in epoch]) for epoch in measured]
+    assert (np.argmin(averages), np.argmin([epoch[1]["mae"] for epoch in measured])) == (2, 1)
+    assert figures(record, ["r=0.0", "r=0.5"], "valid") == measured[1]
     paper = figures(record, ["r=0.0", "r=0.5"], "paper")
-    for metric in valid[0]:
-        values = [np.mean([measure(torch.from_numpy(row), labels)[metric] for row in epoch]) for epoch in scores]
-        best = min(values) if metric == "mae" else max(values)
-        assert np.mean([row[metric] for row in paper]) == pytest.approx(best)
+    assert [row["mae"] for row in paper] == [row["mae"] for row in measured[1]]
+
+
+def test_paper_takes_the_correlation_from_the_least_error_and_f1_from_the_best_accuracy():
+    record = make_record()
+    labels = torch.from_numpy(record.arrays["labels_test"])
+    record.arrays["test"][2] = 3 * record.arrays["labels_test"]  # the best Corr, Acc-2 and F1, but the largest MAE
+    measured = [measure(torch.from_numpy(epoch[1]), labels) for epoch in record.arrays["test"]]
+    best = {name: max(range(3), key=lambda epoch: measured[epoch][name]) for name in ("mae", "corr", "acc2_non0")}
+    assert best == {"mae": 2, "corr": 2, "acc2_non0": 2}
+    paper = figures(record, ["r=0.5"], "paper")[0]
+    assert {name: paper[name] for name in ("mae", "corr")} == {name: measured[1][name] for name in ("mae", "corr")}
+    for name in ("acc2_has0", "f1_has0", "acc2_non0", "f1_non0"):
+        assert paper[name] == measured[2][name]
+    for name in ("acc5", "acc7"):
+        assert paper[name] == max(row[name] for row in measured)
 
 
 def test_ties_go_to_the_first_epoch():
