@@ -108,7 +108,7 @@ def reconstructor() -> Canvas:
         c.box(182, y, 116, 42, network, level, kind="router")
         c.arrow((298, y + 21), (324, y + 21), kind="dashed")
         c.box(324, y, 150, 42, target, f"mean |difference|, {loss}", kind=kind)
-    c.box(182, 286, 292, 42, "reconstruction_loss, total", "eq. 12: their sum, over all modalities")
+    c.box(182, 286, 292, 42, "reconstruction_loss, total", "eq. 12: a third of their sum, over all modalities")
     c.arrow((399, 258), (399, 286), kind="dashed")
     return c
 
@@ -123,7 +123,7 @@ def fusion() -> Canvas:
         c.arrow((63 + 118 * number, 48), (63 + 118 * number, 74))
     c.box(6, 74, 468, 30, "side by side: (B, N, I D), here I = 4 views")
     c.arrow((130, 104), (130, 130))
-    c.box(6, 130, 248, 42, "two-layer MLP", "eq. 13: I logits a token", kind="router")
+    c.box(6, 130, 248, 42, "two-layer MLP", "eq. 14: I logits a token", kind="router")
     c.arrow((130, 172), (130, 198))
     c.box(6, 198, 248, 42, "softmax(logits / τ)", "eq. 14: weights (B, N, I); absent views: 0", kind="router")
     c.arrow((254, 219), (300, 219))

@@ -446,6 +446,8 @@ def test_plain_data_survives_exactly(write, value, protocol):
 def test_real_mosi():
     splits = read_mmsa(REAL)
     assert {name: len(split) for name, split in splits.items()} == {"train": 1284, "valid": 229, "test": 686}
+    signs = {name: [int((split.labels.sign() == sign).sum()) for sign in (-1, 0, 1)] for name, split in splits.items()}
+    assert signs == {"train": [552, 53, 679], "valid": [92, 13, 124], "test": [379, 30, 277]}  # Table A.7
     for split in splits.values():
         assert split.modalities == ("text", "audio")
         assert all(split.text)

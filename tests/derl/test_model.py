@@ -5,8 +5,10 @@ import torch
 from derl.baseline import PlainModel
 from derl.config import DerlConfig
 from derl.model import DerlModel
-from transformers import BertConfig
+from torch import nn
+from transformers import BertConfig, BertModel
 
+from modx import HybridExpertDisentangler
 from modx.losses import orthogonality_loss, reconstruction_loss
 
 TINY_TEXT = BertConfig(
@@ -44,6 +46,67 @@ def test_the_mosi_model_has_the_papers_size_beside_its_text_encoder():
         model = DerlModel(DerlConfig())
     own = [p.numel() for name, p in model.named_parameters() if "text_encoder" not in name]
     assert sum(own) == 2_893_335
+
+
+def test_with_bert_and_its_pooler_the_mosi_model_has_the_papers_total():
+    with torch.device("meta"):
+        encoder = BertModel(BertConfig())
+    parameters = sum(p.numel() for p in encoder.parameters())
+    assert parameters == 109_482_240
+    assert f"{(parameters + 2_893_335) / 1e6:.2f}" == "112.38"
+
+
+@pytest.mark.parametrize(("hidden", "count"), [(128, 2_909_847), (14, 2_895_027), (13, 2_894_897)])
+def test_a_head_of_two_layers_has_the_papers_size_only_if_it_is_narrow(hidden, count):
+    with torch.device("meta"):
+        model = DerlModel(DerlConfig())
+        model.head = nn.Sequential(nn.Linear(128, hidden), nn.GELU(), nn.Linear(hidden, 1))
+    own = sum(p.numel() for name, p in model.named_parameters() if "text_encoder" not in name)
+    assert own == count
+    assert (f"{own / 1e6:.2f}" == "2.89") == (hidden < 14)
+
+
+def test_routers_of_two_layers_would_not_have_the_papers_size():
+    names = DerlConfig().modalities
+    with torch.device("meta"):
+        one, two = (HybridExpertDisentangler(names, 128, 256, router_hidden_dim=hidden) for hidden in (None, 128))
+    more = sum(p.numel() for p in two.parameters()) - sum(p.numel() for p in one.parameters())
+    assert 2_893_335 + more == 2_942_871
+
+
+def test_the_defaults_are_the_papers_sizes_on_mosi_and_the_preset_those_on_mosei():
+    for config, tokens, private, dims, lengths in (
+        (DerlConfig(), 4, 1, {"audio": 5, "vision": 20}, {"text": 50, "audio": 375, "vision": 500}),
+        (DerlConfig.mosei(), 8, 3, {"audio": 74, "vision": 35}, {"text": 50, "audio": 500, "vision": 500}),
+    ):
+        assert (config.dim, config.encoder_depth, config.fusion_depth) == (128, 1, 2)
+        assert (config.num_tokens, config.num_private_experts, config.num_shared_experts) == (tokens, private, 3)
+        assert (config.text_config.hidden_size, config.input_dims, config.max_lengths) == (768, dims, lengths)
+
+
+def test_nothing_but_the_text_encoder_drops_units():
+    with torch.device("meta"):
+        model = DerlModel(DerlConfig())
+    rates = {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
+    own = {name: rate for name, rate in rates.items() if not name.startswith("text_encoder")}
+    assert own
+    assert not any(own.values())
+    assert all(rate == 0.1 for name, rate in rates.items() if name not in own)
+
+
+def test_the_text_encoder_sees_unknown_words_and_attends_to_them_but_not_to_padding():
+    model = make_model().eval()
+    inputs, masks, keep, _ = make_batch()
+    inputs["text"][:, 7:], masks["text"][:, 8:] = torch.tensor([102, 0]), False
+    keep["text"] = torch.rand(6, 9) < 0.5
+    seen = []
+    model.text_encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    model(inputs, masks, keep)
+    for row in range(6):
+        for column, token in enumerate(inputs["text"][row].tolist()):
+            lost = not keep["text"][row, column] and token not in (101, 102, 0)
+            assert seen[0]["input_ids"][row, column] == (100 if lost else token)
+    assert torch.equal(seen[0]["attention_mask"], masks["text"].long())
 
 
 def test_the_mosei_preset_has_eight_tokens_three_private_experts_and_its_own_widths():

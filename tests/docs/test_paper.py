@@ -1,0 +1,222 @@
+"""The page that goes through the paper names code and tests that exist, and every equation that the code cites."""
+
+import ast
+import inspect
+import re
+import warnings
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+import torch
+from markdown_it import MarkdownIt
+
+from modx.metrics import ConstantInputWarning, sentiment_metrics
+
+TOP = Path(__file__).parents[2]
+PAGE = TOP / "docs" / "paper.md"
+EQUATIONS = range(1, 19)
+NUMBERS = re.compile(r"\beqs?\.\s+(\d+(?:(?:-|, (?:and )?| and | to )\d+)*)")
+
+
+def equations(text: str) -> set[int]:
+    """The numbers that a text cites, ranges filled in."""
+    text = re.sub(r"\s+(?:#\s*)?", " ", text)  # a citation may be broken by a line, in a comment too
+    found = set()
+    for listed in NUMBERS.findall(text):
+        numbers = [int(number) for number in re.findall(r"\d+", listed)]
+        found.update(numbers)
+        for between, (first, last) in zip(re.findall(r"\d+(\D+)(?=\d)", listed), pairwise(numbers), strict=True):
+            if between.strip() in ("-", "to"):
+                found.update(range(first, last))
+    return found
+
+
+def table_rows() -> list[list[str]]:
+    """The cells of every row of the page's tables, as they are written; headings are left out."""
+    rows: list[list[str]] = []
+    for before, token in pairwise(MarkdownIt().enable("table").parse(PAGE.read_text())):
+        if token.type == "tr_open":
+            rows.append([])
+        elif before.type == "td_open":
+            rows[-1].append(token.content)
+    return [row for row in rows if row]
+
+
+def spans(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def resolve(name: str) -> object:
+    """What a dotted name leads to, by imports and then attributes."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError as error:
+            if not name.startswith(str(error.name)):
+                raise
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise ImportError(name)
+
+
+def is_place(span: str) -> bool:
+    return re.match(r"(modx|derl)\.\w", span) is not None
+
+
+def is_path(span: str) -> bool:
+    return re.fullmatch(r"[\w./-]+/[\w.-]+\.\w+", span) is not None
+
+
+def place_file(span: str) -> str:
+    """The file that holds a code place; of an attribute, that of its owner."""
+    if is_path(span):
+        return span
+    while not isinstance(found := resolve(span), (type, FunctionType, ModuleType)):
+        span = span.rpartition(".")[0]
+    return str(Path(inspect.getsourcefile(found) or "").relative_to(TOP))
+
+
+def cited() -> list[tuple[str, int]]:
+    files = [path for folder in ("modx", "examples") for path in sorted((TOP / folder).rglob("*.py"))]
+    return [(str(path.relative_to(TOP)), n) for path in files for n in sorted(equations(path.read_text()))]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("(eq. 3-5)", {3, 4, 5}),
+        ("(eq. 7, 9, 11, 12).", {7, 9, 11, 12}),
+        ("eq. 3, 14", {3, 14}),
+        ("eq. 3 and 14 of\n    DERL", {3, 14}),
+        ("eq. 6, 8 and 10", {6, 8, 10}),
+        ("of eq. 5 and eq. 12 in eq. 18", {5, 12, 18}),
+        ("eq. 1, 3-5 and\n    # 16-18", {1, 3, 4, 5, 16, 17, 18}),
+        ("(eq. 10; D_in = 2 D)", {10}),
+        ("eq.\n    # 4, in words", {4}),
+        ("eq. 7, targets", {7}),
+        ("seq. 7", set()),
+    ],
+)
+def test_citations_are_read(text, numbers):
+    assert equations(text) == numbers
+
+
+@pytest.mark.parametrize("number", EQUATIONS)
+def test_every_equation_has_a_row(number):
+    assert [row[0] for row in table_rows()].count(f"eq. {number}") == 1
+
+
+@pytest.mark.parametrize(("file", "number"), cited())
+def test_what_cites_an_equation_is_named_in_its_row(file, number):
+    of_equation = [" ".join(row) for row in table_rows() if number in equations(row[0])]
+    places = [span for row in of_equation for span in spans(row) if is_place(span) or is_path(span)]
+    assert file in map(place_file, places), f"{file} cites eq. {number}, whose row names {places}"
+
+
+@pytest.mark.parametrize("place", sorted({span for span in spans(PAGE.read_text()) if is_place(span)}))
+def test_every_name_in_code_font_exists(place):
+    resolve(place)
+
+
+@pytest.mark.parametrize("path", sorted({span for span in spans(PAGE.read_text()) if is_path(span)}))
+def test_every_path_exists(path):
+    assert (TOP / path).exists()
+
+
+@pytest.mark.parametrize("test", sorted({span for span in spans(PAGE.read_text()) if "::" in span}))
+def test_every_test_exists(test):
+    file, _, name = test.partition("::")
+    functions = [node.name for node in ast.parse((TOP / file).read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert name.startswith("test_")
+    assert name in functions
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row[0]) for row in table_rows()])
+def test_every_row_says_what_holds_it_or_that_nothing_does(row):
+    assert len(row) == 4
+    assert "::" in row[3] or "no test" in row[3] or row[3] == "nothing to test"
+
+
+# what follows from the paper's own numbers
+
+SIX = {  # Table 2: text, vision, audio, text and vision, text and audio, vision and audio
+    ("DMD", "MOSI"): (68.97, 42.26, 43.33, 68.45, 70.51, 50.47),
+    ("CorrKD", "MOSEI"): (80.76, 62.30, 66.09, 81.28, 81.74, 71.92),
+    ("DERL", "MOSI"): (84.18, 50.52, 50.52, 84.32, 84.18, 50.52),
+    ("DERL", "MOSEI"): (85.19, 60.46, 60.41, 85.57, 85.16, 60.08),
+}
+COMPLETE = {("DMD", "MOSI"): 84.50, ("CorrKD", "MOSEI"): 82.16, ("DERL", "MOSI"): 84.16, ("DERL", "MOSEI"): 85.57}
+AVERAGE = {("DMD", "MOSI"): 57.33, ("CorrKD", "MOSEI"): 74.02, ("DERL", "MOSI"): 69.77, ("DERL", "MOSEI"): 74.63}
+A7 = {  # negative, neutral, positive
+    "MOSI": {"train": (552, 53, 679), "valid": (92, 13, 124), "test": (379, 30, 277)},
+    "MOSEI": {"train": (4738, 3540, 8048), "valid": (506, 433, 932), "test": (1350, 1025, 2284)},
+}
+
+
+def row_of(start: str) -> str:
+    (text,) = [" ".join(row) for row in table_rows() if row[0].startswith(start)]
+    return text
+
+
+def six(method: str, data: str) -> float:
+    return sum(SIX[method, data]) / 6
+
+
+def test_averages_of_table_2_are_over_six_cases_for_the_baselines_and_seven_for_derl():
+    for row, cases in SIX.items():
+        seven = (sum(cases) + COMPLETE[row]) / 7
+        printed, other = (seven, sum(cases) / 6) if row[0] == "DERL" else (sum(cases) / 6, seven)
+        assert AVERAGE[row] == pytest.approx(printed, abs=0.0051)
+        assert AVERAGE[row] != pytest.approx(other, abs=1)
+        if row[0] == "DERL":
+            assert f"{other:.2f} on {row[1]}" in row_of("Table 2, ")
+
+
+def test_leads_in_table_2():
+    over_dmd = AVERAGE["DERL", "MOSI"] - AVERAGE["DMD", "MOSI"]
+    text = row_of('4.4, "21.6')
+    assert f"differ by {over_dmd:.2f} points, which is {100 * over_dmd / AVERAGE['DMD', 'MOSI']:.1f} %" in text
+    assert f"the difference is {six('DERL', 'MOSI') - six('DMD', 'MOSI'):.2f} points" in text
+    over_corrkd = AVERAGE["DERL", "MOSEI"] - AVERAGE["CorrKD", "MOSEI"]
+    text = row_of('4.4, "0.82')
+    assert f"{over_corrkd:.2f} points, {100 * over_corrkd / AVERAGE['CorrKD', 'MOSEI']:.2f} % relative" in text
+    assert f"CorrKD leads by {six('CorrKD', 'MOSEI') - six('DERL', 'MOSEI'):.2f} points" in text
+
+
+def test_gains_over_lnln_are_relative():
+    for derl, lnln, claimed in (
+        (73.69, 71.91, 2.47),
+        (78.16, 76.30, 2.43),
+        (1.038, 1.062, 2.25),
+        (0.665, 0.692, 3.90),
+    ):
+        percent = 100 * abs(derl - lnln) / lnln
+        assert int(100 * percent) / 100 == claimed
+        assert f"{claimed:.2f} %" in row_of("Abstract")
+        if derl > 2:
+            assert f"{derl - lnln:.2f}" in row_of("Abstract")
+
+
+def test_answering_negative_has_the_f1_that_table_4_prints():
+    negative, neutral, positive = A7["MOSI"]["test"]
+    labels = torch.tensor([-1.0] * negative + [0.0] * neutral + [1.0] * positive)
+    found = []
+    for answer in (-1.0, 1.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantInputWarning)
+            scores = sentiment_metrics(torch.full_like(labels, answer), labels)
+        found += [round(100 * scores[name].item(), 2) for name in ("f1_non0", "f1_has0")]
+    assert found[0] == 42.31
+    assert 50.52 not in found
+
+
+def test_counts_of_table_a7_add_up():
+    sizes = {data: [sum(counts) for counts in splits.values()] for data, splits in A7.items()}
+    assert sizes == {"MOSI": [1284, 229, 686], "MOSEI": [16326, 1871, 4659]}
+    assert [sum(parts) for parts in sizes.values()] == [2199, 22856]
