@@ -20,17 +20,15 @@ METHODS = {
     PLAIN: Variant({"recipe": "paper", "model": "plain"}),
     PLAIN_ROBUST: Variant({"recipe": "robust", "model": "plain"}),
 }
-WITHOUT_MLCR = Variant({"recipe": "paper", "reconstruction_levels": ()})
-BLOCKS = {
-    "DERL": PAPER,
+ABLATIONS = {  # in the order of the paper's Tables 3 and 4
     "without HED": Variant({"recipe": "paper", "disentangler": "mlp"}),
-    "without MLCR": WITHOUT_MLCR,
+    "without MLCR": Variant({"recipe": "paper", "reconstruction_levels": ()}),
+    **{
+        f"{level} level alone (L_rec^{number})": Variant({"recipe": "paper", "reconstruction_levels": (level,)})
+        for number, level in enumerate(LEVELS, start=1)
+    },
     "without MRF": Variant({"recipe": "paper", "fusion": "mean"}),
-}
-RECONSTRUCTIONS = {
-    "all levels": PAPER,
-    **{f"{level} level alone": Variant({"recipe": "paper", "reconstruction_levels": (level,)}) for level in LEVELS},
-    "none": WITHOUT_MLCR,
+    "DERL": PAPER,
 }
 EXPERTS = (1, 2, 3, 4, 5)
 SMOKE_EXPERTS = (1, 3)

@@ -27,8 +27,8 @@ from optuna.trial import TrialState
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
-TABLES = ["table1", "table1_by_rate", "table1_bias", "table2", "table3", "table4", "table5", "table6", "figure3"]
-TABLES += [f"{name}_differences" for name in ("table1", "table3", "table4", "options")]
+TABLES = ["table1", "table1_by_rate", "table1_bias", "table2", "table2_f1", "table3", "table4", "table5", "table6"]
+TABLES += ["figure3", *(f"{name}_differences" for name in ("table1", "table3", "options"))]
 OTHERS = ["recipes", "recipes_load", "patterns_mae", "patterns_corr", "options", "options_valid"]
 FIGURES = ["figure2", "figure3", "figure4", "patterns", "recipes"]
 
