@@ -192,6 +192,18 @@ def test_other_data_under_the_same_name_is_refused(tmp_path):
         open_study(study, options, ["data"])
 
 
+def test_label_counts_are_shown_once_when_a_study_opens(tmp_path, capsys):
+    data = tmp_path / "data.safetensors"
+    synthetic = make_synthetic(sizes={"train": 8, "valid": 4, "test": 4})
+    save_splits(synthetic.splits, data)
+    synthetic.tokenizer.save_pretrained(tmp_path / "encoder")
+    options = fill_in(Options(data=str(data), text_encoder=str(tmp_path / "encoder")))
+    open_study(tmp_path / "study", options, [])
+    assert capsys.readouterr().out.count("negative/zero/positive; the paper's Table A.7 has") == 3
+    open_study(tmp_path / "study", options, [])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch, capsys):
     whole_run = work.run_cell
 
