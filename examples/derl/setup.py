@@ -13,6 +13,7 @@ from derl.baseline import PlainModel
 from derl.conditions import Condition
 from derl.config import DerlConfig
 from derl.data import Collator, MissingDataset, load_data
+from derl.label_counts import describe_label_counts
 from derl.model import DerlModel
 from derl.options import Options
 from derl.processes import main_first
@@ -53,6 +54,9 @@ class Setup:
         else:
             splits = main_first(partial(load_data, options.data, folder.path / DATA))
             tokenizer, data_name = None, Path(options.data).name
+            if options.resume is None and options.evaluate is None:
+                for line in describe_label_counts(splits, options.preset):
+                    print(line)
         encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:
             tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))

@@ -90,6 +90,7 @@ def test_a_run_reports_beside_constant_predictors(finished):
     assert results["data"]["synthetic"] is False
     assert len(read_predictions(folder)) == 14
     assert "converting" in done.stdout
+    assert done.stdout.count("negative/zero/positive; the paper's Table A.7 has") == 3  # once for each split
     assert "training mean" in done.stdout
 
 
@@ -111,6 +112,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_never_stopped(data, fi
     resumed = run("--resume", str(folder))
     assert resumed.returncode == 0, resumed.stderr
     assert "converting" not in resumed.stdout
+    assert "Table A.7" not in resumed.stdout
     assert read_predictions(folder) == read_predictions(finished[0])
 
 
@@ -120,6 +122,7 @@ def test_evaluation_alone_gives_the_same_figures(finished):
     (folder / "predictions.csv").unlink()
     done = run("--evaluate", str(folder))
     assert done.returncode == 0, done.stderr
+    assert "Table A.7" not in done.stdout
     assert read_predictions(folder) == before
 
 

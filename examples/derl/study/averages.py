@@ -1,4 +1,4 @@
-"""What tables are made of: averages over r, references beside them, and differences between rows."""
+"""What tables are made of: averages over r, and differences between rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,48 +8,28 @@ import numpy as np
 from derl.conditions import intra_modal
 from derl.study.bootstrap import Difference, paired_differences
 from derl.study.cell import Variant
-from derl.study.judge import MORE_IS_BETTER, Statistics, chosen_epoch
+from derl.study.judge import Statistics, chosen_epoch
+from derl.study.references import add_constants, add_printed
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
-from derl.study.view import PRINTED, View
-from derl.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS, Table
+from derl.study.view import View
+from derl.tables import Table
 
 R = tuple(condition.name for condition in intra_modal())
 ABOVE = ("MAE − best", "best − Corr")
 
 
-def averages(view: View, name: str, title: str, variants: Mapping[str, Variant]) -> Sheet:
-    """A sheet of averages over r, beside constants, the best possible predictor and what the paper prints."""
+def averages(
+    view: View, name: str, title: str, variants: Mapping[str, Variant], table: str = "Table 1", only: str | None = None
+) -> Sheet:
+    """A sheet of averages over r, beside constants, the best possible predictor and rows of a table of the paper."""
     sheet = metric_sheet(name, title, "", *above(view))
     best = view.best_average(R)
     for label, variant in variants.items():
         row = view.average(variant, R)
         sheet.add(label, row, *distance(sheet, label, row, best))
-    add_references(view, sheet, best, "Table 1")
+    add_constants(view, sheet, best)
+    add_printed(view, sheet, table, only)
     return sheet
-
-
-def against_first(view: View, name: str, title: str, variants: Mapping[str, Variant]) -> list[Sheet]:
-    """A sheet of averages over r, and one of the differences of its rows from the first."""
-    first, *others = variants
-    pairs = [(label, first) for label in others]
-    return [averages(view, name, title, variants), differences(view, f"{name}_differences", variants, pairs)]
-
-
-def add_references(view: View, sheet: Sheet, best: Statistics | None, printed: str) -> None:
-    """Append the constant predictors, where known the best possible one, and what a table of the paper prints."""
-    record = view.any_record()
-    blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
-    sheet.table.rule()
-    if record is not None:
-        for label in CONSTANTS:
-            sheet.add(label, view.constants(record)[label], *blank)
-    if view.synthetic:
-        sheet.add(BEST_POSSIBLE, best, *blank)
-    sheet.table.rule()
-    for row in PRINTED["rows"]:
-        if row["table"] == printed:
-            values = {name: value for name, value in row.items() if name in MORE_IS_BETTER}
-            sheet.add(f"printed ({printed}, {PRINTED['data']}): {row['row']}", values, *blank, note="printed, not run")
 
 
 def differences(view: View, name: str, variants: Mapping[str, Variant], pairs: Sequence[tuple[str, str]]) -> Sheet:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from derl.study import collapse, pictures, tables, transfer
 from derl.study.cell import Cell, Variant
 from derl.study.sheet import Sheet
-from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, TRAINED_ON, experts
+from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, TRAINED_ON, experts
 from derl.study.view import View
 from derl.tables import BEST_POSSIBLE
 
@@ -33,11 +33,12 @@ def commands(preset: str) -> dict[str, Command]:
     """Every command by its name, the paper's in its order, then the open question's."""
     methods = list(METHODS.values())
     return {
+        "derl": Command([PAPER], tables.derl),
         "table1": Command(methods, tables.table1),
         "table2": Command(methods, tables.table2),
-        "table3": Command(BLOCKS.values(), tables.table3),
-        "table4": Command(RECONSTRUCTIONS.values(), tables.table4),
-        "table5": Command([PAPER], tables.table5, always_valid=True),
+        "table3": Command(ABLATIONS.values(), tables.table3),
+        "table4": Command(ABLATIONS.values(), tables.table4),
+        "table5": Command([PAPER, *TRAINED_AT.values()], tables.table5, always_valid=True),
         "table6": Command(methods, tables.table6),
         "figure2": Command(methods, figures={"figure2": pictures.figure2}),
         "figure3": Command(

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from derl.data import load_data, sha256
 from derl.files import is_draft, write_file
+from derl.label_counts import describe_label_counts
 from derl.options import Options
 from derl.run import DATA, RunError
 from derl.setup import load_tokenizer
@@ -45,6 +46,8 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
             checksum, has_text = None, True
             if options.data is not None:
                 splits = load_data(options.data, folder / DATA)  # converted once, not by every process
+                for line in describe_label_counts(splits, options.preset):
+                    print(line)
                 checksum, has_text = sha256(Path(options.data)), "text" in splits["train"].modalities
             if has_text and options.text_encoder is not None:
                 load_tokenizer(options.text_encoder)  # before the study remembers a name that is wrong

@@ -26,9 +26,11 @@ def write(name: str, command: Command, view: View, console: Console) -> None:
     missing = [cell.key for cell in view.ledger.missing(command.cells(view.seeds, view.synthetic))]
     folder.mkdir(exist_ok=True)
     for sheet in sheets:
-        sheet.caption = " ".join([*_lines(view, missing, sheet.protocol), sheet.caption]).strip()
+        sheet.caption = " ".join([*_lines(view, missing, sheet.protocol), sheet.caption, sheet.note]).strip()
         if not sheet.is_long:
             print_table(console, sheet.table)
+            if sheet.note:
+                console.print(Text(sheet.note), end="\n\n")
         for row in sheet.data:
             row["protocol"] = sheet.protocol or view.protocol
         for suffix, text in (("md", sheet.markdown()), ("tex", sheet.latex()), ("csv", sheet.csv())):

@@ -31,6 +31,7 @@ class Sheet:
         name: of its files.
         table: text, cell by cell.
         caption: what was run on which data, under which protocol.
+        note: on the rows that the paper prints; it stands below the table on the terminal too.
         data: the raw figures, a dict a row of the CSV file.
         protocol: by which it is read, where that is not the report's.
         is_long: too long for the terminal; it is in the files.
@@ -39,6 +40,7 @@ class Sheet:
     name: str
     table: Table
     caption: str = ""
+    note: str = ""
     data: list[dict[str, Any]] = field(default_factory=list)
     protocol: str | None = None
     is_long: bool = False
@@ -49,11 +51,11 @@ class Sheet:
             cells = [MISSING] * len(PAIRS)
             self.data.append({"row": label, "figure": MISSING})
         elif isinstance(statistics, Statistics):
-            cells = [_cell(statistics.mean, statistics.deviation, names) for names in PAIRS]
+            cells = [metric_cell(statistics.mean, statistics.deviation, names) for names in PAIRS]
             for name in statistics.seeds[0]:
                 self.add_data(label, name, [seed[name] for seed in statistics.seeds], note)
         else:
-            cells = [_cell(statistics, {}, names) for names in PAIRS]
+            cells = [metric_cell(statistics, {}, names) for names in PAIRS]
             for name, value in statistics.items():
                 self.add_data(label, name, [value], note)
         self.table.rows.append([label, *cells, *more])
@@ -104,7 +106,8 @@ def metric_sheet(name: str, title: str, first: str, *more: str) -> Sheet:
     return Sheet(name, Table(title, [first, *COLUMNS, *more]), caption)
 
 
-def _cell(mean: Metrics, deviation: Mapping[str, float], names: Sequence[str]) -> str:
+def metric_cell(mean: Metrics, deviation: Mapping[str, float], names: Sequence[str]) -> str:
+    """Figures side by side in one cell."""
     return " / ".join(
         number(mean[name], deviation.get(name, math.nan), name) if name in mean else "-" for name in names
     )

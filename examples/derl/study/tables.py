@@ -8,14 +8,19 @@ import torch
 from derl.conditions import RATES
 from derl.protocol import average, measure
 from derl.recipes import LAST
-from derl.study.averages import R, above, add_references, against_first, averages, differences, distance
+from derl.study.availability import f1_by_available
+from derl.study.averages import R, above, averages, differences, distance
 from derl.study.bias import bias_sheet
 from derl.study.judge import Statistics, chosen_epoch
+from derl.study.printed import in_shares, printed_rows
 from derl.study.record import Record
-from derl.study.sheet import MISSING, Sheet, metric_sheet, number
-from derl.study.variants import BLOCKS, DERL, METHODS, OPTIONS, PAPER, RECONSTRUCTIONS, ROBUST, experts
-from derl.study.view import PRINTED, View
+from derl.study.references import add_constants, add_printed, data_set, printed_note
+from derl.study.sheet import MISSING, Sheet, metric_cell, metric_sheet
+from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts
+from derl.study.view import View
 from derl.tables import BEST_POSSIBLE, CONSTANTS, Metrics, Table
+
+QUALITY = (("mae",), ("f1_has0", "f1_non0"), ("acc7",))  # of Table 6
 
 
 def table1(view: View) -> list[Sheet]:
@@ -45,13 +50,18 @@ def table1(view: View) -> list[Sheet]:
 
 
 def table2(view: View) -> list[Sheet]:
-    """Only some modalities available."""
+    """Only some modalities available: every metric, and F1 beside the paper's."""
+    title = "Table 2: F1 of negative against positive by available modalities"
+    return [_by_available(view), f1_by_available(view, "table2_f1", title, METHODS, "Table 2")]
+
+
+def _by_available(view: View) -> Sheet:
     sheet = metric_sheet("table2", "Table 2: only some modalities available", "method, available", *above(view))
     record = view.any_record()
     if record is None:
         for label, variant in METHODS.items():
             sheet.add(label, view.average(variant, R), *distance(sheet, label, None, None))
-        return [sheet]
+        return sheet
     incomplete = [name for name in record.facts["conditions"] if name not in R]
     conditions = {**{name: name for name in incomplete}, "+".join(record.facts["modalities"]): R[0]}
     best = view.best(list(conditions.values()))
@@ -68,23 +78,37 @@ def table2(view: View) -> list[Sheet]:
             if part:
                 name, row = f"{label}, {text}", view.average(variant, part)
                 sheet.add(name, row, *distance(sheet, name, row, view.best_average(part)))
-    add_references(view, sheet, view.best_average(list(conditions.values())), "Table 2")
-    return [sheet]
+    add_constants(view, sheet, view.best_average(list(conditions.values())))
+    return sheet
+
+
+def derl(view: View) -> list[Sheet]:
+    """DERL by the paper's recipe alone, beside the paper's own row."""
+    return [
+        averages(
+            view, "derl", "DERL by the paper's recipe, averaged over r = 0, 0.1 .. 0.9", {DERL: PAPER}, only="DERL"
+        )
+    ]
 
 
 def table3(view: View) -> list[Sheet]:
-    """Blocks taken out, one at a time."""
-    return against_first(view, "table3", "Table 3: blocks taken out, averaged over r", BLOCKS)
+    """Blocks taken out one at a time, and levels of reconstruction alone."""
+    title = "Table 3: ablations, averaged over r"
+    pairs = [(label, "DERL") for label in ABLATIONS if label != "DERL"]
+    return [
+        averages(view, "table3", title, ABLATIONS, "Table 3"),
+        differences(view, "table3_differences", ABLATIONS, pairs),
+    ]
 
 
 def table4(view: View) -> list[Sheet]:
-    """Reconstruction levels."""
-    title = "Table 4: levels that are reconstructed, averaged over r"
-    return against_first(view, "table4", title, RECONSTRUCTIONS)
+    """The same rows under missing modalities."""
+    title = "Table 4: ablations, F1 of negative against positive by available modalities"
+    return [f1_by_available(view, "table4", title, ABLATIONS, "Table 4")]
 
 
 def table5(view: View) -> list[Sheet]:
-    """The missing rate at which the validation split chooses the checkpoint."""
+    """The missing rate by which the checkpoint is chosen, and, as its prose can be read too, the one of training."""
     title = "Table 5: missing rate of the validation split that chooses the checkpoint (DERL, averaged over r)"
     sheet = metric_sheet("table5", title, "chosen at r", "epochs chosen", *above(view))
     records, best = view.records(PAPER), view.best_average(R)
@@ -97,9 +121,11 @@ def table5(view: View) -> list[Sheet]:
             epochs = ", ".join(str(epoch + 1) for epoch in chosen)
             row = Statistics([_epoch_average(record, epoch) for record, epoch in zip(records, chosen, strict=True)])
         sheet.add(label, row, epochs, *distance(sheet, label, row, best))
-    add_references(view, sheet, best, "Table 1")
+    add_constants(view, sheet, best)
+    add_printed(view, sheet, "Table 5")
     sheet.caption += " Every choice is by validation MAE."
-    return [sheet]
+    title = "Table 5, read as a training rate: corrupted samples drop frames at one rate (DERL, averaged over r)"
+    return [sheet, averages(view, "table5_training", title, TRAINED_AT, "Table 5")]
 
 
 def _epoch_average(record: Record, epoch: int) -> Metrics:
@@ -110,12 +136,13 @@ def _epoch_average(record: Record, epoch: int) -> Metrics:
 
 def table6(view: View) -> list[Sheet]:
     """What each method costs, beside what it achieves."""
-    header = ["", "parameters", "beside the text encoder", "s an epoch", "samples / s", "peak MiB", "MAE", "Corr"]
+    header = ["", "parameters", "beside the text encoder", "s an epoch", "samples / s", "peak MiB"]
+    header += ["MAE", "F1", "Acc-7"]
     sheet = Sheet("table6", Table("Table 6: cost and quality", header))
     for label, variant in METHODS.items():
         records, row = view.records(variant), view.average(variant, R)
         if records is None or row is None:
-            sheet.table.rows.append([label, *[MISSING] * 7])
+            sheet.table.rows.append([label, *[MISSING] * (len(header) - 1)])
             continue
         facts = [record.facts for record in records]
         costs = {
@@ -136,8 +163,7 @@ def table6(view: View) -> list[Sheet]:
                 f"{median['seconds an epoch']:.3g}",
                 f"{median['samples a second']:.0f}",
                 f"{median['peak memory, bytes'] / 2**20:.0f}",
-                number(row.mean["mae"], row.deviation["mae"], "mae"),
-                number(row.mean["corr"], row.deviation["corr"], "corr"),
+                *(metric_cell(row.mean, row.deviation, names) for names in QUALITY),
             ]
         )
     record = view.any_record()
@@ -145,13 +171,14 @@ def table6(view: View) -> list[Sheet]:
         sheet.table.rule()
         for label in CONSTANTS:
             values = view.constants(record)[label]
-            sheet.table.rows.append([label, "1", "1", "", "", "", number(values["mae"]), "-"])
-    average_row = next(row for row in PRINTED["rows"] if row["table"] == "Table 1")
-    size_row = next(row for row in PRINTED["rows"] if row["table"] == "Table 6")
-    quality = [number(average_row["mae"]), number(average_row["corr"])]
+            quality = [metric_cell(values, {}, names) for names in QUALITY]
+            sheet.table.rows.append([label, "1", "1", "", "", "", *quality])
     sheet.table.rule()
-    label, count = f"printed ({PRINTED['data']}): DERL", f"{size_row['parameters']:,}"
-    sheet.table.rows.append([label, "", count, "", "", "", *quality])
+    for label, numbers in printed_rows("Table 6", data_set(view)).items():
+        sizes = [f"{numbers[name]:.2f} M" for name in ("parameters, millions", "without the text encoder")]
+        quality = [metric_cell(in_shares(numbers), {}, names) for names in QUALITY]
+        sheet.table.rows.append([f"printed: {label}", *sizes, f"{numbers['seconds per epoch']:.2f}", "", "", *quality])
+    sheet.note = printed_note(view, "Table 6")
     sheet.caption = (
         "Medians over seeds. Seconds: of training, checkpoints included, judging left out; samples scored a second. "
         "Peak: the process's largest resident set while it trains, with data, libraries and what earlier cells left in "
@@ -163,14 +190,18 @@ def table6(view: View) -> list[Sheet]:
 def experts_table(view: View, preset: str) -> list[Sheet]:
     """Private x shared experts."""
     variants = {f"P = {private}, S = {shared}": variant for (private, shared), variant in experts(preset).items()}
-    return [averages(view, "figure3", "Figure 3: private (P) x shared (S) experts, averaged over r", variants)]
+    title = "Figure 3: private (P) x shared (S) experts, averaged over r"
+    return [averages(view, "figure3", title, variants, only="DERL")]
 
 
 def options(view: View) -> list[Sheet]:
     """What each part of the recipes does, on the test split and, for choosing among them, on the validation split."""
     title = "Parts of the recipes, averaged over r"
     pairs = [(label, ROBUST if label.startswith("  -") else DERL) for label in OPTIONS if label != DERL]
-    sheets = [averages(view, "options", title, OPTIONS), differences(view, "options_differences", OPTIONS, pairs)]
+    sheets = [
+        averages(view, "options", title, OPTIONS, only="DERL"),
+        differences(view, "options_differences", OPTIONS, pairs),
+    ]
     twin = metric_sheet("options_valid", "Parts of the recipes on the validation split, averaged over r", "")
     for label, variant in OPTIONS.items():
         twin.add(label, view.average(variant, R, split="valid"))

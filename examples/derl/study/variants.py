@@ -20,17 +20,15 @@ METHODS = {
     PLAIN: Variant({"recipe": "paper", "model": "plain"}),
     PLAIN_ROBUST: Variant({"recipe": "robust", "model": "plain"}),
 }
-WITHOUT_MLCR = Variant({"recipe": "paper", "reconstruction_levels": ()})
-BLOCKS = {
-    "DERL": PAPER,
+ABLATIONS = {  # in the order of the paper's Tables 3 and 4
     "without HED": Variant({"recipe": "paper", "disentangler": "mlp"}),
-    "without MLCR": WITHOUT_MLCR,
+    "without MLCR": Variant({"recipe": "paper", "reconstruction_levels": ()}),
+    **{
+        f"{level} level alone (L_rec^{number})": Variant({"recipe": "paper", "reconstruction_levels": (level,)})
+        for number, level in enumerate(LEVELS, start=1)
+    },
     "without MRF": Variant({"recipe": "paper", "fusion": "mean"}),
-}
-RECONSTRUCTIONS = {
-    "all levels": PAPER,
-    **{f"{level} level alone": Variant({"recipe": "paper", "reconstruction_levels": (level,)}) for level in LEVELS},
-    "none": WITHOUT_MLCR,
+    "DERL": PAPER,
 }
 EXPERTS = (1, 2, 3, 4, 5)
 SMOKE_EXPERTS = (1, 3)
@@ -40,11 +38,16 @@ TRAINED_ON = {
     pattern: PAPER if pattern == "frames" else Variant({"recipe": "paper", "train_pattern": pattern})
     for pattern in (*PATTERNS, ROBUST_MIXTURE, MIXTURE)
 }
+TRAINED_AT = {f"r = {rate}": Variant({"recipe": "paper", "train_rate": rate}) for rate in (0.1, 0.3, 0.5, 0.7, 0.9)}
 OPTIONS = {
     DERL: PAPER,
     "  + targets detached": Variant({"recipe": "paper", "detach_target": True}),
     "  + squared cosine in eq. 5": Variant({"recipe": "paper", "orthogonality_penalty": "square"}),
-    "  + reconstruction weight 1": Variant({"recipe": "paper", "reconstruction_weight": 1.0}),
+    "  + loss weights 0.1 and 0.1": Variant(
+        {"recipe": "paper", "orthogonality_weight": 0.1, "reconstruction_weight": 0.1}
+    ),
+    "  + no 1/3 in eq. 12": Variant({"recipe": "paper", "reconstruction_weight": 3.0}),
+    "  + standardized features": Variant({"recipe": "paper", "standardize": True}),
     "  + averaged weights": Variant({"recipe": "paper", "average_decay": 0.98}),
     "  + every sample corrupted": Variant({"recipe": "paper", "corrupted_share": 1.0}),
     "  + consistency": Variant({"recipe": "paper", "consistency_weight": 1.0}),

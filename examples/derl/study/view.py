@@ -1,11 +1,8 @@
 """A study as its reports see it: rows of figures, or what is missing for them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,8 +13,6 @@ from derl.study.judge import Statistics, figures
 from derl.study.ledger import Ledger
 from derl.study.record import Record, RecordError
 from derl.tables import BEST_POSSIBLE, Metrics
-
-PRINTED: dict[str, Any] = json.loads(Path(__file__).with_name("printed.json").read_text())
 
 
 class View:

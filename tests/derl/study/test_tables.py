@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from derl.study.averages import R
 from derl.study.cell import Variant
 from derl.study.ledger import CELLS, Ledger
 from derl.study.record import Record
-from derl.study.variants import DERL, METHODS, PAPER, ROBUST, TRAINED_ON
+from derl.study.variants import ABLATIONS, DERL, METHODS, PAPER, ROBUST, TRAINED_ON
 from derl.study.view import View
 from scipy import stats
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from modx.missing import PATTERNS
 
@@ -78,6 +79,11 @@ def view(tmp_path_factory):
             ledger.path(Variant({"model": "best possible"}).cell(seed))
         )
     return View(ledger, SEEDS, "valid", study)
+
+
+def empty(folder, *options):
+    """A study of which nothing has run."""
+    return View(Ledger(folder), 1, "valid", parse(list(options)))
 
 
 def chosen(view, variant, seed):
@@ -168,7 +174,7 @@ def test_differences_are_between_the_two_rows_they_name(view):
 
 
 def test_table2_has_each_case_and_both_averages(view):
-    (sheet,) = tables.table2(view)
+    sheet = tables.table2(view)[0]
     for label, conditions in {
         "text": ["text"],
         "audio": ["audio"],
@@ -177,12 +183,111 @@ def test_table2_has_each_case_and_both_averages(view):
         "average of all 3": ["text", "audio", "r=0.0"],
     }.items():
         assert row_of(sheet, f"{DERL}, {label}")["MAE"] == shown(maes(view, PAPER, conditions)), label
-    printed = [row for row in sheet.table.rows if row[0].startswith("printed (Table 2")]
-    assert printed[0][3] == "- / 50.52"
+
+
+def test_f1_by_available_modalities_is_scikit_learns(view):
+    scores = {"t": [], "a": [], "t+a": []}
+    for seed in range(SEEDS):
+        record, epoch = chosen(view, PAPER, seed)
+        labels = record.arrays["labels_test"]
+        some = labels != 0
+        for case, name in zip(scores, ("text", "audio", "r=0.0"), strict=True):
+            found = record.arrays["test"][epoch, CONDITIONS.index(name)]
+            scores[case].append(100 * f1_score(labels[some] > 0, found[some] > 0, average="weighted"))
+    scores["avg. of 2"] = np.mean([scores["t"], scores["a"]], axis=0)
+    scores["avg. of 3"] = np.mean([scores["t"], scores["a"], scores["t+a"]], axis=0)
+    for sheet, label in ((tables.table2(view)[1], DERL), (tables.table4(view)[0], "DERL")):
+        row = row_of(sheet, label)
+        for case, values in scores.items():
+            expected = [np.mean(values), np.std(values, ddof=1)]
+            assert [float(part) for part in row[case].split(" ± ")] == pytest.approx(expected, abs=0.006), case
+        assert row["printed avg."] == ""
+
+
+def test_the_papers_f1_is_averaged_over_the_cases_at_hand(view):
+    row = row_of(tables.table2(view)[1], "printed: DERL")
+    assert list(row.values()) == ["printed: DERL", "84.18", "50.52", "84.18", "67.35", "72.96", "69.77"]
+
+
+def test_modalities_that_the_paper_does_not_have_are_no_columns_of_its_rows(tmp_path, monkeypatch):
+    view = empty(tmp_path, "--data", "a.pkl")
+    labels = {f"labels_{split}": np.ones(2, np.float32) for split in SIZES}
+    monkeypatch.setattr(view, "any_record", lambda: Record({"modalities": ["text", "face"]}, labels))
+    row = row_of(tables.table4(view)[0], "printed: DERL")
+    assert row == {
+        "": "printed: DERL",
+        "t": "84.18",
+        "face": "-",
+        "text+face": "-",
+        "avg. of 2": "-",
+        "avg. of 3": "-",
+        "printed avg.": "69.77",
+    }
+
+
+@pytest.mark.parametrize(
+    ("preset", "derl", "corrkd"),
+    [("mosi", ["67.37", "69.77", "69.77"], "74.69"), ("mosei", ["72.81", "74.63", "74.63"], "74.02")],
+)
+def test_table2_has_the_papers_average_of_the_same_six_cases(tmp_path, preset, derl, corrkd):
+    sheet = tables.table2(empty(tmp_path, "--data", "a.pkl", "--preset", preset))[1]
+    names = ["avg. of 6", "avg. of 7", "printed avg."]
+    assert [row_of(sheet, "printed: DERL")[name] for name in names] == derl
+    assert row_of(sheet, "printed: CorrKD")["avg. of 6"] == corrkd
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        (tables.table1, "MISA Self-MM MMIM TFR-Net CENET ALMT DMD* LNLN EMOE* DERL"),
+        (tables.table3, "w/o HED, w/o MLCR, w/ L_rec^1, w/ L_rec^2, w/ L_rec^3, w/o MRF, DERL"),
+        (tables.table4, "w/o HED, w/o MLCR, w/ L_rec^1, w/ L_rec^2, w/ L_rec^3, w/o MRF, DERL"),
+        (tables.table5, "r = 0.1, r = 0.3, r = 0.5, r = 0.7, r = 0.9"),
+        (tables.table6, "TFR-Net DMD LNLN DERL"),
+        (tables.options, "DERL"),
+    ],
+)
+def test_the_papers_rows_stand_beside_ours(view, table, names):
+    sheet = table(view)[0]
+    rows = [row[0].removeprefix("printed: ") for row in sheet.table.rows if row[0].startswith("printed: ")]
+    assert rows == (names.split(", ") if ", " in names else names.split())
+    assert all(len(row) == len(sheet.table.header) for row in sheet.table.rows)
+    assert "The data here is synthetic" in sheet.note
+
+
+def test_the_papers_metrics_are_shown_as_printed(view):
+    row = list(row_of(tables.table1(view)[0], "printed: DERL").values())[1:7]
+    assert row == ["1.038", "0.530", "72.19 / 73.69", "71.95 / 73.57", "39.48", "34.50"]
+    row = list(row_of(tables.table6(view)[0], "printed: DERL").values())[1:]
+    assert row == ["112.38 M", "2.89 M", "7.29", "", "", "1.038", "71.95 / 73.57", "34.50"]
+
+
+def test_ablations_are_the_papers_rows_in_its_order():
+    levels = [variant.overrides.get("reconstruction_levels") for variant in ABLATIONS.values()]
+    assert levels == [None, (), ("input",), ("disentangled",), ("joint",), None, None]
+    assert ABLATIONS["without HED"].overrides["disentangler"] == "mlp"
+    assert ABLATIONS["without MRF"].overrides["fusion"] == "mean"
+
+
+def test_other_data_and_another_encoder_are_named_beside_the_papers_rows(view):
+    options = replace(view.options, data="a.pkl", text_encoder="models/minilm", preset="mosei")
+    sheet = tables.table1(View(view.ledger, SEEDS, "valid", options))[0]
+    assert row_of(sheet, "printed: DERL")["MAE"] == "0.665"  # of MOSEI
+    assert sheet.note.startswith(
+        "Printed: Table 1 of the paper, on CMU-MOSEI with bert-base-uncased. Here: no vision, text encoder minilm, "
+        "label counts other than in Table A.7."
+    )
+
+
+def test_what_the_paper_prints_for_mosi_alone_is_not_shown_for_mosei(tmp_path):
+    for table in (tables.table3, tables.table4, tables.table5, tables.table6):
+        sheet = table(empty(tmp_path, "--data", "a.pkl", "--preset", "mosei"))[0]
+        assert not [row for row in sheet.table.rows if row[0].startswith("printed")]
+        assert sheet.note == f"The paper prints Table {sheet.name[-1]} for CMU-MOSI alone."
 
 
 def test_table5_chooses_at_the_rate_it_names(view):
-    (sheet,) = tables.table5(view)
+    sheet, _ = tables.table5(view)
     for index, rate in enumerate(RATES[1:], start=1):
         epochs, values = [], []
         for seed in range(SEEDS):
