@@ -3,17 +3,14 @@
 import ast
 import inspect
 import re
-import warnings
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
-import torch
+from derl.study.printed import printed_rows
 from markdown_it import MarkdownIt
-
-from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "paper.md"
@@ -143,80 +140,29 @@ def test_every_row_says_what_holds_it_or_that_nothing_does(row):
     assert "::" in row[3] or "no test" in row[3] or row[3] == "nothing to test"
 
 
-# what follows from the paper's own numbers
-
-SIX = {  # Table 2: text, vision, audio, text and vision, text and audio, vision and audio
-    ("DMD", "MOSI"): (68.97, 42.26, 43.33, 68.45, 70.51, 50.47),
-    ("CorrKD", "MOSEI"): (80.76, 62.30, 66.09, 81.28, 81.74, 71.92),
-    ("DERL", "MOSI"): (84.18, 50.52, 50.52, 84.32, 84.18, 50.52),
-    ("DERL", "MOSEI"): (85.19, 60.46, 60.41, 85.57, 85.16, 60.08),
-}
-COMPLETE = {("DMD", "MOSI"): 84.50, ("CorrKD", "MOSEI"): 82.16, ("DERL", "MOSI"): 84.16, ("DERL", "MOSEI"): 85.57}
-AVERAGE = {("DMD", "MOSI"): 57.33, ("CorrKD", "MOSEI"): 74.02, ("DERL", "MOSI"): 69.77, ("DERL", "MOSEI"): 74.63}
-A7 = {  # negative, neutral, positive
-    "MOSI": {"train": (552, 53, 679), "valid": (92, 13, 124), "test": (379, 30, 277)},
-    "MOSEI": {"train": (4738, 3540, 8048), "valid": (506, 433, 932), "test": (1350, 1025, 2284)},
-}
-
-
 def row_of(start: str) -> str:
     (text,) = [" ".join(row) for row in table_rows() if row[0].startswith(start)]
     return text
 
 
-def six(method: str, data: str) -> float:
-    return sum(SIX[method, data]) / 6
+def test_the_page_states_the_differences_that_follow_from_the_printed_rows():
+    def average(method: str, data: str, cases: int) -> float:
+        numbers = list(printed_rows("Table 2", data)[method].values())
+        return sum(numbers[:cases]) / cases
 
+    def printed(method: str, data: str) -> float:
+        return printed_rows("Table 2", data)[method]["average"]
 
-def test_averages_of_table_2_are_over_six_cases_for_the_baselines_and_seven_for_derl():
-    for row, cases in SIX.items():
-        seven = (sum(cases) + COMPLETE[row]) / 7
-        printed, other = (seven, sum(cases) / 6) if row[0] == "DERL" else (sum(cases) / 6, seven)
-        assert AVERAGE[row] == pytest.approx(printed, abs=0.0051)
-        assert AVERAGE[row] != pytest.approx(other, abs=1)
-        if row[0] == "DERL":
-            assert f"{other:.2f} on {row[1]}" in row_of("Table 2, ")
-
-
-def test_leads_in_table_2():
-    over_dmd = AVERAGE["DERL", "MOSI"] - AVERAGE["DMD", "MOSI"]
+    for data in ("MOSI", "MOSEI"):
+        assert f"{average('DERL', data, 6):.2f} on {data}" in row_of("Table 2, ")
+    over_dmd = printed("DERL", "MOSI") - printed("DMD", "MOSI")
     text = row_of('4.4, "21.6')
-    assert f"differ by {over_dmd:.2f} points, which is {100 * over_dmd / AVERAGE['DMD', 'MOSI']:.1f} %" in text
-    assert f"the difference is {six('DERL', 'MOSI') - six('DMD', 'MOSI'):.2f} points" in text
-    over_corrkd = AVERAGE["DERL", "MOSEI"] - AVERAGE["CorrKD", "MOSEI"]
+    assert f"differ by {over_dmd:.2f} points, which is {100 * over_dmd / printed('DMD', 'MOSI'):.1f} %" in text
+    assert f"the difference is {average('DERL', 'MOSI', 6) - average('DMD', 'MOSI', 6):.2f} points" in text
+    over_corrkd = printed("DERL", "MOSEI") - printed("CorrKD", "MOSEI")
     text = row_of('4.4, "0.82')
-    assert f"{over_corrkd:.2f} points, {100 * over_corrkd / AVERAGE['CorrKD', 'MOSEI']:.2f} % relative" in text
-    assert f"CorrKD leads by {six('CorrKD', 'MOSEI') - six('DERL', 'MOSEI'):.2f} points" in text
-
-
-def test_gains_over_lnln_are_relative():
-    for derl, lnln, claimed in (
-        (73.69, 71.91, 2.47),
-        (78.16, 76.30, 2.43),
-        (1.038, 1.062, 2.25),
-        (0.665, 0.692, 3.90),
-    ):
-        percent = 100 * abs(derl - lnln) / lnln
-        assert int(100 * percent) / 100 == claimed
-        assert f"{claimed:.2f} %" in row_of("Abstract")
-        if derl > 2:
-            assert f"{derl - lnln:.2f}" in row_of("Abstract")
-
-
-def test_answering_negative_has_the_f1_that_table_4_prints():
-    negative, neutral, positive = A7["MOSI"]["test"]
-    labels = torch.tensor([-1.0] * negative + [0.0] * neutral + [1.0] * positive)
-    found = []
-    for answer in (-1.0, 1.0):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantInputWarning)
-            scores = sentiment_metrics(torch.full_like(labels, answer), labels)
-        found += [round(100 * scores[name].item(), 2) for name in ("f1_non0", "f1_has0")]
-    assert found[0] == 42.31
-    assert 50.52 not in found
-
-
-def test_counts_of_table_a7_add_up():
-    sizes = {data: [sum(counts) for counts in splits.values()] for data, splits in A7.items()}
-    assert sizes == {"MOSI": [1284, 229, 686], "MOSEI": [16326, 1871, 4659]}
-    assert [sum(parts) for parts in sizes.values()] == [2199, 22856]
+    assert f"{over_corrkd:.2f} points, {100 * over_corrkd / printed('CorrKD', 'MOSEI'):.2f} % relative" in text
+    assert f"CorrKD leads by {average('CorrKD', 'MOSEI', 6) - average('DERL', 'MOSEI', 6):.2f} points" in text
+    for data in ("MOSI", "MOSEI"):
+        ours, lnln = (printed_rows("Table 1", data)[method]["acc2_non0"] for method in ("DERL", "LNLN"))
+        assert f"{ours - lnln:.2f}" in row_of("Abstract")
