@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from derl.printed import DATA_SETS, PRINTED
 from derl.shards import ShardedSplit
 from derl.split import Split
-from derl.study.printed import DATA_SETS, PRINTED
 
 
 def label_counts(labels: Tensor) -> list[int]:

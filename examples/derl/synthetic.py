@@ -1,6 +1,7 @@
 """A synthetic CMU-MOSI whose best possible predictor is known, whatever goes missing.
 
-Split sizes and class counts are those of CMU-MOSI. Given the label y, the modalities are independent:
+Split sizes and the counts of classes and signs are those of CMU-MOSI. Given the label y, the modalities are
+independent:
 
 - text: every word is, with probability `SENTIMENT_WORD`, a sentiment word, whose level l (value v_l) has
   P(l | y) proportional to exp(-(v_l - y)^2 / (2 WORD_SPREAD^2)); otherwise it is a word of the sample's private
@@ -24,20 +25,31 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from derl.printed import PRINTED
 from derl.split import Split
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 GRID = np.round(np.arange(-15, 16) * 0.2, 1)
 CLASSES = np.arange(-3, 4)
-CLASS_OF_GRID = np.round(GRID)
 CLASS_COUNTS = {  # of CMU-MOSI, -3 to 3
     "train": (24, 199, 227, 248, 227, 313, 46),
     "valid": (10, 30, 32, 49, 39, 50, 19),
     "test": (46, 156, 145, 106, 113, 100, 20),
 }
+SIGN_COUNTS = PRINTED["Table A.7"]["MOSI"]  # negative, zero, positive
 MAX_LENGTHS = {"text": 50, "audio": 375, "vision": 500}
 MIN_WORDS, MEAN_WORDS = 8, 14
 SENTIMENT_WORD, WORD_SPREAD = 0.18, 1.5
+
+
+def group_of(labels: np.ndarray) -> np.ndarray:
+    """The groups within which labels are drawn uniformly: the seven classes, 0 parted by sign."""
+    classes = labels.clip(-3, 3).round()
+    return 2 * classes + np.where(classes == 0, np.sign(labels), 0)
+
+
+CLASS_OF_GRID, GROUP_OF_GRID = np.round(GRID), group_of(GRID)
+GROUPS = np.unique(GROUP_OF_GRID)
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ class SyntheticMosi:
     def posterior(self, split_name: str, keep: Mapping[str, Sequence[Tensor] | Tensor]) -> np.ndarray:
         """Probability of every label of `GRID`, given what survives.
 
-        The prior is how often each class occurs in the split: the generator and these frequencies are all
+        The prior is how often each class and sign occurs in the split: the generator and these frequencies are all
         that is known, and on average no predictor can do better with as much.
 
         Args:
@@ -181,7 +193,8 @@ def make_synthetic(
     loadings = {m: SENSORS[m].confounder * basis for m, basis in bases.items()}
     splits = {}
     for name, counts in CLASS_COUNTS.items():
-        labels = _draw_labels(rng, _scale(counts, sum(counts) if sizes is None else sizes[name]))
+        scaled = _scale(counts, sum(counts) if sizes is None else sizes[name])
+        labels = _draw_labels(rng, _part_by_sign(scaled, counts, SIGN_COUNTS[name]))
         features, lengths = {}, {}
         for m in SENSORS:
             features[m], lengths[m] = _draw_frames(rng, labels, directions[m], loadings[m], max_lengths[m])
@@ -238,10 +251,9 @@ def _likeliest_class(posterior: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _prior(labels: Tensor) -> np.ndarray:
-    """Return P(y) over the grid: class frequencies of the labels, uniform within a class."""
-    classes = labels.numpy().clip(-3, 3).round()
-    frequencies = np.array([(classes == c).mean() / (c == CLASS_OF_GRID).sum() for c in CLASSES])
-    return frequencies[(CLASS_OF_GRID + 3).astype(int)]
+    """Return P(y) over the grid: frequencies of the labels' groups, uniform within a group."""
+    groups = group_of(labels.numpy())
+    return np.array([(groups == group).mean() / (group == GROUP_OF_GRID).sum() for group in GROUP_OF_GRID])
 
 
 def _level_log_probabilities() -> np.ndarray:
@@ -288,8 +300,16 @@ def _scale(counts: Sequence[int], size: int) -> list[int]:
     return scaled.tolist()
 
 
+def _part_by_sign(scaled: list[int], classes: Sequence[int], signs: Sequence[int]) -> list[int]:
+    """Part class 0 of scaled class counts into negative, zero and positive labels."""
+    near_zero = (signs[0] - sum(classes[:3]), signs[1], signs[2] - sum(classes[4:]))
+    return [*scaled[:3], *_scale(near_zero, scaled[3]), *scaled[4:]]
+
+
 def _draw_labels(rng: np.random.Generator, counts: list[int]) -> np.ndarray:
-    labels = [rng.choice(GRID[c == CLASS_OF_GRID], size) for c, size in zip(CLASSES, counts, strict=True) if size]
+    labels = [
+        rng.choice(GRID[group == GROUP_OF_GRID], size) for group, size in zip(GROUPS, counts, strict=True) if size
+    ]
     return rng.permutation(np.concatenate(labels))
 
 

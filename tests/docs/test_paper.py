@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
-from derl.study.printed import printed_rows
+from derl.printed import printed_rows
 from markdown_it import MarkdownIt
 
 TOP = Path(__file__).parents[2]

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from derl.conditions import inter_modal
+from derl.printed import printed_mean, printed_rows
 from derl.study.averages import R
 from derl.study.cell import Variant
 from derl.study.judge import Statistics
-from derl.study.printed import printed_mean, printed_rows
 from derl.study.references import data_set, printed_note
 from derl.study.sheet import MISSING, Sheet, number
 from derl.study.view import View

@@ -6,8 +6,8 @@ import torch
 
 from derl.label_counts import label_counts
 from derl.mmsa import SPLITS
+from derl.printed import DATA_SETS, PRINTED, in_shares, printed_rows
 from derl.study.judge import Statistics
-from derl.study.printed import DATA_SETS, PRINTED, in_shares, printed_rows
 from derl.study.sheet import Sheet
 from derl.study.view import View
 from derl.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS

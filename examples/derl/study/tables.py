@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from derl.conditions import RATES
+from derl.printed import in_shares, printed_rows
 from derl.protocol import average, measure
 from derl.recipes import LAST
 from derl.study.availability import f1_by_available
 from derl.study.averages import R, above, averages, differences, distance
 from derl.study.bias import bias_sheet
 from derl.study.judge import Statistics, chosen_epoch
-from derl.study.printed import in_shares, printed_rows
 from derl.study.record import Record
 from derl.study.references import add_constants, add_printed, data_set, printed_note
 from derl.study.sheet import MISSING, Sheet, metric_cell, metric_sheet

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from derl.study.printed import PRINTED, printed_rows
+from derl.printed import PRINTED, printed_rows
 from sklearn.metrics import f1_score
 
 PAPER = Path(__file__).parents[4] / "shared" / "paper" / "derl.md"
