@@ -1,4 +1,4 @@
-"""What every loss asks of its masks and rates, and how it draws."""
+"""Shared validation and random draws of the ``drop_*`` functions."""
 
 from collections.abc import Mapping
 
@@ -37,22 +37,23 @@ def rate_column(caller: str, rate: float | Tensor, mask: Tensor) -> Tensor:
 
 
 def per_sample(caller: str, name: str, value: float | Tensor, mask: Tensor) -> Tensor:
-    """Return one number for all samples, or one for each, as float64 ``()`` or ``(B,)`` on the CPU."""
+    """Return one number for all samples, or one per sample, as float64 ``()`` or ``(B,)`` on the CPU."""
     numbers = not isinstance(value, bool)
     if isinstance(value, Tensor):
         numbers = value.dtype != torch.bool and not value.is_complex()
     try:
         values = torch.as_tensor(value if numbers else None, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
-        what = value.dtype if isinstance(value, Tensor) else repr(value)
+        what, remedy = repr(value), "pass a float"
+        if isinstance(value, Tensor):
+            what, remedy = str(value.dtype), "cast it to a float dtype"
         raise TypeError(
-            f"{caller} expected {name} to be a number or a tensor of numbers, got {what}; convert it, as by "
-            "torch.as_tensor."
+            f"{caller} expected {name} to be a number or a tensor of numbers, got {what}; {remedy}."
         ) from None
     if values.ndim and values.shape != mask.shape[:1]:
         raise ValueError(
             f"{caller} expected {name} to be a number or a tensor of shape (B,) = ({len(mask)},), got shape "
-            f"{tuple(values.shape)}; pass one {name} for all samples or one for each."
+            f"{tuple(values.shape)}; pass one {name} for all samples or one per sample."
         )
     return values
 
@@ -61,7 +62,7 @@ def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
     """Validate the masks of all modalities and return the first."""
     check_mapping(caller, "masks", masks)
     if not masks:
-        raise ValueError(f"{caller} expected masks of at least one modality, got none; pass name -> mask.")
+        raise ValueError(f"{caller} expected masks of at least one modality, got none; pass a mask per modality.")
     for name, mask in masks.items():
         check_mask(caller, f"masks[{name!r}]", mask)
     sizes = {name: len(mask) for name, mask in masks.items()}

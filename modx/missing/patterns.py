@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 
 from ._draws import check_masks, draw_uniform, rate_column
-from .block import drop_block
-from .bursts import drop_bursts
-from .frames import drop_frames
-from .modalities import drop_modalities
-from .together import drop_together
-from .unequal import unequal_rates
+from .across import drop_modalities, drop_together, unequal_rates
+from .within import drop_block, drop_bursts, drop_frames
 
 Generators = torch.Generator | Mapping[str, torch.Generator] | None
 

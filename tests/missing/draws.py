@@ -1,4 +1,4 @@
-"""What the tests of losses share."""
+"""What the tests of missing data share."""
 
 import torch
 from hypothesis import strategies as st

@@ -28,8 +28,8 @@ def by_hand(pattern: str, masks: dict[str, Tensor], g: dict[str, torch.Generator
     if pattern == "unequal":
         rates = unequal_rates(masks, 0.4, generator=g[""])
         return {name: drop_frames(mask, rates[name], generator=g[name]) for name, mask in masks.items()}
-    lose = {"frames": drop_frames, "bursts": partial(drop_bursts, mean_length=5), "block": drop_block}[pattern]
-    return {name: lose(mask, 0.4, generator=g[name]) for name, mask in masks.items()}
+    function = {"frames": drop_frames, "bursts": partial(drop_bursts, mean_length=5), "block": drop_block}[pattern]
+    return {name: function(mask, 0.4, generator=g[name]) for name, mask in masks.items()}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -40,7 +40,7 @@ def test_a_name_is_the_function_with_each_modality_s_generator(pattern):
 
 
 @pytest.mark.parametrize("pattern", [*INDEPENDENT_PATTERNS, "+".join(INDEPENDENT_PATTERNS)])
-def test_what_a_modality_loses_does_not_depend_on_the_others(pattern):
+def test_what_is_dropped_of_a_modality_does_not_depend_on_the_others(pattern):
     masks = modality_masks(60, lengths=(30, 20, 10))
     together = drop(masks, 0.4, pattern, generator=generators(*masks))
     backwards = drop(dict(reversed(masks.items())), 0.4, pattern, generator=generators(*masks))

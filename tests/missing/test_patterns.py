@@ -1,4 +1,4 @@
-"""Every pattern by name loses at its rate, alone or in a mixture."""
+"""Every pattern by name drops at its rate, alone or in a mixture."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_keep_is_a_subset_of_the_masks_and_the_masks_are_left_alone(pattern, mas
 @every_pattern
 @settings(max_examples=30, deadline=None)
 @given(masks=mappings(), seed=st.integers(0, 99))
-def test_rate_zero_keeps_all_and_rate_one_loses_all_but_one_modality_at_most(pattern, masks, seed):
+def test_rate_zero_keeps_all_and_rate_one_keeps_one_modality_at_most(pattern, masks, seed):
     assert same(drop(masks, 0.0, pattern, generator=seeded(seed)), masks)
     kept = torch.stack([mask.any(1) for mask in drop(masks, 1.0, pattern, generator=seeded(seed)).values()], 1)
     assert (kept.sum(1) <= ("modalities" in pattern)).all()
@@ -53,16 +53,16 @@ def test_rate_zero_keeps_all_and_rate_one_loses_all_but_one_modality_at_most(pat
 def test_each_sample_has_its_own_rate(pattern):
     masks = modality_masks(3, lengths=(400, 300, 200))
     keep = drop(masks, torch.tensor([0.0, 0.5, 1.0]), pattern, generator=seeded())
-    lost = sum((~kept).sum(1) for kept in keep.values())
-    assert lost[0] == 0
-    assert lost[1] < 900
-    assert lost[2] >= 500
+    dropped = sum((~kept).sum(1) for kept in keep.values())
+    assert dropped[0] == 0
+    assert dropped[1] < 900
+    assert dropped[2] >= 500
 
 
 @pytest.mark.parametrize("pattern", [name for name in (*PATTERNS, "frames+modalities") if "bursts" not in name])
 @settings(max_examples=60, deadline=None)
 @given(masks=mappings(), rates=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0, 99))
-def test_what_is_lost_at_a_lower_rate_is_lost_at_a_higher_one(pattern, masks, rates, seed):
+def test_what_is_dropped_at_a_lower_rate_is_dropped_at_a_higher_one(pattern, masks, rates, seed):
     low, high = (drop(masks, rate, pattern, generator=seeded(seed)) for rate in sorted(rates))
     assert not any((high[name] & ~low[name]).any() for name in masks)
 
@@ -101,12 +101,12 @@ def test_wrong_masks_and_rates_are_refused(pattern):
 
 
 def probability(pattern: str, rate: float, k: int, n: int, modalities: int) -> float:
-    """The chance that the k-th of n elements is lost, in closed form."""
+    """The chance that the k-th of n elements is dropped, in closed form."""
     if pattern == "block":
         size = round(rate * n)
         starts = n - size + 1
         return sum(start <= k < start + size for start in range(starts)) / starts
-    if pattern == "modalities":  # one is kept where all would be lost
+    if pattern == "modalities":  # one is kept where all would be dropped
         return rate - rate**modalities / modalities
     if pattern == "together":
         time = (k + 0.5) / n
@@ -116,7 +116,7 @@ def probability(pattern: str, rate: float, k: int, n: int, modalities: int) -> f
 
 @every_pattern
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_elements_are_lost_with_the_probability_of_the_pattern(pattern, rate):
+def test_elements_are_dropped_with_the_probability_of_the_pattern(pattern, rate):
     lengths = (7, 3, 1)
     keep = drop(modality_masks(8_000, lengths=lengths), rate, pattern, generator=seeded())
     parts = pattern.split("+")
@@ -128,7 +128,7 @@ def test_elements_are_lost_with_the_probability_of_the_pattern(pattern, rate):
 
 @every_independent_pattern
 @pytest.mark.parametrize("own", [False, True], ids=["one generator", "one for each"])
-def test_losses_of_two_modalities_are_unrelated(pattern, own):
+def test_what_is_dropped_of_two_modalities_is_unrelated(pattern, own):
     masks = {"a": ones(10_000, 6), "b": ones(10_000, 6)}
     keep = drop(masks, 0.5, pattern, generator=generators("a", "b") if own else seeded())
     for k in (0, 3):
@@ -137,7 +137,7 @@ def test_losses_of_two_modalities_are_unrelated(pattern, own):
         assert_binomial(int(both.sum()), len(both), math.prod(chance))
 
 
-def test_together_loses_the_same_time_in_all_modalities():
+def test_together_drops_the_same_time_in_all_modalities():
     keep = drop({"a": ones(500, 20), "b": ones(500, 20)}, 0.4, "together", generator=generators("a", "b"))
     assert torch.equal(keep["a"], keep["b"])
     assert (~keep["a"]).any()
@@ -146,11 +146,11 @@ def test_together_loses_the_same_time_in_all_modalities():
 def test_bursts_last_five_elements_or_as_long_as_the_rate_needs():
     rates, lengths = torch.tensor([0.02, 0.3, 0.83, 0.9, 1.0], dtype=torch.float64), (5.0, 5.0, 5.0, 9.0, 5.0)
     masks = {"a": ones(5, 50_000)}
-    lost = ~drop(masks, rates, "bursts", generator=seeded())["a"]
+    dropped = ~drop(masks, rates, "bursts", generator=seeded())["a"]
     expected = ~drop_bursts(masks["a"], rates, mean_length=torch.tensor(lengths), generator=seeded())
-    assert torch.equal(lost, expected)
-    assert lost[4].all()
-    for row, length in zip(lost[:4], lengths, strict=False):
+    assert torch.equal(dropped, expected)
+    assert dropped[4].all()
+    for row, length in zip(dropped[:4], lengths, strict=False):
         bursts = runs(row)
         standard_error = math.sqrt(length * (length - 1) / len(bursts))
         assert abs(sum(bursts) / len(bursts) - length) < 4 * standard_error
