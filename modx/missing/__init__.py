@@ -5,6 +5,7 @@ function returns a keep mask of the same shape, True where an element is real an
 unchanged; ``erase`` applies it. Padding is False before and after, and never counts towards a rate.
 
 The same generator state drops the same elements on any device: numbers are drawn on the generator's own device.
+Modalities are drawn in sorted order of their names, so the order of a mapping never matters; results keep it.
 """
 
 from .across import drop_modalities, drop_together, keep_modalities, unequal_rates

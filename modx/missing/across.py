@@ -18,7 +18,7 @@ def drop_modalities(
 ) -> dict[str, Tensor]:
     """Drop each modality of a sample as a whole, independently with probability ``rate``.
 
-    One uniform number per sample and modality is drawn, in the mapping's order. With ``keep_one``, a sample that
+    One uniform number per sample and modality is drawn, in sorted order of the names. With ``keep_one``, a sample that
     would have nothing left keeps the modality with the largest number, a uniform choice. So from the same generator
     state, what is dropped at a lower rate is dropped at a higher one, with ``keep_one`` or without. A modality
     without a real element in a sample is already missing there and cannot be the one that is kept.
@@ -47,12 +47,13 @@ def drop_modalities(
     rates = rate_column("drop_modalities", rate, first)
     uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
     kept = uniform >= rates.to(first.device, torch.float32)
+    names = sorted(masks)
     if keep_one:
-        present = torch.stack([mask.any(1) for mask in masks.values()], 1)
+        present = torch.stack([masks[name].any(1) for name in names], 1)
         last = uniform.masked_fill(~present, -1.0).argmax(1, keepdim=True)
         none_left = ~(kept & present).any(1, keepdim=True)
         kept = kept | (none_left & (torch.arange(len(masks), device=first.device) == last))
-    return {name: mask & kept[:, m, None] for m, (name, mask) in enumerate(masks.items())}
+    return {name: mask & kept[:, names.index(name), None] for name, mask in masks.items()}
 
 
 def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> dict[str, Tensor]:
@@ -138,8 +139,8 @@ def unequal_rates(
 
     A budget of M times ``rate`` is poured into the M modalities in a random order, all orders equally likely, and
     each is filled to 1 before the next. Of three modalities at 0.5, one is dropped whole, one by half, and one not
-    at all. The rates of a sample average to ``rate``, and so does each modality's over samples. The order does not
-    depend on ``rate``, so from the same generator state no modality's rate falls as it rises.
+    at all. The rates of a sample average to ``rate``, and so does each modality's over samples. The drawn order does
+    not depend on ``rate``, so from the same generator state no modality's rate falls as it rises.
 
     Args:
         masks: Modality name -> ``(B, T_m)`` bool; only their names and B matter.
@@ -161,8 +162,8 @@ def unequal_rates(
     budget = len(masks) * rate_column("unequal_rates", rate, first)
     uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
     place_in_order = uniform.argsort(dim=1, stable=True).argsort(1)
-    rates = (budget - place_in_order).clamp(0, 1)
-    return dict(zip(masks, rates.unbind(1), strict=True))
+    rates = dict(zip(sorted(masks), (budget - place_in_order).clamp(0, 1).unbind(1), strict=True))
+    return {name: rates[name] for name in masks}
 
 
 def _within(mask: Tensor, start: Tensor, end: Tensor) -> Tensor:

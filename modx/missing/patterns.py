@@ -58,16 +58,18 @@ def drop(
     """
     first = check_masks("drop", masks)
     rates = rate_column("drop", rate, first).squeeze(1)
-    parts = parse_pattern(pattern)
+    parts, names = parse_pattern(pattern), tuple(masks)
+    masks = {name: masks[name] for name in sorted(names)}
     if len(parts) == 1:
-        return _lose(parts[0], masks, rates, generator)
+        keep = _lose(parts[0], masks, rates, generator)
+        return {name: keep[name] for name in names}
     uniform = draw_uniform("drop", torch.Size((len(first), 1)), first.device, _source(generator, ""))
     choice = (uniform * len(parts)).long().clamp(max=len(parts) - 1)  # a product can round up to len(parts)
     keep = {name: torch.zeros_like(mask) for name, mask in masks.items()}
     for number, part in enumerate(parts):
         kept = _lose(part, masks, rates, generator)
         keep = {name: torch.where(choice == number, kept[name], keep[name]) for name in masks}
-    return keep
+    return {name: keep[name] for name in names}
 
 
 def parse_pattern(pattern: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Each modality may draw from a generator of its own."""
 
 from functools import partial
+from itertools import permutations
 
 import pytest
 import torch
@@ -58,8 +59,26 @@ def test_only_the_generators_that_a_pattern_draws_from_are_needed():
     for pattern in INDEPENDENT_PATTERNS:
         drop(masks, 0.5, pattern, generator=own)
     for pattern in (*INDEPENDENT_PATTERNS, "unequal", "modalities+block"):
-        with pytest.raises(ValueError, match=r"under 'text', for modality 'text', got only \(''.*\); add it"):
+        with pytest.raises(ValueError, match=r"under 'audio', for modality 'audio', got only \(''.*\); add it"):
             drop(masks, 0.5, pattern, generator=joint)
     for pattern in ("modalities", "together", "unequal", "frames+block"):
         with pytest.raises(ValueError, match=r"under '', for what modalities have in common, got only \('text', "):
             drop(masks, 0.5, pattern, generator=own)
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS, "frames+modalities+unequal"])
+def test_the_order_of_the_masks_does_not_matter_and_is_kept(pattern):
+    masks = modality_masks(60, lengths=(30, 20, 10))
+    expected = drop(dict(sorted(masks.items())), 0.4, pattern, generator=seeded())
+    for names in permutations(masks):
+        keep = drop({name: masks[name] for name in names}, 0.4, pattern, generator=seeded())
+        assert same(keep, {name: expected[name] for name in names})
+
+
+@pytest.mark.parametrize("function", [drop_modalities, drop_together, unequal_rates])
+def test_nor_does_it_matter_to_a_function_across_modalities(function):
+    masks = modality_masks(60, lengths=(30, 20, 10))
+    expected = function(dict(sorted(masks.items())), 0.7, generator=seeded())
+    for names in permutations(masks):
+        keep = function({name: masks[name] for name in names}, 0.7, generator=seeded())
+        assert same(keep, {name: expected[name] for name in names})
