@@ -10,14 +10,15 @@ Modalities are drawn in sorted order of their names, so the order of a mapping n
 
 from .across import drop_modalities, drop_together, keep_modalities, unequal_rates
 from .erase import erase
-from .patterns import INDEPENDENT_PATTERNS, PATTERNS, drop, parse_pattern
+from .patterns import BURST_LENGTH, PATTERNS, drop, parse_pattern, register_pattern
 from .within import drop_block, drop_bursts, drop_frames
 
 __all__ = [
     "drop",
-    "PATTERNS",
-    "INDEPENDENT_PATTERNS",
+    "register_pattern",
     "parse_pattern",
+    "PATTERNS",
+    "BURST_LENGTH",
     "drop_frames",
     "drop_bursts",
     "drop_block",

@@ -44,7 +44,7 @@ def drop_modalities(
     """
     first = check_masks("drop_modalities", masks)
     check_flag("drop_modalities", "keep_one", keep_one)
-    rates = rate_column("drop_modalities", rate, first)
+    rates = rate_column("drop_modalities", "rate", rate, first)
     uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
     kept = uniform >= rates.to(first.device, torch.float32)
     names = sorted(masks)
@@ -127,7 +127,7 @@ def drop_together(
         (tensor([[ True, False, False,  True]]), tensor([[ True,  True, False, False, False, False,  True,  True]]))
     """
     first = check_masks("drop_together", masks)
-    rates = rate_column("drop_together", rate, first)
+    rates = rate_column("drop_together", "rate", rate, first)
     start = draw_uniform("drop_together", rates.shape, first.device, generator).to("cpu", torch.float64) * (1 - rates)
     return {name: mask & ~_within(mask, start, start + rates) for name, mask in masks.items()}
 
@@ -159,7 +159,7 @@ def unequal_rates(
         [0.0, 0.5, 1.0]
     """
     first = check_masks("unequal_rates", masks)
-    budget = len(masks) * rate_column("unequal_rates", rate, first)
+    budget = len(masks) * rate_column("unequal_rates", "rate", rate, first)
     uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
     place_in_order = uniform.argsort(dim=1, stable=True).argsort(1)
     rates = dict(zip(sorted(masks), (budget - place_in_order).clamp(0, 1).unbind(1), strict=True))

@@ -32,7 +32,7 @@ def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generato
                 [False, False, False]])
     """
     check_mask("drop_frames", "mask", mask)
-    rates = rate_column("drop_frames", rate, mask)
+    rates = rate_column("drop_frames", "rate", rate, mask)
     return mask & (
         draw_uniform("drop_frames", mask.shape, mask.device, generator) >= rates.to(mask.device, torch.float32)
     )
@@ -77,7 +77,7 @@ def drop_bursts(
         (tensor(True), tensor(True))
     """
     check_mask("drop_bursts", "mask", mask)
-    rates = rate_column("drop_bursts", rate, mask)
+    rates = rate_column("drop_bursts", "rate", rate, mask)
     good_to_bad, bad_to_bad = _transitions(rates, _check_lengths(mean_length, mask))
     bad = _chain(
         draw_uniform("drop_bursts", mask.shape, mask.device, generator),
@@ -109,7 +109,7 @@ def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator
         tensor([2, 1])
     """
     check_mask("drop_block", "mask", mask)
-    rates = rate_column("drop_block", rate, mask)
+    rates = rate_column("drop_block", "rate", rate, mask)
     lengths = mask.sum(1, keepdim=True)
     sizes = (rates * lengths.cpu()).round().long().to(mask.device)
     latest = lengths - sizes

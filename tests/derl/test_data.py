@@ -12,7 +12,7 @@ from derl.synthetic import make_synthetic
 from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedTokenizerFast
 
-from modx.missing import PATTERNS
+from modx.missing import PATTERNS, register_pattern
 
 REAL = Path(__file__).parents[3] / "shared/data/mosi/unaligned_text_audio.pkl"
 MAX_LENGTHS = {"text": 50, "audio": 20, "vision": 30}
@@ -361,6 +361,39 @@ def test_evaluation_by_a_pattern_loses_its_rate(synthetic, pattern):
     assert abs(sum(kept) / sum(lengths) - 0.5) < 0.15  # "modalities" keeps one: it loses 0.5 - 0.125
     again = dataset(synthetic, pattern=pattern, rate=0.5)
     assert all(same(data[i], again[i]) for i in range(len(data)))
+
+
+def drop_end(mask, rate, *, generator=None):
+    return mask & (mask.cumsum(1) <= ((1 - rate) * mask.sum(1)).round()[:, None])
+
+
+def test_a_registered_pattern_is_served_alone_and_in_a_mixture(synthetic):
+    register_pattern("end", drop_end)
+    for item in dataset(synthetic, "test", pattern="end", rate=0.5):
+        for kept in item["keep"].values():
+            left = round(0.5 * len(kept))
+            assert kept[:left].all()
+            assert not kept[left:].any()
+    trained = [dataset(synthetic, pattern=pattern, corrupted_share=1.0) for pattern in ("end", "frames+end", "frames")]
+    for end, either, frames in zip(*trained, strict=True):
+        shares = {round(kept.float().mean().item(), 2) for kept in end["keep"].values()}
+        assert len(shares) > 1  # a rate per modality
+        assert same(either, end) or same(either, frames)
+    by_end = sum(same(either, end) for end, either, _ in zip(*trained, strict=True))
+    assert 8 < by_end < 32  # of 40
+
+
+def test_a_registered_pattern_across_modalities_has_one_rate(synthetic):
+    seen = []
+
+    def drop_nothing(masks, rate, *, generator=None):
+        seen.append((tuple(masks), rate.shape))
+        return masks
+
+    register_pattern("nothing", drop_nothing, across=True)
+    data = dataset(synthetic, pattern="nothing", corrupted_share=1.0)
+    assert all(same(item, {"keep": item["masks"]}) for item in data)
+    assert set(seen) == {(tuple(sorted(MODALITIES)), (1,))}
 
 
 def test_lengths_are_those_of_the_masks(synthetic):

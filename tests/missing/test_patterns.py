@@ -4,20 +4,22 @@ import math
 
 import pytest
 import torch
-from draws import assert_binomial, generators, mappings, modality_masks, ones, runs, same, seeded
+from draws import WITHIN, assert_binomial, generators, mappings, modality_masks, ones, runs, same, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modx.missing import INDEPENDENT_PATTERNS, PATTERNS, drop, drop_bursts
+from modx.missing import BURST_LENGTH, PATTERNS, drop, drop_bursts
 
 MIXTURES = ("frames+modalities", "bursts+together+unequal", "+".join(PATTERNS))
 every_pattern = pytest.mark.parametrize("pattern", [*PATTERNS, *MIXTURES])
-every_independent_pattern = pytest.mark.parametrize("pattern", INDEPENDENT_PATTERNS)
+every_pattern_within = pytest.mark.parametrize("pattern", WITHIN)
 
 
 def test_the_names_are_known_and_ordered():
-    assert PATTERNS == ("frames", "bursts", "block", "modalities", "together", "unequal")
-    assert INDEPENDENT_PATTERNS == ("frames", "bursts", "block")
+    assert tuple(PATTERNS) == ("frames", "bursts", "block", "modalities", "together", "unequal")
+    assert WITHIN == ["frames", "bursts", "block"]
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        PATTERNS["end"] = PATTERNS["frames"]
 
 
 # every pattern
@@ -74,7 +76,7 @@ def test_the_generator_decides_alone(pattern):
     torch.manual_seed(1)
     assert same(drop(masks, 0.5, pattern, generator=seeded(3)), first)
     assert not same(drop(masks, 0.5, pattern, generator=seeded(4)), first)
-    again = [drop(masks, 0.5, pattern, generator=generators(*masks)) for _ in range(2)]
+    again = [drop(masks, 0.5, pattern, **generators(*masks)) for _ in range(2)]
     assert same(*again)
     torch.manual_seed(7)
     without = drop(masks, 0.5, pattern)
@@ -126,11 +128,11 @@ def test_elements_are_dropped_with_the_probability_of_the_pattern(pattern, rate)
             assert_binomial(int((~kept[:, k]).sum()), len(kept), expected)
 
 
-@every_independent_pattern
+@every_pattern_within
 @pytest.mark.parametrize("own", [False, True], ids=["one generator", "one for each"])
 def test_what_is_dropped_of_two_modalities_is_unrelated(pattern, own):
     masks = {"a": ones(10_000, 6), "b": ones(10_000, 6)}
-    keep = drop(masks, 0.5, pattern, generator=generators("a", "b") if own else seeded())
+    keep = drop(masks, 0.5, pattern, **generators("a", "b") if own else {"generator": seeded()})
     for k in (0, 3):
         both = ~keep["a"][:, k] & ~keep["b"][:, k]
         chance = [float(probability(pattern, 0.5, k, 6, 2)) for _ in masks]
@@ -138,12 +140,13 @@ def test_what_is_dropped_of_two_modalities_is_unrelated(pattern, own):
 
 
 def test_together_drops_the_same_time_in_all_modalities():
-    keep = drop({"a": ones(500, 20), "b": ones(500, 20)}, 0.4, "together", generator=generators("a", "b"))
+    keep = drop({"a": ones(500, 20), "b": ones(500, 20)}, 0.4, "together", **generators("a", "b"))
     assert torch.equal(keep["a"], keep["b"])
     assert (~keep["a"]).any()
 
 
 def test_bursts_last_five_elements_or_as_long_as_the_rate_needs():
+    assert BURST_LENGTH == 5
     rates, lengths = torch.tensor([0.02, 0.3, 0.83, 0.9, 1.0], dtype=torch.float64), (5.0, 5.0, 5.0, 9.0, 5.0)
     masks = {"a": ones(5, 50_000)}
     dropped = ~drop(masks, rates, "bursts", generator=seeded())["a"]
