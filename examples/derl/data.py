@@ -212,9 +212,9 @@ class MissingDataset(Dataset[dict[str, Any]]):
         return drawn if self.train_rate is None else torch.tensor(self.train_rate)
 
     def _generators(self, *key: int | str) -> dict[str, Any]:
-        """Return a generator per modality, and one for what they share, as `drop` takes them."""
+        """Return a generator per modality, one for what they share, and the order it draws in, as `drop` takes them."""
         own = {modality: self._generator(*key, modality) for modality in self.modalities}
-        return {"generator": own, "shared_generator": self._generator(*key, "")}
+        return {"generator": own, "shared_generator": self._generator(*key, ""), "order": self.modalities}
 
     def _corrupted_names(self, modality: str) -> frozenset[str]:
         """Return the samples that this epoch corrupts in a modality: the first in an order drawn by hashing."""

@@ -1,6 +1,6 @@
 """Shared validation and random draws of the ``drop_*`` functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -136,3 +136,16 @@ def check_generator(caller: str, name: str, generator: object) -> None:
             f"{caller} expected {name} to be a torch.Generator or None, got {generator!r}; pass "
             "torch.Generator().manual_seed(SEED)."
         )
+
+
+def draw_order(caller: str, masks: Mapping[str, Tensor], order: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the order in which one generator serves the modalities: sorted, or the caller's."""
+    names = tuple(sorted(masks))
+    if order is None:
+        return names
+    if isinstance(order, str) or not isinstance(order, Sequence) or {*order} != {*names} or len(order) != len(names):
+        raise ValueError(
+            f"{caller} expected order to be a sequence of all modalities of masks, {names}, each once, got {order!r}; "
+            "leave it out to draw in sorted order."
+        )
+    return tuple(order)

@@ -1,12 +1,12 @@
 """Drop across modalities: whole modalities, the same stretch of time in all, or one rate shared out unequally."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from .._checks import check_flag
-from ._draws import check_masks, draw_uniform, rank_real, rate_column
+from ._draws import check_masks, draw_order, draw_uniform, rank_real, rate_column
 
 
 def drop_modalities(
@@ -14,11 +14,12 @@ def drop_modalities(
     rate: float | Tensor,
     *,
     generator: torch.Generator | None = None,
+    order: Sequence[str] | None = None,
     keep_one: bool = True,
 ) -> dict[str, Tensor]:
     """Drop each modality of a sample as a whole, independently with probability ``rate``.
 
-    One uniform number per sample and modality is drawn, in sorted order of the names. With ``keep_one``, a sample that
+    One uniform number per sample and modality is drawn. With ``keep_one``, a sample that
     would have nothing left keeps the modality with the largest number, a uniform choice. So from the same generator
     state, what is dropped at a lower rate is dropped at a higher one, with ``keep_one`` or without. A modality
     without a real element in a sample is already missing there and cannot be the one that is kept.
@@ -27,6 +28,7 @@ def drop_modalities(
         masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
         rate: Probability in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
+        order: All modalities, in the order in which they are drawn. Default: sorted.
         keep_one: Leave every sample at least one of the modalities it has.
 
     Returns:
@@ -47,7 +49,7 @@ def drop_modalities(
     rates = rate_column("drop_modalities", "rate", rate, first)
     uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
     kept = uniform >= rates.to(first.device, torch.float32)
-    names = sorted(masks)
+    names = draw_order("drop_modalities", masks, order)
     if keep_one:
         present = torch.stack([masks[name].any(1) for name in names], 1)
         last = uniform.masked_fill(~present, -1.0).argmax(1, keepdim=True)
@@ -133,7 +135,11 @@ def drop_together(
 
 
 def unequal_rates(
-    masks: Mapping[str, Tensor], rate: float | Tensor, *, generator: torch.Generator | None = None
+    masks: Mapping[str, Tensor],
+    rate: float | Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    order: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
     """Split one drop rate across a sample's modalities as unequally as possible; pass the result to ``drop_frames``.
 
@@ -146,6 +152,7 @@ def unequal_rates(
         masks: Modality name -> ``(B, T_m)`` bool; only their names and B matter.
         rate: Mean over the modalities, in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
+        order: All modalities, in the order in which they are drawn. Default: sorted.
 
     Returns:
         Modality name -> its rate per sample, ``(B,)`` float64 on the CPU.
@@ -161,8 +168,9 @@ def unequal_rates(
     first = check_masks("unequal_rates", masks)
     budget = len(masks) * rate_column("unequal_rates", "rate", rate, first)
     uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
-    place_in_order = uniform.argsort(dim=1, stable=True).argsort(1)
-    rates = dict(zip(sorted(masks), (budget - place_in_order).clamp(0, 1).unbind(1), strict=True))
+    place = uniform.argsort(dim=1, stable=True).argsort(1)
+    names = draw_order("unequal_rates", masks, order)
+    rates = dict(zip(names, (budget - place).clamp(0, 1).unbind(1), strict=True))
     return {name: rates[name] for name in masks}
 
 

@@ -1,6 +1,6 @@
 """Missing patterns by name: the registry, mixtures, and ``drop``, which applies any of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_flag
-from ._draws import Generators, Rate, Sources, check_masks, draw_uniform, read_rates, read_sources
+from ._draws import Generators, Rate, Sources, check_masks, draw_order, draw_uniform, read_rates, read_sources
 from .across import drop_modalities, drop_together, unequal_rates
 from .within import drop_block, drop_bursts, drop_frames
 
@@ -35,6 +35,7 @@ def drop(
     *,
     generator: Generators = None,
     shared_generator: torch.Generator | None = None,
+    order: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
     """Drop elements of every modality by a pattern's name, by a mixture of several, or by a function of your own.
 
@@ -68,6 +69,7 @@ def drop(
         shared_generator: Source of what modalities share: the choice of a mixture, the draws of ``modalities`` and
             ``together``, and the order of ``unequal``. Required for these with a generator per modality. Default:
             ``generator``.
+        order: All modalities, in the order in which one generator, or the shared one, draws them. Default: sorted.
 
     Returns:
         Modality name -> ``(B, T_m)`` bool, True where an element is real and kept.
@@ -88,7 +90,7 @@ def drop(
     """
     first = check_masks("drop", masks)
     parts = _find(pattern)
-    ordered = {name: masks[name] for name in sorted(masks)}
+    ordered = {name: masks[name] for name in draw_order("drop", masks, order)}
     rates = read_rates(rate, ordered, [name for name, part in parts.items() if part.across])
     is_shared = len(parts) > 1 or any(part.across for part in parts.values())
     sources = read_sources(generator, shared_generator, ordered, is_shared)
@@ -116,7 +118,7 @@ def register_pattern(name: str, function: Callable[..., Any], *, across: bool = 
         function: Within a modality, as ``drop_frames``: ``function(mask, rate, generator=generator)`` -> keep mask,
             called per modality with its own generator. Across modalities, as ``drop_together``:
             ``function(masks, rate, generator=generator)`` -> a keep mask per modality, called once, with the shared
-            generator and the masks in sorted order of their names. ``rate`` is ``(B,)`` and floating-point, on the
+            generator and the masks in the order in which they are drawn. ``rate`` is floating-point ``(B,)``, on the
             device of the masks.
         across: Whether ``function`` drops across modalities.
 
@@ -224,9 +226,16 @@ def _drop_bursts(mask: Tensor, rate: Tensor, *, generator: torch.Generator | Non
     return drop_bursts(mask, rate, mean_length=least.clamp(min=BURST_LENGTH), generator=generator)
 
 
+def _drop_modalities(
+    masks: Mapping[str, Tensor], rate: Tensor, *, generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    """Drop whole modalities, drawn in the order of ``masks``."""
+    return drop_modalities(masks, rate, generator=generator, order=tuple(masks))
+
+
 def _drop_unequal(masks: Mapping[str, Tensor], rates: Mapping[str, Tensor], sources: Sources) -> Mapping[str, Tensor]:
     """Drop frames from each modality's own source, at rates from the shared one."""
-    shares = unequal_rates(masks, next(iter(rates.values())), generator=sources.shared)
+    shares = unequal_rates(masks, next(iter(rates.values())), generator=sources.shared, order=tuple(masks))
     return {name: drop_frames(mask, shares[name], generator=sources.own[name]) for name, mask in masks.items()}
 
 
@@ -280,7 +289,7 @@ _PATTERNS = {
     "frames": _within(drop_frames),
     "bursts": _within(_drop_bursts),
     "block": _within(drop_block),
-    "modalities": _across(drop_modalities),
+    "modalities": _across(_drop_modalities),
     "together": _across(drop_together),
     "unequal": Pattern(_drop_unequal, across=True),
 }

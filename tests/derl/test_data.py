@@ -429,6 +429,37 @@ def test_a_fate_is_the_same_in_every_process():
     assert "".join(str(int(kept)) for kept in data[0]["keep"]["audio"]) == "010000111110111011111010"
 
 
+FATES = {  # of three samples with 8 and 6 frames, at rate 0.5 and in training: stored results depend on these draws
+    "frames": ("11100010010000 11101011001101 10011101101111", "11101101000100 00001101000000 00000000000110"),
+    "bursts": ("11111011011000 11101111001111 11111101111111", "11111111000110 00000101000000 00000000000111"),
+    "block": ("11100001100011 11100001100011 11110000111000", "11111110100001 00000111000000 00000001100011"),
+    "modalities": ("11111111111111 11111111000000 11111111000000", "00000000111111 11111111111111 11111111111111"),
+    "together": ("11110000111000 10000111100011 11000011110001", "00000011000001 11111011111101 11111100111110"),
+    "unequal": ("11111111000000 11111111000000 11111111000000", "00000000100111 11111111101101 11111111100111"),
+    "frames+modalities": (
+        "11111111111111 11101011001101 00000000111111",
+        "00000000111111 00001101000000 11111111111111",
+    ),
+}
+
+
+@pytest.mark.parametrize("pattern", FATES)
+def test_the_draws_of_every_pattern_stay_what_they_are(pattern):
+    lengths = {"vision": 8, "audio": 6}
+    split = Split(
+        ["a", "b", "c"],
+        None,
+        {m: torch.zeros(3, n, 1) for m, n in lengths.items()},
+        {m: torch.full((3,), n) for m, n in lengths.items()},
+        torch.zeros(3),
+    )
+    for mode, expected in zip(({"rate": 0.5}, {"corrupted_share": 1.0}), FATES[pattern], strict=True):
+        data = MissingDataset(
+            split, None, max_lengths=lengths, modalities=("vision", "audio"), seed=0, pattern=pattern, **mode
+        )
+        assert " ".join("".join(str(int(k)) for m in lengths for k in item["keep"][m]) for item in data) == expected
+
+
 @pytest.mark.parametrize("mode", [{"rate": 0.4}, {}])
 def test_order_and_subset_do_not_matter(synthetic, mode):
     split = synthetic.splits["train"]

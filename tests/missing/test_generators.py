@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
-from draws import WITHIN, generators, modality_masks, same, seeded
+from draws import WITHIN, generators, modality_masks, ones, same, seeded
 from torch import Tensor
 
 from modx.missing import (
@@ -131,3 +131,24 @@ def test_nor_does_it_matter_to_a_function_across_modalities(function):
     for names in permutations(masks):
         keep = function({name: masks[name] for name in names}, 0.7, generator=seeded())
         assert same(keep, {name: expected[name] for name in names})
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS, "frames+modalities+unequal"])
+def test_another_order_gives_the_draws_of_one_modality_to_another(pattern):
+    names = ("text", "audio", "vision")
+    masks = {name: ones(60, 20) for name in names}
+    keep = drop(masks, 0.4, pattern, generator=seeded(), order=names)
+    as_sorted = drop({name: ones(60, 20) for name in "abc"}, 0.4, pattern, generator=seeded())
+    assert list(keep) == list(masks)
+    for name, letter in zip(names, "abc", strict=True):
+        assert torch.equal(keep[name], as_sorted[letter])
+    told, untold = (drop(masks, 0.4, pattern, generator=seeded(), order=order) for order in (sorted(names), None))
+    assert same(told, untold)
+
+
+@pytest.mark.parametrize("function", [drop_modalities, unequal_rates])
+def test_so_does_it_in_a_function_across_modalities(function):
+    names = ("text", "audio", "vision")
+    keep = function({name: ones(60, 20) for name in names}, 0.4, generator=seeded(), order=names)
+    as_sorted = function({name: ones(60, 20) for name in "abc"}, 0.4, generator=seeded())
+    assert all(torch.equal(keep[name], as_sorted[letter]) for name, letter in zip(names, "abc", strict=True))

@@ -499,6 +499,11 @@ def make_rows() -> Iterator[Row]:
     for pattern in ("modalities", "frames+block"):
         yield wrong("missing.drop", "shared_generator", None, words, generator=own, pattern=pattern)
 
+    for name in ("drop", "drop_modalities", "unequal_rates"):
+        for value in ((), ("a",), ("a", "c"), ("a", "b", "b"), ("a", "b", "c"), "ab", 3):
+            words = f"order to be a sequence of all modalities of masks, ('a', 'b'), each once, got {value!r}"
+            yield wrong(f"missing.{name}", "order", value, words)
+
     for value in ("", "a+b", "two words", "end "):
         words = f"name to be a word without spaces or plus signs, got {value!r}"
         yield wrong("missing.register_pattern", "name", value, words)
