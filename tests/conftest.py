@@ -1,7 +1,10 @@
 import os
+from unittest.mock import patch
 
 import pytest
 import torch
+
+from modx.missing import patterns
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported: they run on the CPU, slowly
@@ -12,4 +15,11 @@ def seeded():
     """Modules draw their parameters from the global generator: give every test the same ones in any order."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """A pattern that a test registers is gone after it."""
+    with patch.dict(patterns._PATTERNS):
         yield

@@ -20,7 +20,7 @@ from derl.files import checksum
 from derl.mmsa import describe_repairs, read_mmsa
 from derl.shards import INDEX, SPLITS, ShardedSplit, open_shards
 from derl.split import DataError, Split, load_splits, read_source, save_splits
-from modx.missing import INDEPENDENT_PATTERNS, drop, keep_modalities, parse_pattern
+from modx.missing import PATTERNS, drop, keep_modalities, parse_pattern
 
 _ROWS = 1024  # tokenized at a time
 __all__ = [
@@ -99,8 +99,8 @@ class MissingDataset(Dataset[dict[str, Any]]):
         seed: of all draws.
         rate: evaluate at this probability of loss.
         available: evaluate with these modalities alone.
-        pattern: how frames go missing: a name of `modx.missing.PATTERNS`, or several with "+" between them, of
-            which each sample draws one.
+        pattern: how frames go missing: a name of `modx.missing.PATTERNS`, registered ones included, or several with
+            "+" between them, of which each sample draws one.
         corrupted_share: in training, the share of the samples that are corrupted.
         corrupt_by: "sample": the same samples in every modality; "modality": each modality draws its own.
         train_rate: in training, the rate of corrupted samples; None: drawn from U(0, 1).
@@ -191,7 +191,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         if self.available is not None:
             rows = keep_modalities(rows, self.available)
         elif self.rate is not None:
-            rows = drop(rows, self.rate, self.pattern, generator=self._generators(name))
+            rows = drop(rows, self.rate, self.pattern, **self._generators(name))
         else:
             chosen = [modality for modality in rows if name in self._corrupted_names(modality)]
             if chosen:
@@ -199,24 +199,22 @@ class MissingDataset(Dataset[dict[str, Any]]):
                 rows |= {modality: corrupted[modality] for modality in chosen}
         return {modality: mask[0] for modality, mask in rows.items()}
 
-    def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
-        joint = generators[""]
-        pattern = self._patterns[int(torch.randint(len(self._patterns), (), generator=joint))]
-        if pattern not in INDEPENDENT_PATTERNS:
-            return drop(rows, self._train_rate(joint), pattern, generator=generators)
-        rates = {modality: self._train_rate(generators[modality]) for modality in rows}
-        return {
-            modality: drop({modality: mask}, rates[modality], pattern, generator=generators)[modality]
-            for modality, mask in rows.items()
-        }
+    def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, Any]) -> dict[str, Tensor]:
+        own, shared = generators["generator"], generators["shared_generator"]
+        pattern = self._patterns[int(torch.randint(len(self._patterns), (), generator=shared))]
+        if PATTERNS[pattern].across:
+            return drop(rows, self._train_rate(shared), pattern, **generators)
+        rates = {modality: self._train_rate(own[modality]) for modality in rows}
+        return drop(rows, rates, pattern, **generators)
 
     def _train_rate(self, generator: torch.Generator) -> Tensor:
         drawn = torch.rand((), generator=generator)  # in either case, so that the frames drawn next stay the same
         return drawn if self.train_rate is None else torch.tensor(self.train_rate)
 
-    def _generators(self, *key: int | str) -> dict[str, torch.Generator]:
-        """Return a generator for each modality, and under "" one for what they have in common."""
-        return {part: self._generator(*key, part) for part in ("", *self.modalities)}
+    def _generators(self, *key: int | str) -> dict[str, Any]:
+        """Return a generator per modality, one for what they share, and the order it draws in, as `drop` takes them."""
+        own = {modality: self._generator(*key, modality) for modality in self.modalities}
+        return {"generator": own, "shared_generator": self._generator(*key, ""), "order": self.modalities}
 
     def _corrupted_names(self, modality: str) -> frozenset[str]:
         """Return the samples that this epoch corrupts in a modality: the first in an order drawn by hashing."""

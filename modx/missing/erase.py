@@ -1,4 +1,4 @@
-"""How absence is written into values."""
+"""Overwrite dropped elements in the values themselves."""
 
 from collections.abc import Collection
 
@@ -16,24 +16,25 @@ def erase(
     unk_token_id: int | None = None,
     special_token_ids: Collection[int] = (),
 ) -> Tensor:
-    """Overwrite what a keep mask lost: features with zeros, token ids with the unknown token.
+    """Overwrite dropped elements: features with zeros (eq. 1), token ids with the unknown token.
 
-    Lost content is selected away, never multiplied, so its NaN or infinity cannot reach the result or a
-    gradient. Where ``keep`` is False for padding, padding is overwritten as well; naming [PAD] among
-    ``special_token_ids`` leaves it in place.
+    Dropped features are replaced, never multiplied by 0, so a NaN or infinity in them reaches neither the result nor
+    a gradient. Padding is overwritten too, since its ``keep`` is False; name [PAD] among ``special_token_ids`` to leave
+    it in place.
 
     Args:
-        values: ``(B, T, D)`` floating features, or ``(B, T)`` integer token ids.
+        values: ``(B, T, D)`` floating-point features, or ``(B, T)`` integer token ids.
         keep: ``(B, T)`` bool, True where an element is kept.
-        unk_token_id: the id that replaces a lost token; required for token ids, unused for features.
-        special_token_ids: ids that stay even where ``keep`` is False, such as [CLS], [SEP] and [PAD].
+        unk_token_id: Replaces a dropped token; required for token ids, unused for features.
+        special_token_ids: Ids that stay even where ``keep`` is False, such as [CLS], [SEP] and [PAD].
 
     Returns:
         A new tensor with the shape and dtype of ``values``.
 
     Raises:
-        ValueError: if ``keep`` is not bool ``(B, T)``, ``values`` is neither of the two kinds or of another shape,
-            or token ids come without ``unk_token_id``.
+        TypeError: ``values`` or ``keep`` is not a tensor, or an id is not an int.
+        ValueError: ``keep`` is not bool ``(B, T)``, ``values`` is neither of the two kinds or of another shape, or
+            token ids come without ``unk_token_id``.
 
     Example:
         >>> keep = torch.tensor([[False, True, False, False]])
@@ -49,7 +50,7 @@ def erase(
     if not ((is_features and values.ndim == 3) or (is_ids and values.ndim == 2)):
         raise ValueError(
             f"erase expected values to be floating (B, T, D) or integer token ids (B, T), got {values.dtype} "
-            f"{tuple(values.shape)}; reshape or convert them first."
+            f"{tuple(values.shape)}; give features a last axis, and ids an integer dtype."
         )
     if values.shape[:2] != keep.shape:
         raise ValueError(

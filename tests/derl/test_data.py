@@ -12,7 +12,7 @@ from derl.synthetic import make_synthetic
 from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedTokenizerFast
 
-from modx.missing import PATTERNS
+from modx.missing import PATTERNS, register_pattern
 
 REAL = Path(__file__).parents[3] / "shared/data/mosi/unaligned_text_audio.pkl"
 MAX_LENGTHS = {"text": 50, "audio": 20, "vision": 30}
@@ -363,6 +363,39 @@ def test_evaluation_by_a_pattern_loses_its_rate(synthetic, pattern):
     assert all(same(data[i], again[i]) for i in range(len(data)))
 
 
+def drop_end(mask, rate, *, generator=None):
+    return mask & (mask.cumsum(1) <= ((1 - rate) * mask.sum(1)).round()[:, None])
+
+
+def test_a_registered_pattern_is_served_alone_and_in_a_mixture(synthetic):
+    register_pattern("end", drop_end)
+    for item in dataset(synthetic, "test", pattern="end", rate=0.5):
+        for kept in item["keep"].values():
+            left = round(0.5 * len(kept))
+            assert kept[:left].all()
+            assert not kept[left:].any()
+    trained = [dataset(synthetic, pattern=pattern, corrupted_share=1.0) for pattern in ("end", "frames+end", "frames")]
+    for end, either, frames in zip(*trained, strict=True):
+        shares = {round(kept.float().mean().item(), 2) for kept in end["keep"].values()}
+        assert len(shares) > 1  # a rate per modality
+        assert same(either, end) or same(either, frames)
+    by_end = sum(same(either, end) for end, either, _ in zip(*trained, strict=True))
+    assert 8 < by_end < 32  # of 40
+
+
+def test_a_registered_pattern_across_modalities_has_one_rate(synthetic):
+    seen = []
+
+    def drop_nothing(masks, rate, *, generator=None):
+        seen.append((tuple(masks), rate.shape))
+        return masks
+
+    register_pattern("nothing", drop_nothing, across=True)
+    data = dataset(synthetic, pattern="nothing", corrupted_share=1.0)
+    assert all(same(item, {"keep": item["masks"]}) for item in data)
+    assert set(seen) == {(MODALITIES, (1,))}
+
+
 def test_lengths_are_those_of_the_masks(synthetic):
     data = dataset(synthetic)
     assert sum(data.lengths().values()).tolist() == [sum(int(m.sum()) for m in item["masks"].values()) for item in data]
@@ -394,6 +427,37 @@ def test_a_fate_is_the_same_in_every_process():
     split = Split(["a"], None, {"audio": torch.zeros(1, 24, 1)}, {"audio": torch.tensor([24])}, torch.zeros(1))
     data = MissingDataset(split, None, max_lengths={"audio": 24}, modalities=["audio"], seed=0, rate=0.5)
     assert "".join(str(int(kept)) for kept in data[0]["keep"]["audio"]) == "010000111110111011111010"
+
+
+FATES = {  # of three samples with 8 and 6 frames, at rate 0.5 and in training: stored results depend on these draws
+    "frames": ("11100010010000 11101011001101 10011101101111", "11101101000100 00001101000000 00000000000110"),
+    "bursts": ("11111011011000 11101111001111 11111101111111", "11111111000110 00000101000000 00000000000111"),
+    "block": ("11100001100011 11100001100011 11110000111000", "11111110100001 00000111000000 00000001100011"),
+    "modalities": ("11111111111111 11111111000000 11111111000000", "00000000111111 11111111111111 11111111111111"),
+    "together": ("11110000111000 10000111100011 11000011110001", "00000011000001 11111011111101 11111100111110"),
+    "unequal": ("11111111000000 11111111000000 11111111000000", "00000000100111 11111111101101 11111111100111"),
+    "frames+modalities": (
+        "11111111111111 11101011001101 00000000111111",
+        "00000000111111 00001101000000 11111111111111",
+    ),
+}
+
+
+@pytest.mark.parametrize("pattern", FATES)
+def test_the_draws_of_every_pattern_stay_what_they_are(pattern):
+    lengths = {"vision": 8, "audio": 6}
+    split = Split(
+        ["a", "b", "c"],
+        None,
+        {m: torch.zeros(3, n, 1) for m, n in lengths.items()},
+        {m: torch.full((3,), n) for m, n in lengths.items()},
+        torch.zeros(3),
+    )
+    for mode, expected in zip(({"rate": 0.5}, {"corrupted_share": 1.0}), FATES[pattern], strict=True):
+        data = MissingDataset(
+            split, None, max_lengths=lengths, modalities=("vision", "audio"), seed=0, pattern=pattern, **mode
+        )
+        assert " ".join("".join(str(int(k)) for m in lengths for k in item["keep"][m]) for item in data) == expected
 
 
 @pytest.mark.parametrize("mode", [{"rate": 0.4}, {}])

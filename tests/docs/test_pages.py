@@ -38,6 +38,12 @@ def with_blocks(language):
     return [page for page in PAGES if any(kind == language for kind, _ in blocks(page))]
 
 
+def scripts(page):
+    """The Python blocks of a page that are a file, by its name: their first line is a comment that says it."""
+    named = ((re.match(r"# (\w+\.py)\n", code), code) for language, code in blocks(page) if language == "python")
+    return {match[1]: code for match, code in named if match}
+
+
 def commands(page):
     """Every command of a page's sh blocks, split into words; comments and placeholders are as they are."""
     lines = "".join(text for language, text in blocks(page) if language == "sh").splitlines()
@@ -75,11 +81,14 @@ def test_a_page_that_is_run_elsewhere_compiles(page):
 
 
 @pytest.mark.parametrize("page", with_blocks("sh"))
-def test_every_command_is_understood(page):
+def test_every_command_is_understood(page, tmp_path):
     found = commands(page)
     assert found
+    shown = scripts(page)
+    for name, code in shown.items():
+        (tmp_path / name).write_text(code)
     for words in found:
-        understand(words)
+        understand([str(tmp_path / word) if word in shown else word for word in words])
 
 
 def understand(words):

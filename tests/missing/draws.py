@@ -1,9 +1,15 @@
-"""What the tests of losses share."""
+"""What the tests of missing data share."""
+
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
+
+from modx.missing import PATTERNS
+
+WITHIN = [name for name, pattern in PATTERNS.items() if not pattern.across]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -53,5 +59,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def generators(*names: str, seed: int = 0) -> dict[str, torch.Generator]:
-    return {name: seeded(seed + number) for number, name in enumerate(("", *names))}
+def generators(*names: str, seed: int = 0) -> dict[str, Any]:
+    """A generator per modality and the shared one, as ``drop`` takes them."""
+    own = {name: seeded(seed + number) for number, name in enumerate(names, 1)}
+    return {"generator": own, "shared_generator": seeded(seed)}

@@ -14,19 +14,19 @@ CHAINS = [(0.1, 1.0), (0.5, 1.0), (0.5, 1.2), (0.3, 4.0), (0.7, 10.0), (0.75, 3.
 
 @pytest.mark.parametrize(("rate", "mean_length"), CHAINS)
 def test_bursts_have_the_rate_and_the_mean_length(rate, mean_length):
-    lost = ~drop_bursts(ones(1, 200_000), rate, mean_length=mean_length, generator=seeded())
-    bursts, gaps = runs(lost[0]), runs(~lost[0])
+    dropped = ~drop_bursts(ones(1, 200_000), rate, mean_length=mean_length, generator=seeded())
+    bursts, gaps = runs(dropped[0]), runs(~dropped[0])
     mean_gap = mean_length * (1 - rate) / rate
     for lengths, mean in ((bursts, mean_length), (gaps, mean_gap)):
         standard_error = math.sqrt(mean * (mean - 1) / len(lengths)) + 1e-4  # of a geometric length
         assert abs(sum(lengths) / len(lengths) - mean) < 4 * standard_error
-    assert abs(lost.float().mean() - rate) < 0.02
+    assert abs(dropped.float().mean() - rate) < 0.02
 
 
 @pytest.mark.parametrize(("rate", "mean_length"), [(0.5, 1.2), (0.3, 4.0)])
 def test_burst_lengths_are_geometric(rate, mean_length):
-    lost = ~drop_bursts(ones(1, 100_000), rate, mean_length=mean_length, generator=seeded())
-    lengths = torch.tensor(runs(lost[0]))
+    dropped = ~drop_bursts(ones(1, 100_000), rate, mean_length=mean_length, generator=seeded())
+    lengths = torch.tensor(runs(dropped[0]))
     for length in (1, 2, 3):
         expected = float(stats.geom.pmf(length, 1 / mean_length))
         assert_binomial(int((lengths == length).sum()), len(lengths), expected)
@@ -36,16 +36,16 @@ def test_burst_lengths_are_geometric(rate, mean_length):
 def test_bursts_are_stationary_from_the_first_real_frame(rate, mean_length):
     mask = ones(20_000, 7)
     mask[:, 0] = False
-    lost = mask & ~drop_bursts(mask, rate, mean_length=mean_length, generator=seeded())
-    assert not lost[:, 0].any()
-    for column in lost[:, 1:].T:
+    dropped = mask & ~drop_bursts(mask, rate, mean_length=mean_length, generator=seeded())
+    assert not dropped[:, 0].any()
+    for column in dropped[:, 1:].T:
         assert_binomial(int(column.sum()), len(column), rate)
 
 
 def test_a_burst_goes_on_across_padding():
     mask = torch.arange(60_000)[None] % 3 == 0
-    lost = mask & ~drop_bursts(mask, 0.3, mean_length=4.0, generator=seeded())
-    bursts = runs(lost[mask])
+    dropped = mask & ~drop_bursts(mask, 0.3, mean_length=4.0, generator=seeded())
+    bursts = runs(dropped[mask])
     assert abs(sum(bursts) / len(bursts) - 4) < 0.3
 
 
@@ -56,13 +56,13 @@ def test_the_k_th_real_frame_fares_alike_wherever_padding_stands():
 
 
 def test_bursts_of_one_frame_never_touch():
-    lost = ~drop_bursts(ones(50, 200), 0.4, mean_length=1, generator=seeded())
-    assert not (lost[:, 1:] & lost[:, :-1]).any()
+    dropped = ~drop_bursts(ones(50, 200), 0.4, mean_length=1, generator=seeded())
+    assert not (dropped[:, 1:] & dropped[:, :-1]).any()
 
 
-def test_mean_length_of_independent_loss_gives_independent_loss():
-    lost = ~drop_bursts(ones(100, 201), 0.6, mean_length=1 / 0.4, generator=seeded())
-    pairs = lost[:, :-1:2] & lost[:, 1::2]
+def test_mean_length_of_independence_gives_independence():
+    dropped = ~drop_bursts(ones(100, 201), 0.6, mean_length=1 / 0.4, generator=seeded())
+    pairs = dropped[:, :-1:2] & dropped[:, 1::2]
     assert_binomial(int(pairs.sum()), pairs.numel(), 0.36)
 
 
@@ -70,8 +70,8 @@ def test_mean_length_of_independent_loss_gives_independent_loss():
 def test_the_boundary_of_the_feasible_rates_is_feasible(length):
     rate = length / (length + 1)
     for given_as in (rate, torch.tensor([rate, rate])):
-        lost = ~drop_bursts(ones(2, 300), given_as, mean_length=length, generator=seeded())
-        assert (lost[:, 1:] | lost[:, :-1]).all()  # a good frame is always followed by a bad one
+        dropped = ~drop_bursts(ones(2, 300), given_as, mean_length=length, generator=seeded())
+        assert (dropped[:, 1:] | dropped[:, :-1]).all()  # a good frame is always followed by a bad one
 
 
 def test_a_chain_that_does_not_exist_is_refused():

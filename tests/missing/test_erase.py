@@ -1,4 +1,4 @@
-"""Losses are written into values without a trace of what was lost."""
+"""Dropped elements are overwritten without a trace."""
 
 import math
 
@@ -13,7 +13,7 @@ from modx.missing import drop_frames, erase
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_lost_features_become_positive_zeros_and_kept_ones_stay_bit_for_bit(dtype):
+def test_dropped_features_become_positive_zeros_and_kept_ones_stay_bit_for_bit(dtype):
     keep = drop_frames(ones(3, 7), 0.5, generator=seeded())
     values = torch.randn(3, 7, 4, generator=seeded(), dtype=torch.float64).to(dtype)
     values[keep] *= -0.0  # a kept negative zero keeps its sign
@@ -27,7 +27,7 @@ def test_lost_features_become_positive_zeros_and_kept_ones_stay_bit_for_bit(dtyp
     assert torch.equal(poisoned.view(torch.uint8), before.view(torch.uint8))
 
 
-def test_no_gradient_reaches_lost_features():
+def test_no_gradient_reaches_dropped_features():
     keep = torch.tensor([[True, False]])
     values = torch.tensor([[[2.0], [math.nan]]], requires_grad=True)
     erase(values, keep).square().sum().backward()
@@ -36,7 +36,7 @@ def test_no_gradient_reaches_lost_features():
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
-def test_lost_token_ids_become_unknown_but_special_ones_stay(dtype):
+def test_dropped_token_ids_become_unknown_but_special_ones_stay(dtype):
     ids = torch.tensor([[101, 7, 8, 102, 0]], dtype=dtype)
     keep = torch.tensor([[False, True, False, False, False]])
     before = ids.clone()

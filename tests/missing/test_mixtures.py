@@ -10,16 +10,16 @@ from scipy import stats
 from modx.missing import PATTERNS, drop, parse_pattern
 
 
-def classify(lost: list[list[bool]]) -> str:
-    """Recognise the pattern that a sample of three long modalities lost half of its elements by."""
-    shares = sorted(sum(row) / len(row) for row in lost)
-    lengths = [runs(torch.tensor(row)) for row in lost]
+def classify(dropped: list[list[bool]]) -> str:
+    """Recognize the pattern that dropped half of the elements of three long modalities."""
+    shares = sorted(sum(row) / len(row) for row in dropped)
+    lengths = [runs(torch.tensor(row)) for row in dropped]
     if all(share in (0, 1) for share in shares):
         return "modalities"
     if shares[0] == 0 and shares[2] == 1:
         return "unequal"
     if all(len(row) == 1 for row in lengths):
-        return "together" if lost[0] == lost[1] == lost[2] else "block"
+        return "together" if dropped[0] == dropped[1] == dropped[2] else "block"
     return "frames" if sum(len(row) for row in lengths) > 3 * 70 else "bursts"  # 100 and 40 runs a modality
 
 
@@ -38,7 +38,7 @@ def test_a_pattern_is_recognised(pattern):
     assert {classify(sample) for sample in (~torch.stack(list(keep.values()), 1)).tolist()} == {pattern}
 
 
-def test_every_sample_of_a_mixture_loses_by_one_pattern():
+def test_every_sample_of_a_mixture_is_dropped_by_one_pattern():
     keep = drop(modality_masks(500), 1.0, "frames+modalities", generator=seeded())
     kept = torch.stack([mask.any(1) for mask in keep.values()], 1).sum(1)
     assert set(kept.tolist()) == {0, 1}
@@ -54,9 +54,7 @@ def test_a_pattern_is_split_at_its_plus_signs():
 def test_a_pattern_that_is_not_one_is_refused(read):
     named = r"parse_pattern expected names out of \('frames', .*\)"
     for pattern, unknown in (("frame", "frame"), ("block+Frames", "Frames"), ("frames + block", "frames ")):
-        with pytest.raises(
-            ValueError, match=rf"{named}, got '{unknown}' in pattern '{re.escape(pattern)}'; check the spelling"
-        ):
+        with pytest.raises(ValueError, match=rf"{named}, got '{unknown}' in pattern '{re.escape(pattern)}'; add one"):
             read(pattern)
     for pattern in ("", "+", "frames+", "+frames", "frames++block"):
         with pytest.raises(ValueError, match=rf"each side of every plus sign, got '{re.escape(pattern)}'; name one"):

@@ -1,4 +1,4 @@
-"""Modalities are lost whole, by chance or by name."""
+"""Modalities are dropped whole, by chance or by name."""
 
 import pytest
 import torch
@@ -10,16 +10,16 @@ from scipy import stats
 from modx.missing import drop_modalities, keep_modalities
 
 
-def test_modalities_are_lost_whole_and_independently():
+def test_modalities_are_dropped_whole_and_independently():
     keep = drop_modalities(modality_masks(20_000), 0.4, generator=seeded(), keep_one=False)
     assert list(keep) == ["text", "audio", "vision"]
-    lost = torch.stack([~kept.any(1) for kept in keep.values()], 1)
+    dropped = torch.stack([~kept.any(1) for kept in keep.values()], 1)
     for kept in keep.values():
         assert torch.equal(kept.any(1), kept.all(1))
-    for modality in lost.T:
+    for modality in dropped.T:
         assert_binomial(int(modality.sum()), len(modality), 0.4)
-    assert_binomial(int(lost.all(1).sum()), len(lost), 0.4**3)
-    assert_binomial(int(lost[:, :2].all(1).sum()), len(lost), 0.4**2)
+    assert_binomial(int(dropped.all(1).sum()), len(dropped), 0.4**3)
+    assert_binomial(int(dropped[:, :2].all(1).sum()), len(dropped), 0.4**2)
 
 
 def test_keep_one_leaves_a_uniform_choice():
@@ -29,13 +29,13 @@ def test_keep_one_leaves_a_uniform_choice():
     assert stats.chisquare(kept.sum(0).numpy()).pvalue > 1e-4
 
 
-def test_keep_one_changes_only_samples_that_would_lose_all():
+def test_keep_one_changes_only_samples_that_would_have_nothing_left():
     masks = modality_masks(500)
     with_one, without = (drop_modalities(masks, 0.6, generator=seeded(), keep_one=flag) for flag in (True, False))
-    loses_all = ~torch.stack([mask.any(1) for mask in without.values()], 1).any(1)
-    assert loses_all.any()
+    none_left = ~torch.stack([mask.any(1) for mask in without.values()], 1).any(1)
+    assert none_left.any()
     for name in masks:
-        assert torch.equal(with_one[name][~loses_all], without[name][~loses_all])
+        assert torch.equal(with_one[name][~none_left], without[name][~none_left])
     assert torch.stack([mask.any(1) for mask in with_one.values()], 1).any(1).all()
 
 
@@ -96,7 +96,7 @@ def test_only_available_modalities_survive():
 
 
 def test_an_unknown_modality_is_refused():
-    with pytest.raises(ValueError, match=r"out of \('text', 'audio', 'vision'\), got unknown \('video',\); check"):
+    with pytest.raises(ValueError, match=r"out of \('text', 'audio', 'vision'\), got unknown \('video',\); leave"):
         keep_modalities(modality_masks(), ("text", "video"))
     with pytest.raises(ValueError, match=r"got the string 'text'; pass \('text',\)"):
         keep_modalities(modality_masks(), "text")

@@ -28,21 +28,21 @@ def test_an_outage_agrees_with_a_loop_in_exact_fractions(masks, data, seed):
             start = Fraction(uniform[row]) * (1 - Fraction(rates[row]))
             k, n, expected = 0, sum(real), []
             for is_real in real:
-                lost = start <= (k + Fraction(1, 2)) / max(n, 1) < start + Fraction(rates[row])
-                expected.append(is_real and not lost)
+                dropped = start <= (k + Fraction(1, 2)) / max(n, 1) < start + Fraction(rates[row])
+                expected.append(is_real and not dropped)
                 k += is_real
             assert keep[name][row].tolist() == expected
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.35, 0.5, 0.9, 1.0])
-def test_every_modality_loses_its_share_rounded_down_or_up(rate):
+def test_every_modality_drops_its_share_rounded_down_or_up(rate):
     masks = {f"{n}": ones(500, n) for n in (1, 2, 7, 50, 333)}
     for n, kept in zip((1, 2, 7, 50, 333), drop_together(masks, rate, generator=seeded()).values(), strict=True):
         share = Fraction(rate) * n
         assert set((~kept).sum(1).tolist()) <= {math.floor(share), math.ceil(share)}
 
 
-def test_all_modalities_lose_the_same_relative_time():
+def test_all_modalities_drop_the_same_relative_time():
     keep = drop_together({"coarse": ones(200, 10), "fine": ones(200, 1000)}, 0.3, generator=seeded())
     for coarse, fine in zip(~keep["coarse"], ~keep["fine"], strict=True):
         for edge in (0, -1):
@@ -58,15 +58,15 @@ def test_padding_is_stepped_over():
 
 
 def test_an_outage_starts_anywhere_with_equal_chance():
-    lost = ~drop_together({"a": ones(3_000, 2_000)}, 0.25, generator=seeded())["a"]
-    starts = lost.int().argmax(1) / 2_000
+    dropped = ~drop_together({"a": ones(3_000, 2_000)}, 0.25, generator=seeded())["a"]
+    starts = dropped.int().argmax(1) / 2_000
     assert stats.kstest(starts.numpy(), stats.uniform(0, 0.75).cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(("n", "rate"), [(1, 0.3), (1, 0.7), (4, 0.3), (5, 0.6)])
-def test_elements_are_lost_with_the_probability_of_being_covered(n, rate):
-    lost = ~drop_together({"a": ones(20_000, n)}, rate, generator=seeded())["a"]
-    for k, column in enumerate(lost.T):
+def test_elements_are_dropped_with_the_probability_of_being_covered(n, rate):
+    dropped = ~drop_together({"a": ones(20_000, n)}, rate, generator=seeded())["a"]
+    for k, column in enumerate(dropped.T):
         time = (k + 0.5) / n
         covered = (min(time, 1 - rate) - max(time - rate, 0)) / (1 - rate)
         assert_binomial(int(column.sum()), len(column), covered)

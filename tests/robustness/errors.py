@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 
 import modx
 import modx.metrics
 from modx import Disentangled, Reconstruction
+from modx.missing import patterns
 
 HOME = Path(modx.__file__).parent
 MODULES = (modx, modx.ops, modx.missing, modx.losses, modx.metrics)
@@ -37,6 +39,10 @@ EXEMPT_ARGUMENTS = {  # of any callable
     "kwargs": "torchmetrics names an option that it does not know",
 }
 ELSEWHERE = {  # a raise, by file and function, that only a test of its own can reach
+    (
+        "missing/patterns.py",
+        "_check_names",
+    ): "tests/missing/test_register.py::test_keep_masks_of_other_modalities_are_refused_by_name",
     ("metrics.py", ""): "tests/test_metrics.py::test_without_torchmetrics_the_error_names_the_extra",
     (
         "ops/triton/register.py",
@@ -96,6 +102,13 @@ ATTENTION = {"num_heads": 2, "head_dim": 4}
 REBUILT = Reconstruction(A, A, A, A)
 SENTIMENT = {"preds": scores(0.1, 0.2), "target": scores(1.0, -1.0)}
 
+
+def register_once(**arguments: Any) -> None:
+    """Register a pattern, and forget it."""
+    with patch.dict(patterns._PATTERNS):
+        modx.missing.register_pattern(**arguments)
+
+
 VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "modx.Router": (modx.Router, {"dim": 8, "num_experts": 3}),
     "modx.Router.forward": (modx.Router(8, 3), {"x": zeros(2, 5, 8)}),
@@ -133,6 +146,7 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"reconstruction": REBUILT, "target_features": A, "target_disentangled": views()},
     ),
     "modx.missing.drop": (modx.missing.drop, {"masks": MASKS, "rate": 0.5}),
+    "modx.missing.register_pattern": (register_once, {"name": "new", "function": modx.missing.drop_frames}),
     "modx.missing.parse_pattern": (modx.missing.parse_pattern, {"pattern": "frames"}),
     "modx.missing.drop_frames": (modx.missing.drop_frames, {"mask": mask(2, 4), "rate": 0.5}),
     "modx.missing.drop_block": (modx.missing.drop_block, {"mask": mask(2, 4), "rate": 0.5}),
@@ -387,7 +401,7 @@ def make_rows() -> Iterator[Row]:
     for value in (1, None, "yes"):
         yield mistyped(loss, "detach_target", value, f"detach_target to be True or False, got {value!r}")
 
-    def losing(name: str, of: str) -> Iterator[Row]:
+    def dropping(name: str, of: str) -> Iterator[Row]:
         if of == "mask":
             yield from tensors(name, "mask")
             for found in (mask(4), mask(2, 4, 1), zeros(2, 4)):
@@ -412,9 +426,9 @@ def make_rows() -> Iterator[Row]:
             yield mistyped(name, "generator", value, f"generator to be a torch.Generator or None, got {value!r}")
 
     for name in ("drop_frames", "drop_block", "drop_bursts"):
-        yield from losing(f"missing.{name}", "mask")
+        yield from dropping(f"missing.{name}", "mask")
     for name in ("drop", "drop_modalities", "drop_together", "unequal_rates", "keep_modalities"):
-        yield from losing(f"missing.{name}", "masks")
+        yield from dropping(f"missing.{name}", "masks")
     for value in (0, -1, float("nan"), float("inf")):
         yield wrong(
             "missing.drop_bursts", "mean_length", value, f"a finite number of frames, at least 1, got {value:g}"
@@ -445,10 +459,61 @@ def make_rows() -> Iterator[Row]:
             ("block+block", "every name once, got 'block' again"),
         ):
             yield wrong(f"missing.{name}", "pattern", value, words)
+        expected = "a string or a function" if name == "drop" else "a string"
         for value in (None, 3, ("frames",)):
-            yield mistyped(f"missing.{name}", "pattern", value, f"pattern to be a string, got {value!r}")
-    yield wrong("missing.drop", "generator", {}, "generator to hold a torch.Generator under 'a'")
-    yield mistyped("missing.drop", "generator", {"a": 0, "b": 0}, "generator to be a torch.Generator or None, got 0")
+            yield mistyped(f"missing.{name}", "pattern", value, f"pattern to be {expected}, got {value!r}")
+
+    def restores(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> torch.Tensor:
+        return torch.ones_like(mask)
+
+    def floats(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> torch.Tensor:
+        return mask.float()
+
+    def nothing(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> None:
+        return None
+
+    for value, words in (
+        (floats, "pattern 'floats' to return a bool tensor (2, 4) for 'a', got torch.float32 (2, 4)"),
+        (nothing, "pattern 'nothing' to return a bool tensor (2, 4) for 'a', got NoneType"),
+        (restores, "pattern 'restores' to keep only what is there, got True where the mask of 'a' is False"),
+    ):
+        yield wrong("missing.drop", "pattern", value, words, masks={"a": ~mask(2, 4)})
+    for found in ({}, {"a": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}):
+        words = f"rate to hold a rate for each of ('a', 'b'), the modalities of masks, got one for {tuple(found)}"
+        yield wrong("missing.drop", "rate", found, words)
+    yield wrong("missing.drop", "rate", {"a": 0.5, "b": 30}, "rate['b'] in [0, 1], got 30")
+    yield mistyped(
+        "missing.drop", "rate", {"a": 0.5, "b": None}, "rate['b'] to be a number or a tensor of numbers, got"
+    )
+    words = "one rate for pattern 'together', which drops across modalities, got a rate per modality"
+    yield wrong("missing.drop", "rate", {"a": 0.5, "b": 0.5}, words, pattern="together")
+    yield wrong("missing.drop", "generator", {}, "generator to hold a torch.Generator for each of ('a', 'b')")
+    yield mistyped(
+        "missing.drop", "generator", {"a": 0, "b": 0}, "generator['a'] to be a torch.Generator or None, got 0"
+    )
+    for value in (0, "cpu", {}):
+        words = f"shared_generator to be a torch.Generator or None, got {value!r}"
+        yield mistyped("missing.drop", "shared_generator", value, words)
+    own = {name: torch.Generator() for name in MASKS}
+    words = "shared_generator, since the pattern makes a draw that modalities share"
+    for pattern in ("modalities", "frames+block"):
+        yield wrong("missing.drop", "shared_generator", None, words, generator=own, pattern=pattern)
+
+    for name in ("drop", "drop_modalities", "unequal_rates"):
+        for value in ((), ("a",), ("a", "c"), ("a", "b", "b"), ("a", "b", "c"), "ab", 3):
+            words = f"order to be a sequence of all modalities of masks, ('a', 'b'), each once, got {value!r}"
+            yield wrong(f"missing.{name}", "order", value, words)
+
+    for value in ("", "a+b", "two words", "end "):
+        words = f"name to be a word without spaces or plus signs, got {value!r}"
+        yield wrong("missing.register_pattern", "name", value, words)
+    yield wrong("missing.register_pattern", "name", "block", "name to be new, got 'block', which is registered already")
+    for value in (None, 3):
+        yield mistyped("missing.register_pattern", "name", value, f"name to be a string, got {value!r}")
+    for value in (None, "frames"):
+        yield mistyped("missing.register_pattern", "function", value, f"function to be a function, got {value!r}")
+    for value in (1, None):
+        yield mistyped("missing.register_pattern", "across", value, f"across to be True or False, got {value!r}")
 
     yield from tensors("missing.erase", "values")
     for found in (zeros(2, 4), zeros(2, 4, 1, dtype=torch.long), mask(2, 4), zeros(2, 4, dtype=torch.complex64)):

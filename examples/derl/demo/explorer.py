@@ -10,7 +10,7 @@ from torch import Tensor
 from derl.predictor import Answer, Predictor
 from derl.processor import Sample
 from derl.split import Split
-from modx.missing import INDEPENDENT_PATTERNS, drop
+from modx.missing import drop
 
 SHOWN = 100  # samples to pick from
 
@@ -64,14 +64,14 @@ class Explorer:
     def explore(
         self, row: int | None, text: str, rate: float | Mapping[str, float], pattern: str, draw: int = 0
     ) -> Explored:
-        """Score a sample, complete and with some of it lost.
+        """Score a sample, complete and with some of it dropped.
 
         Args:
             row: the sample whose frames to take; None: text alone.
             text: its words, or others; blank: no text.
-            rate: how much is lost, in [0, 1]; of each modality by itself where the pattern treats them apart.
+            rate: how much is dropped, in [0, 1]; per modality where the pattern drops within a modality.
             pattern: a name of ``modx.missing.PATTERNS``.
-            draw: which draw of what is lost; at the same one more is lost at a higher rate.
+            draw: which draw of what is dropped; at the same one more is dropped at a higher rate.
 
         Raises:
             DataError: there is nothing of the sample at all.
@@ -81,7 +81,7 @@ class Explorer:
             (sample,), _ = self.predictor.processor.read(**self._raw(row, text))
         batch = self.predictor.processor.batch([sample, sample])
         there = [name for name, part in sample.items() if part is not None]
-        keep = self._lose({name: batch["keep"][name][1:] for name in there}, rate, pattern, draw)
+        keep = self._drop({name: batch["keep"][name][1:] for name in there}, rate, pattern, draw)
         for name in there:
             batch["keep"][name][1:] = keep[name]
         complete, answer = self.predictor.judge(batch)
@@ -104,19 +104,14 @@ class Explorer:
                     raw[name] = frames[row][: int(self.split.lengths[name][row])]
         return raw
 
-    def _lose(
+    def _drop(
         self, masks: dict[str, Tensor], rate: float | Mapping[str, float], pattern: str, draw: int
     ) -> dict[str, Tensor]:
-        generators = {
-            name: torch.Generator().manual_seed(draw * (len(self.predictor.modalities) + 1) + number)
-            for number, name in enumerate(("", *self.predictor.modalities))
-        }
-        if not isinstance(rate, Mapping):
-            return drop(masks, rate, pattern, generator=generators)
-        if pattern not in INDEPENDENT_PATTERNS:
-            raise ValueError(
-                f"explore expected one rate for the pattern {pattern!r}, which ties modalities together, got {rate}."
-            )
-        return {
-            name: drop({name: mask}, rate[name], pattern, generator=generators)[name] for name, mask in masks.items()
-        }
+        shared, *own = (
+            torch.Generator().manual_seed(draw * (len(self.predictor.modalities) + 1) + number)
+            for number in range(len(self.predictor.modalities) + 1)
+        )
+        if isinstance(rate, Mapping):
+            rate = {name: rate[name] for name in masks}
+        generators = dict(zip(self.predictor.modalities, own, strict=True))
+        return drop(masks, rate, pattern, generator=generators, shared_generator=shared)

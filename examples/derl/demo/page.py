@@ -8,7 +8,7 @@ from derl.demo.explorer import Explorer
 from derl.demo.pictures import CSS, left_html, score_html
 from derl.model import DerlModel
 from derl.split import DataError
-from modx.missing import INDEPENDENT_PATTERNS, PATTERNS
+from modx.missing import PATTERNS
 
 SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch
 TEXT_ALONE = -1  # in place of a sample's row
@@ -64,7 +64,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 left = gr.HTML(elem_id="left", label="What is left", container=True, show_label=True, padding=True)
 
         def show(row: int, text: str, pattern: str, draw: int, joint: float, *rates: float) -> tuple[Any, Any, Any]:
-            rate = dict(zip(names, rates, strict=True)) if pattern in INDEPENDENT_PATTERNS else joint
+            rate = joint if PATTERNS[pattern].across else dict(zip(names, rates, strict=True))
             try:
                 explored = explorer.explore(None if row == TEXT_ALONE else row, text, rate, pattern, draw)
             except DataError:
@@ -72,8 +72,8 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
             return score_html(explored), explored.answer.weights, left_html(explorer, explored)
 
         def tie(pattern: str) -> list[Any]:
-            apart = pattern in INDEPENDENT_PATTERNS
-            return [*(gr.update(visible=apart) for _ in sliders), gr.update(visible=not apart)]
+            across = PATTERNS[pattern].across
+            return [*(gr.update(visible=not across) for _ in sliders), gr.update(visible=across)]
 
         row.input(words, row, text, show_progress="hidden")
         pattern.change(tie, pattern, [*sliders, joint], show_progress="hidden")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from derl.study import collapse, pictures, tables, transfer
 from derl.study.cell import Cell, Variant
 from derl.study.sheet import Sheet
-from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, TRAINED_ON, experts
+from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts, trained_on
 from derl.study.view import View
 from derl.tables import BEST_POSSIBLE
 
@@ -48,6 +48,6 @@ def commands(preset: str) -> dict[str, Command]:
         ),
         "figure4": Command([PAPER], figures={"figure4": pictures.figure4}, always_valid=True),
         "recipes": Command([METHODS[DERL], METHODS[ROBUST]], collapse.recipes, {"recipes": pictures.recipes}, True),
-        "patterns": Command(TRAINED_ON.values(), transfer.patterns, {"patterns": pictures.pattern_matrix}, True),
+        "patterns": Command(trained_on().values(), transfer.patterns, {"patterns": pictures.pattern_matrix}, True),
         "options": Command(OPTIONS.values(), tables.options),
     }

@@ -13,12 +13,11 @@ from derl.protocol import CONFUSION_RATES, confusion
 from derl.study.averages import R
 from derl.study.judge import chosen_epoch
 from derl.study.transfer import best_pattern_row, pattern_row
-from derl.study.variants import DERL, METHODS, MIXTURE, PAPER, ROBUST, ROBUST_MIXTURE, TRAINED_ON, experts
+from derl.study.variants import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
 from derl.study.view import View
 from derl.tables import BEST_POSSIBLE, CONSTANTS
 from modx.missing import PATTERNS
 
-NAMES = {ROBUST_MIXTURE: "robust recipe's four", MIXTURE: "all six"}
 STYLES = dict(zip(METHODS, zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True), strict=True))
 
 
@@ -97,15 +96,16 @@ def figure4(view: View) -> Figure | None:
 def pattern_matrix(view: View) -> Figure | None:
     """Trained on one pattern, tested on another: MAE and Corr, means over seeds."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
+    names = {ROBUST_MIXTURE: "robust recipe's four", all_patterns(): f"all {len(PATTERNS)}"}
     empty = True
     for axes, (metric, title, better) in zip(
         figure.subplots(1, 2), (("mae", "MAE (label units)", "lower"), ("corr", "Corr", "higher")), strict=True
     ):
         rows: dict[str, Sequence[float | None]] = {}
-        for label, variant in TRAINED_ON.items():
+        for label, variant in trained_on().items():
             row = pattern_row(view, variant, metric)
             empty = empty and row is None
-            name = NAMES.get(label, label)
+            name = names.get(label, label)
             rows[name] = [None] * len(PATTERNS) if row is None else [float(np.mean(values)) for values in row]
         found = best_pattern_row(view, metric)
         best = None if found is None else [float(np.mean(values)) for values in found]
@@ -113,7 +113,7 @@ def pattern_matrix(view: View) -> Figure | None:
             rows[BEST_POSSIBLE] = best
         values = list(rows.values())
         heat_map(axes, values, 3, figure, f"{title}, {better} is better", better == "lower", best)
-        axes.set_xticks(range(len(PATTERNS)), PATTERNS, rotation=30, ha="right")
+        axes.set_xticks(range(len(PATTERNS)), list(PATTERNS), rotation=30, ha="right")
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(xlabel="tested on", ylabel="trained on")
     return None if empty else figure

@@ -9,7 +9,7 @@ from derl.study.averages import deviation
 from derl.study.cell import Variant
 from derl.study.judge import Statistics, figures
 from derl.study.sheet import MISSING, Sheet, number
-from derl.study.variants import TRAINED_ON
+from derl.study.variants import trained_on
 from derl.study.view import View
 from derl.tables import BEST_POSSIBLE, CONSTANTS, Table
 from modx.missing import PATTERNS
@@ -22,7 +22,7 @@ def patterns(view: View) -> list[Sheet]:
         table = Table(f"Trained on one pattern, tested on another: {title}", ["trained on", *PATTERNS])
         sheet = Sheet(f"patterns_{metric}", table)
         best = best_pattern_row(view, metric)
-        for label, variant in TRAINED_ON.items():
+        for label, variant in trained_on().items():
             row = pattern_row(view, variant, metric)
             cells = [MISSING] * len(PATTERNS)
             if row is not None:

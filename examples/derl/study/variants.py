@@ -33,11 +33,6 @@ ABLATIONS = {  # in the order of the paper's Tables 3 and 4
 EXPERTS = (1, 2, 3, 4, 5)
 SMOKE_EXPERTS = (1, 3)
 ROBUST_MIXTURE = RECIPES["robust"]["train_pattern"]
-MIXTURE = "+".join(PATTERNS)
-TRAINED_ON = {
-    pattern: PAPER if pattern == "frames" else Variant({"recipe": "paper", "train_pattern": pattern})
-    for pattern in (*PATTERNS, ROBUST_MIXTURE, MIXTURE)
-}
 TRAINED_AT = {f"r = {rate}": Variant({"recipe": "paper", "train_rate": rate}) for rate in (0.1, 0.3, 0.5, 0.7, 0.9)}
 OPTIONS = {
     DERL: PAPER,
@@ -60,6 +55,19 @@ OPTIONS = {
     "  - whole modalities": Variant({"recipe": "robust", "train_pattern": ROBUST_MIXTURE.replace("+modalities", "")}),
     "  - all patterns but frames": Variant({"recipe": "robust", "train_pattern": "frames"}),
 }
+
+
+def all_patterns() -> str:
+    """The mixture of every registered pattern."""
+    return "+".join(PATTERNS)
+
+
+def trained_on() -> dict[str, Variant]:
+    """Every registered pattern, the robust recipe's mixture, and the mixture of all."""
+    return {
+        pattern: PAPER if pattern == "frames" else Variant({"recipe": "paper", "train_pattern": pattern})
+        for pattern in (*PATTERNS, ROBUST_MIXTURE, all_patterns())
+    }
 
 
 def experts(preset: str) -> dict[tuple[int, int], Variant]:

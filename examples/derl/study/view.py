@@ -59,7 +59,7 @@ class View:
         if not self.synthetic:
             return None
         records = self.records(Variant({"model": BEST_POSSIBLE}))
-        if records is None:
+        if records is None or any({*conditions} - record.facts["best_possible"].keys() for record in records):
             return None
         return [Statistics([record.facts["best_possible"][name] for record in records]) for name in conditions]
 
@@ -77,9 +77,9 @@ class View:
         return {name: measure(torch.full_like(labels, value), labels) for name, value in values.items()}
 
     def pattern_rows(self, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
-        """Figures of the chosen epoch under conditions of other patterns."""
+        """Figures of the chosen epoch under conditions of other patterns; None where a record lacks one."""
         records = self.records(variant)
-        if records is None:
+        if records is None or any({*conditions} - {*record.facts["pattern_conditions"]} for record in records):
             return None
         found = []
         for name in conditions:

@@ -13,12 +13,12 @@ from derl.study.averages import R
 from derl.study.cell import Variant
 from derl.study.ledger import CELLS, Ledger
 from derl.study.record import Record
-from derl.study.variants import ABLATIONS, DERL, METHODS, PAPER, ROBUST, TRAINED_ON
+from derl.study.variants import ABLATIONS, DERL, METHODS, PAPER, ROBUST, trained_on
 from derl.study.view import View
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
-from modx.missing import PATTERNS
+from modx.missing import PATTERNS, drop_block, register_pattern
 
 EPOCHS, SEEDS, SIZES = 3, 2, {"train": 50, "valid": 30, "test": 40}
 CONDITIONS = [condition.name for condition in table_conditions(["text", "audio"])]
@@ -64,7 +64,7 @@ def view(tmp_path_factory):
     ledger, study = Ledger(folder), parse([])
     rng = np.random.default_rng(0)
     labels = {split: rng.choice([-2.0, -0.6, 0.0, 1.4, 2.2], size).astype(np.float32) for split, size in SIZES.items()}
-    variants = {variant.cell(0).key: variant for variant in (*METHODS.values(), *TRAINED_ON.values())}
+    variants = {variant.cell(0).key: variant for variant in (*METHODS.values(), *trained_on().values())}
     for variant in variants.values():
         for seed in range(SEEDS):
             cell = variant.cell(seed)
@@ -326,7 +326,7 @@ def test_recipes_relate_correlations_and_count_collapses(view):
 
 def test_the_matrix_reads_each_pattern_at_its_rates(view):
     sheet = transfer.patterns(view)[0]
-    for trained, variant in TRAINED_ON.items():
+    for trained, variant in trained_on().items():
         cells = {name: cell.removesuffix(")").split(" (") for name, cell in row_of(sheet, trained).items()}
         row = {name: cell[0] for name, cell in cells.items()}
         for pattern in PATTERNS:  # in brackets, the distance to the last row
@@ -335,11 +335,21 @@ def test_the_matrix_reads_each_pattern_at_its_rates(view):
             )
             assert float(cells[pattern][1]) == pytest.approx(own - best, abs=0.0011)
         assert row["frames"] == shown(maes(view, variant, [f"r={rate}" for rate in PATTERN_RATES]))
-        for pattern in PATTERNS[1:]:
+        for pattern in [*PATTERNS][1:]:
             rows = [PATTERN_NAMES.index(f"{pattern} r={rate}") for rate in PATTERN_RATES]
             records = [view.ledger.record(variant.cell(seed)) for seed in range(SEEDS)]
             values = [np.abs(r.arrays["patterns"][rows] - r.arrays["labels_test"]).mean() for r in records]
             assert row[pattern] == shown(values), (trained, pattern)
+
+
+def test_a_pattern_registered_after_the_study_is_missing_from_it_and_breaks_nothing(view):
+    register_pattern("last", drop_block)
+    sheet = transfer.patterns(view)[0]
+    assert sheet.table.header == ["trained on", *PATTERNS]
+    assert set(row_of(sheet, "last").values()) == {"last", "missing"}
+    assert set(row_of(sheet, "frames").values()) == {"frames", "missing"}
+    assert "best possible" not in [row[0] for row in sheet.table.rows if row]
+    assert pictures.pattern_matrix(view) is None
 
 
 def test_figure4_counts_the_chosen_epoch_of_every_seed(view):

@@ -1,0 +1,164 @@
+"""Drop elements within one modality: one by one, in bursts, or as one block."""
+
+import torch
+from torch import Tensor
+
+from ._draws import check_mask, draw_uniform, per_sample, rank_real, rate_column
+
+
+def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Drop each real frame independently with probability ``rate`` (Li et al., DERL, eq. 1).
+
+    One uniform number per element is drawn and compared with the rate. So from the same generator state, the frames
+    dropped at a lower rate are a subset of those dropped at a higher one.
+
+    Args:
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: Probability in [0, 1]: a number, or ``(B,)`` with one per sample.
+        generator: Source of the draws. Default: PyTorch's global one.
+
+    Returns:
+        ``(B, T)`` bool, True where a frame is real and kept.
+
+    Raises:
+        TypeError: ``mask`` is not a tensor, ``rate`` not a number or tensor of numbers, or ``generator`` not a
+            ``torch.Generator``.
+        ValueError: ``mask`` is not bool ``(B, T)``, or ``rate`` is out of range or of another shape.
+
+    Example:
+        >>> mask = torch.tensor([[True, True, False], [True, True, True]])
+        >>> drop_frames(mask, torch.tensor([0.0, 1.0]))
+        tensor([[ True,  True, False],
+                [False, False, False]])
+    """
+    check_mask("drop_frames", "mask", mask)
+    rates = rate_column("drop_frames", "rate", rate, mask)
+    return mask & (
+        draw_uniform("drop_frames", mask.shape, mask.device, generator) >= rates.to(mask.device, torch.float32)
+    )
+
+
+def drop_bursts(
+    mask: Tensor, rate: float | Tensor, *, mean_length: float | Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Drop real frames in bursts, by the two-state channel of Gilbert (1960) and Elliott (1963).
+
+    Frames are dropped in the bad state and kept in the good one. The chain steps once per real frame and is
+    stationary from the first, with
+
+        P(bad -> good) = 1 / mean_length,    P(good -> bad) = rate / ((1 - rate) mean_length),
+
+    so each real frame is dropped with probability ``rate`` and bursts last ``mean_length`` frames on average.
+    ``mean_length = 1 / (1 - rate)`` drops frames independently; ``rate = 1`` drops all of them, whatever the length.
+
+    Args:
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: Stationary probability of the bad state, in [0, 1]: a number, or ``(B,)`` with one per sample.
+        mean_length: Mean length of a burst in real frames, at least 1 and at least ``rate / (1 - rate)``: a number,
+            or ``(B,)`` with one per sample.
+        generator: Source of the draws. Default: PyTorch's global one.
+
+    Returns:
+        ``(B, T)`` bool, True where a frame is real and kept.
+
+    Raises:
+        TypeError: As for ``drop_frames``.
+        ValueError: As for ``drop_frames``, or no chain has this rate and mean length.
+
+    Sources:
+        E. N. Gilbert, Capacity of a burst-noise channel, Bell System Technical Journal 39 (1960).
+        E. O. Elliott, Estimates of error rates for codes on burst-noise channels, ibid. 42 (1963).
+
+    Example:
+        >>> mask = torch.ones(1, 100_000, dtype=torch.bool)
+        >>> keep = drop_bursts(mask, 0.3, mean_length=5, generator=torch.Generator().manual_seed(0))
+        >>> starts = (keep[:, :-1] & ~keep[:, 1:]).sum()
+        >>> abs((~keep).float().mean() - 0.3) < 0.02, abs((~keep).sum() / starts - 5) < 0.3
+        (tensor(True), tensor(True))
+    """
+    check_mask("drop_bursts", "mask", mask)
+    rates = rate_column("drop_bursts", "rate", rate, mask)
+    good_to_bad, bad_to_bad = _transitions(rates, _check_lengths(mean_length, mask))
+    bad = _chain(
+        draw_uniform("drop_bursts", mask.shape, mask.device, generator),
+        *(p.to(mask.device, torch.float32) for p in (rates, good_to_bad, bad_to_bad)),
+    )
+    return mask & ~bad.gather(1, rank_real(mask).clamp(min=0))
+
+
+def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Drop one contiguous block of ``round(rate * n)`` of a sample's n real frames, at a uniformly drawn place.
+
+    Contiguous means along the real frames: padding between them is skipped. Halves round to even, as Python's
+    ``round`` does.
+
+    Args:
+        mask: ``(B, T)`` bool, True where a frame is real.
+        rate: Fraction in [0, 1]: a number, or ``(B,)`` with one per sample.
+        generator: Source of the draws. Default: PyTorch's global one.
+
+    Returns:
+        ``(B, T)`` bool, True where a frame is real and kept.
+
+    Raises:
+        TypeError, ValueError: As for ``drop_frames``.
+
+    Example:
+        >>> mask = torch.tensor([[True, True, False, True, True], [True, True, False, False, False]])
+        >>> drop_block(mask, 0.5).sum(1)
+        tensor([2, 1])
+    """
+    check_mask("drop_block", "mask", mask)
+    rates = rate_column("drop_block", "rate", rate, mask)
+    lengths = mask.sum(1, keepdim=True)
+    sizes = (rates * lengths.cpu()).round().long().to(mask.device)
+    latest = lengths - sizes
+    uniform = draw_uniform("drop_block", lengths.shape, mask.device, generator)
+    start = (uniform * (latest + 1)).long().minimum(latest)  # a product can round up to latest + 1
+    rank = rank_real(mask)
+    return mask & ((rank < start) | (rank >= start + sizes))
+
+
+def _check_lengths(mean_length: float | Tensor, mask: Tensor) -> Tensor:
+    """Validate a mean length and return it as a ``(B, 1)`` float64 column on the CPU."""
+    lengths = per_sample("drop_bursts", "mean_length", mean_length, mask)
+    valid = (lengths >= 1) & lengths.isfinite()
+    if not valid.all():
+        raise ValueError(
+            "drop_bursts expected mean_length to be a finite number of frames, at least 1, got "
+            f"{lengths[~valid].flatten()[0].item():g}; pass 1 / (1 - rate) to drop frames independently, or rate=1 to "
+            "drop everything."
+        )
+    return lengths.expand(len(mask)).unsqueeze(1)
+
+
+def _transitions(rates: Tensor, mean_length: Tensor) -> tuple[Tensor, Tensor]:
+    """Return P(good -> bad) and P(bad -> bad) of the chain, each shaped as ``rates``."""
+    everything = rates == 1
+    good_to_bad = torch.where(everything, 1.0, rates / ((1 - rates) * mean_length))
+    if (good_to_bad > 1 + 1e-5).any():  # room for a rate on the boundary that was rounded to float32
+        worst = good_to_bad.argmax()
+        rate, length = rates[worst].item(), mean_length[worst].item()
+        raise ValueError(
+            f"drop_bursts expected rate <= mean_length / (mean_length + 1) = {length / (length + 1):.4g} "
+            f"(or exactly 1) for mean_length={length:g}, got {rate:.4g}; lower the rate or raise mean_length to "
+            f"{rate / (1 - rate):.4g} or more."
+        )
+    bad_to_bad = torch.where(everything, 1.0, 1 - 1 / mean_length)
+    return good_to_bad, bad_to_bad
+
+
+def _chain(uniform: Tensor, start: Tensor, good_to_bad: Tensor, bad_to_bad: Tensor) -> Tensor:
+    """Run a two-state chain on ``(B, T)`` uniform draws without stepping through time; True is bad.
+
+    A draw below both transition probabilities leads to bad from either state, one above both to good. Only a
+    draw between them depends on the past: it holds the state if ``good_to_bad <= bad_to_bad``, and flips it
+    otherwise. So each state is the last one set outright, flipped by the parity of the steps since.
+    """
+    low, high = torch.minimum(good_to_bad, bad_to_bad), torch.maximum(good_to_bad, bad_to_bad)
+    step = torch.arange(uniform.shape[1], device=uniform.device).expand(uniform.shape)
+    is_set = (step == 0) | (uniform < low) | (uniform >= high)
+    set_to = uniform < torch.where(step == 0, start, low)
+    last_set = torch.where(is_set, step, 0).cummax(1).values
+    flips = (good_to_bad > bad_to_bad) & ((step - last_set) % 2 == 1)
+    return set_to.gather(1, last_set) ^ flips
