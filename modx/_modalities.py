@@ -86,7 +86,7 @@ def check_parts(
     given = [name for name in parts if parts[name] is not None]
     if not given or (expected and not set(parts) <= set(expected)):
         names = f"modalities {expected}" if expected else "at least one modality"
-        got = f"{tuple(parts)}" if expected else "none"
+        got = f"{tuple(parts)}" if given else "none"
         raise ValueError(f"{owner} expected {argument} of {names}, got {got}; name what is there, and nothing else.")
     found = {}
     for name in sorted(given, key=str):

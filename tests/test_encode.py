@@ -12,8 +12,8 @@ from torch import Tensor
 
 from modx import BottleneckEncoder
 
-INPUT_DIMS = {"two words": 3, "a": 2}
-MAX_LENGTHS = {"a": 9, "two words": 7}
+INPUT_DIMS = {"one": 3, "two words": 2}
+MAX_LENGTHS = {"two words": 9, "one": 7}
 SIZES = {"num_tokens": 2, "num_heads": 2, "head_dim": 3, "ffn_dim": 5, "max_lengths": MAX_LENGTHS}
 
 
@@ -150,17 +150,17 @@ def test_sequences_may_be_as_long_as_promised():
 def test_modalities_share_the_bottleneck_tokens_and_nothing_else():
     module, inputs = make(), draw()
     encoded = module(inputs)
-    encoded["two words"].sum().backward()
+    encoded["one"].sum().backward()
     used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
     assert "tokens" in used
-    assert all(name == "tokens" or "two words" in name.split(".") for name in used)
-    close(module(inputs | {"a": torch.full((2, 6, 2), torch.nan, dtype=torch.float64)})["two words"], encoded["two words"])
+    assert all(name == "tokens" or "one" in name.split(".") for name in used)
+    close(module(inputs | {"two words": torch.full((2, 6, 2), torch.nan, dtype=torch.float64)})["one"], encoded["one"])
 
 
 def test_positions_tell_frames_apart():
     module, inputs = make(), draw()
     encoded, turned = module(inputs), module({name: part.flip(1) for name, part in inputs.items()})
-    assert not torch.allclose(encoded["two words"], turned["two words"])
+    assert not torch.allclose(encoded["one"], turned["one"])
 
 
 def test_tokens_and_positions_start_small():
@@ -193,18 +193,23 @@ def test_has_the_size_of_the_paper():
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"a": torch.zeros(2, 10, 2)}, "expected at most 9 frames of 'a', got 10"),
-        ({"two words": torch.zeros(2, 8, 3)}, "expected at most 7 frames of 'two words', got 8"),
-        ({"a": torch.zeros(2, 5, 3)}, "expected 'a' of shape (2, tokens, 2), got (2, 5, 3)"),
-        ({"a": torch.zeros(3, 5, 2)}, "expected 'a' of shape (2, tokens, 2), got (3, 5, 2)"),
-        ({"a": torch.zeros(5, 2)}, "expected 'a' of shape (2, tokens, 2), got (5, 2)"),
-        ({"a": torch.zeros(2, 5, 2, dtype=torch.long)}, "expected 'a' in a floating-point dtype, got torch.int64"),
-        ({"a": None}, "expected modalities ('two words', 'a'), got ('two words',); pass zeros for"),
-        ({"c": torch.zeros(2, 5, 2)}, "expected modalities ('two words', 'a'), got ('two words', 'a', 'c')"),
+        ({"two words": torch.zeros(2, 10, 2)}, "expected at most 9 frames of 'two words', got 10"),
+        ({"one": torch.zeros(2, 8, 3)}, "expected at most 7 frames of 'one', got 8"),
+        ({"two words": torch.zeros(2, 5, 3)}, "expected 'two words' of shape (2, tokens, 2), got (2, 5, 3)"),
+        ({"two words": torch.zeros(3, 5, 2)}, "expected 'two words' of shape (2, tokens, 2), got (3, 5, 2)"),
+        ({"two words": torch.zeros(5, 2)}, "expected 'two words' of shape (2, tokens, 2), got (5, 2)"),
+        (
+            {"two words": torch.zeros(2, 5, 2, dtype=torch.long)},
+            "expected 'two words' in a floating-point dtype, got torch.int64",
+        ),
+        (
+            {"c": torch.zeros(2, 5, 2)},
+            "expected inputs of modalities ('one', 'two words'), got ('one', 'two words', 'c')",
+        ),
     ],
 )
 def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
-    inputs = {name: part for name, part in (draw(dtype=torch.float32) | inputs).items() if part is not None}
+    inputs = draw(dtype=torch.float32) | inputs
     with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
         make(dtype=torch.float32)(inputs)
 
@@ -212,23 +217,23 @@ def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 6), "expected the mask of 'a': bool of shape (2, 6), got torch.float32 of shape (2, 6)"),
-        (torch.ones(2, 5, dtype=torch.bool), "expected the mask of 'a': bool of shape (2, 6), got torch.bool of sh"),
-        (torch.ones(6, dtype=torch.bool), "expected the mask of 'a': bool of shape (2, 6), got torch.bool"),
-        (None, "masks expected modalities ('two words', 'a'), got ('two words',)"),
+        (torch.ones(2, 6), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.float32 of shape (2, 6)"),
+        (torch.ones(2, 5).bool(), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.bool of shape (2, 5)"),
+        (torch.ones(6).bool(), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.bool of shape (6,)"),
+        (None, "masks for every modality of ('one', 'two words'), got ('one',); add 'two words'"),
     ],
 )
 def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
     inputs = draw()
-    masks = {name: part for name, part in (masks_of(inputs) | {"a": mask}).items() if part is not None}
-    with pytest.raises(ValueError, match="^BottleneckEncoder " + re.escape(message)):
+    masks = {name: part for name, part in (masks_of(inputs) | {"two words": mask}).items() if part is not None}
+    with pytest.raises(ValueError, match="^BottleneckEncoder expected " + re.escape(message)):
         make()(inputs, masks)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_lengths": {"two words": 5}}, "expected max_lengths for modalities ('two words', 'a'), got ('two words',)"),
+        ({"max_lengths": {"one": 5}}, "expected max_lengths for modalities ('one', 'two words'), got ('one',)"),
         ({"num_tokens": 0}, "expected num_tokens >= 1, got 0"),
         ({"input_dims": {}}, "expected input_dims for modalities: one or more distinct names, got {}"),
     ],
