@@ -74,7 +74,7 @@ def test_loss_is_equation_18_over_two_separate_passes():
     task = (output.prediction - labels).square().mean()
     expected = (
         task
-        + 0.3 * orthogonality_loss(views.private, views.shared)
+        + 0.3 * orthogonality_loss(views)
         + 0.7 * reconstruction_loss(rebuilt, *targets).total
     )
     torch.testing.assert_close(output.loss, expected)

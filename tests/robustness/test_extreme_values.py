@@ -438,7 +438,7 @@ class Loss(nn.Module):
         others = {name: part.roll(1, -1) for name, part in views.items()}
         rebuilt = Reconstruction(others, views, others, {name: part / 2 for name, part in views.items()})
         return [
-            orthogonality_loss(views, others, penalty=self.penalty),
+            orthogonality_loss(Disentangled(views, others, {}), penalty=self.penalty),
             *reconstruction_loss(rebuilt, views, Disentangled(others, views, {})),
         ]
 
@@ -461,7 +461,7 @@ def test_losses_are_near_float64(dtype, penalty, batch_size, length, kind, strid
 def test_orthogonality_of_zero_tiny_and_huge_views_has_finite_gradients(dtype, penalty, kind):
     private = KINDS[kind]((2, 3, 128)).to(dtype).requires_grad_()
     shared = torch.randn(2, 3, 128).to(dtype).requires_grad_()
-    loss = orthogonality_loss({"a": private}, {"a": shared}, penalty=penalty)
+    loss = orthogonality_loss(Disentangled({"a": private}, {"a": shared}, {}), penalty=penalty)
     loss.backward()
     assert all(part.isfinite().all() for part in (loss, private.grad, shared.grad))
 
@@ -470,7 +470,7 @@ def test_orthogonality_of_zero_tiny_and_huge_views_has_finite_gradients(dtype, p
 def test_the_cosine_of_huge_views_of_the_papers_width_does_not_vanish(dtype):
     """The norm of 128 numbers of 1e4 is beyond float16."""
     views = {"a": huge((2, 3, 128)).to(dtype)}
-    assert orthogonality_loss(views, views).item() == pytest.approx(1.0, abs=4 * torch.finfo(dtype).eps)
+    assert orthogonality_loss(Disentangled(views, views, {})).item() == pytest.approx(1.0, abs=4 * torch.finfo(dtype).eps)
 
 
 @every_dtype
