@@ -72,11 +72,7 @@ def test_loss_is_equation_18_over_two_separate_passes():
     targets = views_of(inputs)
     rebuilt = model.reconstructor(features, views)
     task = (output.prediction - labels).square().mean()
-    expected = (
-        task
-        + 0.3 * orthogonality_loss(views)
-        + 0.7 * reconstruction_loss(rebuilt, *targets).total
-    )
+    expected = task + 0.3 * orthogonality_loss(views) + 0.7 * reconstruction_loss(rebuilt, *targets).total
     torch.testing.assert_close(output.loss, expected)
     torch.testing.assert_close(output.task_loss, task)
 

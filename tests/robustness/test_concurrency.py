@@ -16,7 +16,11 @@ def chain():
     names = ("a", "b")
     lengths = dict.fromkeys(names, 20)
     encoder = BottleneckEncoder({"a": 6, "b": 3}, 16, num_tokens=3, num_heads=2, head_dim=8, max_lengths=lengths)
-    blocks = HybridExpertDisentangler(names, 16, 24), MultiLevelReconstructor(names, 16, 8), ModalityRouter(names, 16, 8)
+    blocks = (
+        HybridExpertDisentangler(names, 16, 24),
+        MultiLevelReconstructor(names, 16, 8),
+        ModalityRouter(names, 16, 8),
+    )
     return torch.nn.ModuleList([encoder, *blocks]).eval()
 
 
