@@ -1,6 +1,6 @@
 """Experts: the bank of two-layer MLPs behind every expert, reconstructor, router and feed-forward layer."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -99,6 +99,7 @@ class Experts(nn.Module):
             ValueError: a shape, a dtype or a count does not fit.
         """
         check_tokens("Experts", "x", x, self.w1.shape[2], self.w1.dtype)
+        check_sizes("Experts", 0, num_private=num_private)
         num_experts = self.w1.shape[0]
         if group_sizes is None:
             _check_alone(x, router_weights, num_experts, num_private)
@@ -110,6 +111,7 @@ class Experts(nn.Module):
     def _mix(
         self, x: Tensor, router_weights: Tensor | None, group_sizes: Sequence[int], num_private: int
     ) -> tuple[Tensor, Tensor]:
+        num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # which the op refuses
         return expert_mixture(
             x,
             router_weights,
@@ -119,7 +121,7 @@ class Experts(nn.Module):
             self.b2,
             group_sizes=group_sizes,
             num_private=num_private,
-            num_shared=self.w1.shape[0] - len(group_sizes) * num_private,
+            num_shared=self.w1.shape[0] - num_groups * num_private,
             activation=self.activation,
             implementation=self.implementation,
         )

@@ -208,6 +208,7 @@ def test_a_batch_that_lost_nothing_has_nothing_to_compare(model_class):
     [
         ({"modalities": ["audio", "smell"]}, "expected max_lengths for"),
         ({"modalities": ["smell"], "max_lengths": {"smell": 4}}, "expected input_dims for"),
+        ({"modalities": ["audio", "half"]}, "a list of distinct names, .*, got .*'half'"),
         ({"task_loss": "huber"}, "expected task_loss to be one of .*, got 'huber'"),
     ],
 )

@@ -282,6 +282,10 @@ def make_rows() -> Iterator[Row]:
     yield wrong("Experts.forward", "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
 
     yield wrong("Experts.forward", "num_private", 1, "num_private=0 without group_sizes, got 1")
+    yield from sizes("Experts.forward", "num_private", least=0)
+    for value in (5, "32", (2.5, 2.5)):
+        words = f"group_sizes: a sequence of ints, got {value!r}"
+        yield mistyped("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
     for value in ((4,), (6, -1), ()):
         words = f"sum to the 5 tokens of x, got {list(value)}"
         yield wrong("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
