@@ -59,7 +59,7 @@ class PlainDerl(nn.Module):
 
     def _mlps(self, bank: str) -> list[str]:
         """Names of the modules that hold the experts of a bank, in its order."""
-        modalities, config = range(len(self.config.modalities)), self.config
+        modalities, config = sorted(self.config.modalities), self.config
         match bank:
             case "disentangler.experts":
                 private = [f"private_experts.{m}.{k}" for m in modalities for k in range(config.num_private_experts)]
@@ -149,25 +149,27 @@ class Encoder(nn.Module):
 
     def __init__(self, config: DerlConfig, input_dims: Mapping[str, int]) -> None:
         super().__init__()
-        self.modalities, self.num_tokens = config.modalities, config.num_tokens
-        self.projections = nn.ModuleList(nn.Linear(input_dims[name], config.dim) for name in self.modalities)
+        self.modalities, self.num_tokens = sorted(config.modalities), config.num_tokens
+        self.projections = nn.ModuleDict({name: nn.Linear(input_dims[name], config.dim) for name in self.modalities})
         self.tokens = nn.Parameter(0.02 * torch.randn(config.num_tokens, config.dim))
-        self.positions = nn.ParameterList(
-            nn.Parameter(0.02 * torch.randn(config.num_tokens + config.max_lengths[name], config.dim))
-            for name in self.modalities
+        self.positions = nn.ParameterDict(
+            {
+                name: nn.Parameter(0.02 * torch.randn(config.num_tokens + config.max_lengths[name], config.dim))
+                for name in self.modalities
+            }
         )
-        self.transformers = nn.ModuleList(
-            nn.ModuleList(Block(config) for _ in range(config.encoder_depth)) for _ in self.modalities
+        self.transformers = nn.ModuleDict(
+            {name: nn.ModuleList(Block(config) for _ in range(config.encoder_depth)) for name in self.modalities}
         )
 
     def forward(self, inputs: Features, masks: Features) -> list[Tensor]:
         encoded = []
-        for index, name in enumerate(self.modalities):
-            frames, mask = self.projections[index](inputs[name]), masks[name]
+        for name in self.modalities:
+            frames, mask = self.projections[name](inputs[name]), masks[name]
             x = torch.cat([self.tokens.expand(len(frames), -1, -1), frames], dim=1)
-            x = x + self.positions[index][: x.shape[1]]
+            x = x + self.positions[name][: x.shape[1]]
             mask = torch.cat([mask.new_ones(len(mask), self.num_tokens), mask], dim=1)
-            for block in self.transformers[index]:
+            for block in self.transformers[name]:
                 x = block(x, mask)
             encoded.append(x[:, : self.num_tokens])
         return encoded
@@ -183,13 +185,14 @@ class Disentangler(nn.Module):
             return nn.ModuleList(MLP(config.dim, config.expert_dim, config.dim) for _ in range(count))
 
         count = config.num_private_experts + config.num_shared_experts
-        self.routers = nn.ModuleList(Router(nn.Linear(config.dim, count)) for _ in config.modalities)
-        self.private_experts = nn.ModuleList(experts(config.num_private_experts) for _ in config.modalities)
+        names = sorted(config.modalities)
+        self.routers = nn.ModuleDict({name: Router(nn.Linear(config.dim, count)) for name in names})
+        self.private_experts = nn.ModuleDict({name: experts(config.num_private_experts) for name in names})
         self.shared_experts = experts(config.num_shared_experts)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         private, shared = [], []
-        for x, router, own in zip(features, self.routers, self.private_experts, strict=True):
+        for x, router, own in zip(features, self.routers.values(), self.private_experts.values(), strict=True):
             weights = router(x)
             outputs = [weights[..., k, None] * expert(x) for k, expert in enumerate([*own, *self.shared_experts])]
             private.append(torch.stack(outputs[: len(own)]).sum(0))
@@ -203,10 +206,9 @@ class Reconstructor(nn.Module):
     def __init__(self, config: DerlConfig) -> None:
         super().__init__()
 
-        def networks(width: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                MLP(width * config.dim, width * config.reconstructor_dim, config.dim) for _ in config.modalities
-            )
+        def networks(width: int) -> nn.ModuleDict:
+            sizes = width * config.dim, width * config.reconstructor_dim, config.dim
+            return nn.ModuleDict({name: MLP(*sizes) for name in sorted(config.modalities)})
 
         self.r1, self.r2_private, self.r2_shared, self.r3 = networks(1), networks(1), networks(1), networks(2)
 
@@ -215,4 +217,4 @@ class Reconstructor(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         both = [torch.cat(pair, dim=-1) for pair in zip(private, shared, strict=True)]
         levels = ((self.r1, features), (self.r2_private, private), (self.r2_shared, shared), (self.r3, both))
-        return tuple([net(x) for net, x in zip(nets, inputs, strict=True)] for nets, inputs in levels)
+        return tuple([net(x) for net, x in zip(nets.values(), inputs, strict=True)] for nets, inputs in levels)

@@ -7,17 +7,6 @@ import torch
 from torch import Tensor
 
 
-def check_names(owner: str, modalities: Iterable[str], argument: str = "modalities") -> tuple[str, ...]:
-    names = tuple(modalities) if isinstance(modalities, Iterable) else ()
-    distinct = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    if isinstance(modalities, str) or not names or not distinct:
-        raise ValueError(
-            f"{owner} expected {argument}: one or more distinct names, got {modalities!r}; pass strings, as in "
-            "('text', 'audio')."
-        )
-    return names
-
-
 def is_int(value: object) -> bool:
     return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
 
@@ -79,35 +68,6 @@ def check_mapping(owner: str, name: str, value: object) -> None:
         raise TypeError(
             f"{owner} expected {name} to be a mapping, got {type(value).__name__}; pass a dict keyed by modality."
         )
-
-
-def check_modalities(owner: str, expected: tuple[str, ...], got: Mapping[str, object], name: str = "features") -> None:
-    check_mapping(owner, name, got)
-    if got.keys() != set(expected):
-        raise ValueError(
-            f"{owner} expected modalities {expected}, got {tuple(got)}; pass zeros for a modality that is missing."
-        )
-
-
-def check_features(
-    owner: str, features: Mapping[str, Tensor], dims: Mapping[str, int], dtype: torch.dtype, argument: str = "features"
-) -> None:
-    """Features must be floating-point ``(B, N_m, dims[m])`` for every modality m, of one batch size.
-
-    Their dtype must be the parameters', but under autocast, which casts by itself.
-    """
-    check_modalities(owner, tuple(dims), features, argument)
-    for name, feature in features.items():
-        check_tensor(owner, f"{name!r} of {argument}", feature)
-    batch_size = next((feature.shape[0] for feature in features.values() if feature.ndim), "B")
-    for name, dim in dims.items():
-        feature = features[name]
-        if feature.ndim != 3 or feature.shape[2] != dim or feature.shape[0] != batch_size:
-            raise ValueError(
-                f"{owner} expected {name!r} of shape ({batch_size}, tokens, {dim}), got {tuple(feature.shape)}; bring "
-                "it to that shape, or build the module for its width."
-            )
-        check_floating(owner, repr(name), feature, dtype)
 
 
 def check_mask(owner: str, name: str, mask: Tensor, shape: tuple[int, ...]) -> None:

@@ -1,14 +1,14 @@
 """HybridExpertDisentangler: a private and a shared view of every token, by private and shared experts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_dtype, check_features, check_names, check_sizes
-from .experts import Experts
-from .ops import expert_mixture
+from ._checks import check_choice, check_dtype, check_sizes
+from ._modalities import ModalityModule, check_features, check_names, check_present, hide
+from .experts import Experts, by_group
 from .ops.activations import ACTIVATIONS
 from .ops.choice import IMPLEMENTATIONS
 from .router import Router
@@ -22,14 +22,14 @@ class Disentangled(NamedTuple):
     router_weights: dict[str, Tensor]
 
 
-class HybridExpertDisentangler(nn.Module):
+class HybridExpertDisentangler(ModalityModule):
     r"""Spread every token softly over its modality's private experts and over the shared ones (HED).
 
     A modality's router gives one softmax over its P private and the S shared experts (eq. 3); the private view
     is the weighted sum of the former, the shared view that of the latter (eq. 4). DERL, Li et al.
 
     Args:
-        modalities: names, any strings, in the order in which their experts lie in the bank.
+        modalities: Names, whose order does not matter; the bank holds their private experts by sorted name.
         dim: D, width of a token.
         hidden_dim: H, hidden units of each expert.
         num_private_experts: P, experts of each modality alone.
@@ -48,7 +48,7 @@ class HybridExpertDisentangler(nn.Module):
 
     def __init__(
         self,
-        modalities: Sequence[str],
+        modalities: Iterable[str],
         dim: int,
         hidden_dim: int,
         *,
@@ -82,66 +82,53 @@ class HybridExpertDisentangler(nn.Module):
         self.dim = dim
         self.num_private_experts = num_private_experts
         self.num_shared_experts = num_shared_experts
-        self.implementation = implementation
-        self.routers = nn.ModuleList(
-            Router(
-                dim,
-                num_private_experts + num_shared_experts,
-                hidden_dim=router_hidden_dim,
-                temperature=temperature,
-                device=device,
-                dtype=dtype,
-            )
-            for _ in self.modalities
+        self.routers = nn.ModuleDict(
+            {
+                name: Router(
+                    dim,
+                    num_private_experts + num_shared_experts,
+                    hidden_dim=router_hidden_dim,
+                    temperature=temperature,
+                    device=device,
+                    dtype=dtype,
+                )
+                for name in self.modalities
+            }
         )
         self.experts = Experts(
             len(self.modalities) * num_private_experts + num_shared_experts,
             dim,
             hidden_dim,
             activation=activation,
+            implementation=implementation,
             device=device,
             dtype=dtype,
         )
 
-    def forward(self, features: Mapping[str, Tensor]) -> Disentangled:
+    def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Disentangled:
         """Split features into private and shared views.
 
         Args:
-            features: ``(B, N_m, D)`` for every modality m; token counts may differ.
+            features: ``(B, N_m, D)`` per modality m, or ``(B, D)`` for one token; token counts may differ. A modality
+                that is left out, or None, is left out of the result.
+            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent: views and router weights are
+                zeros there, and the features are not read and may be NaN. None: everything is present.
 
         Raises:
-            ValueError: a modality is missing, unknown, or of the wrong width or dtype.
+            ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
         """
-        check_features(
-            "HybridExpertDisentangler", features, dict.fromkeys(self.modalities, self.dim), self.experts.w1.dtype
-        )
-        weights = {name: router(features[name]) for name, router in zip(self.modalities, self.routers, strict=True)}
-        tokens = [features[name].flatten(0, 1) for name in self.modalities]
-        sizes = [part.shape[0] for part in tokens]
-        views = expert_mixture(
-            torch.cat(tokens),
-            torch.cat([weights[name].flatten(0, 1) for name in self.modalities]),
-            self.experts.w1,
-            self.experts.b1,
-            self.experts.w2,
-            self.experts.b2,
-            group_sizes=sizes,
-            num_private=self.num_private_experts,
-            num_shared=self.num_shared_experts,
-            activation=self.experts.activation,
-            implementation=self.implementation,
-        )
-        private, shared = (
-            {
-                name: part.unflatten(0, features[name].shape[:2])
-                for name, part in zip(self.modalities, view.split(sizes), strict=True)
-            }
-            for view in views
-        )
+        owner = "HybridExpertDisentangler"
+        x = check_features(owner, features, dict.fromkeys(self.modalities, self.dim), self.experts.w1.dtype)
+        there = check_present(owner, present, x)
+        x = hide(x, there)
+        weights = {
+            name: self.routers[name](part, there[name][..., None] if there else None) for name, part in x.items()
+        }
+        private, shared = by_group(self.experts, x, weights, self.modalities, self.num_private_experts)
         return Disentangled(private, shared, weights)
 
     def extra_repr(self) -> str:
         return (
-            f"{self.modalities}, num_private_experts={self.num_private_experts}, "
-            f"num_shared_experts={self.num_shared_experts}, implementation={self.implementation!r}"
+            f"{self.modalities}, dim={self.dim}, num_private_experts={self.num_private_experts}, "
+            f"num_shared_experts={self.num_shared_experts}, implementation={self.experts.implementation!r}"
         )

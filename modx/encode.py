@@ -5,19 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ._checks import (
-    check_dtype,
-    check_features,
-    check_mapping,
-    check_mask,
-    check_modalities,
-    check_names,
-    check_sizes,
-)
+from ._checks import check_dtype, check_mapping, check_sizes
+from ._modalities import ModalityModule, check_features, check_names, check_present, hide
 from .transformer import TransformerEncoder
 
 
-class BottleneckEncoder(nn.Module):
+class BottleneckEncoder(ModalityModule):
     """Encode every modality's sequence into N bottleneck tokens (eq. 2 of DERL, Li et al.).
 
     Frames are projected to width D; N learned tokens, the same for all modalities, are put before them; learned
@@ -25,7 +18,7 @@ class BottleneckEncoder(nn.Module):
     leave, so that the last block attends with N queries and projects no frame to a key or value.
 
     Args:
-        input_dims: width of a frame, for every modality.
+        input_dims: Width of a frame, per modality; the order of the names does not matter.
         dim: D, width of a token.
         num_tokens: N, bottleneck tokens a modality.
         depth: transformer blocks a modality.
@@ -67,58 +60,65 @@ class BottleneckEncoder(nn.Module):
             check_sizes("BottleneckEncoder", **{f"{argument}[{name!r}]": size for name, size in numbers.items()})
         check_sizes("BottleneckEncoder", dim=dim, num_tokens=num_tokens)
         check_dtype("BottleneckEncoder", dtype)
-        self.input_dims = dict(input_dims)
-        self.max_lengths = dict(max_lengths)
+        self.input_dims = {name: input_dims[name] for name in self.modalities}
+        self.max_lengths = {name: max_lengths[name] for name in self.modalities}
         self.num_tokens = num_tokens
-        self.projections = nn.ModuleList(
-            nn.Linear(input_dims[name], dim, device=device, dtype=dtype) for name in self.modalities
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(width, dim, device=device, dtype=dtype) for name, width in self.input_dims.items()}
+        )
+        self.transformers = nn.ModuleDict(
+            {
+                name: TransformerEncoder(
+                    dim,
+                    depth,
+                    num_heads=num_heads,
+                    head_dim=head_dim,
+                    ffn_dim=ffn_dim,
+                    device=device,
+                    dtype=dtype,
+                )
+                for name in self.modalities
+            }
         )
         self.tokens = nn.Parameter(torch.empty(num_tokens, dim, device=device, dtype=dtype))
-        self.positions = nn.ParameterList(
-            nn.Parameter(torch.empty(num_tokens + max_lengths[name], dim, device=device, dtype=dtype))
-            for name in self.modalities
+        self.positions = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.empty(num_tokens + length, dim, device=device, dtype=dtype))
+                for name, length in self.max_lengths.items()
+            }
         )
-        self.transformers = nn.ModuleList(
-            TransformerEncoder(
-                dim,
-                depth,
-                num_heads=num_heads,
-                head_dim=head_dim,
-                ffn_dim=ffn_dim,
-                device=device,
-                dtype=dtype,
-            )
-            for _ in self.modalities
-        )
-        for parameter in (self.tokens, *self.positions):
+        self._reset_tokens()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, as the constructor does."""
+        super().reset_parameters()
+        self._reset_tokens()
+
+    def _reset_tokens(self) -> None:
+        for parameter in (self.tokens, *self.positions.values()):
             nn.init.normal_(parameter, std=0.02)  # at unit variance positions drown what the frames say
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Encode the sequences.
 
         Args:
-            inputs: ``(B, L_m, input_dims[m])`` for every modality m, L_m at most ``max_lengths[m]``.
-            masks: bool ``(B, L_m)``, True where a frame is to be seen; what is masked may hold anything, and a
-                sequence with nothing to see gives its tokens all the same. None: every frame is seen.
+            inputs: ``(B, L_m, input_dims[m])`` per modality m, L_m at most ``max_lengths[m]``, or
+                ``(B, input_dims[m])`` for one frame. A modality that is left out, or None, is left out of the result.
+            masks: Bool ``(B, L_m)`` per modality, True where a frame is to be seen, or ``(B,)`` for all its frames;
+                what is masked may be NaN, and a sequence with nothing to see gives its tokens all the same. None:
+                every frame is seen.
 
         Returns:
-            ``(B, num_tokens, D)`` for every modality.
+            ``(B, num_tokens, D)`` per modality.
 
         Raises:
-            ValueError: a modality is missing or unknown, or a shape, a length or a dtype does not fit.
+            ValueError: a modality is unknown, none is given, or a shape, a length or a dtype does not fit.
         """
-        check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype, "inputs")
-        if masks is not None:
-            check_modalities("BottleneckEncoder masks", self.modalities, masks, "masks")
-            for name, mask in masks.items():
-                check_mask("BottleneckEncoder", f"the mask of {name!r}", mask, tuple(inputs[name].shape[:2]))
-        return {
-            name: self._encode(index, inputs[name], None if masks is None else masks[name])
-            for index, name in enumerate(self.modalities)
-        }
+        frames = check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype, "inputs")
+        seen = check_present("BottleneckEncoder", masks, frames, "masks")
+        return {name: self._encode(name, part, seen.get(name)) for name, part in hide(frames, seen).items()}
 
-    def _encode(self, index: int, frames: Tensor, mask: Tensor | None) -> Tensor:
-        name = self.modalities[index]
+    def _encode(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
         batch_size, length = frames.shape[:2]
         if length > self.max_lengths[name]:
             raise ValueError(
@@ -126,12 +126,11 @@ class BottleneckEncoder(nn.Module):
                 "shorten the sequence or raise max_lengths."
             )
         if mask is not None:
-            frames = torch.where(mask[..., None], frames, 0)
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
-        projected = self.projections[index](frames)
+        projected = self.projections[name](frames)
         tokens = self.tokens.to(projected.dtype).expand(batch_size, -1, -1)
-        x = torch.cat([tokens, projected], dim=1) + self.positions[index][: self.num_tokens + length]
-        encoded: Tensor = self.transformers[index](x, mask, num_queries=self.num_tokens)
+        x = torch.cat([tokens, projected], dim=1) + self.positions[name][: self.num_tokens + length]
+        encoded: Tensor = self.transformers[name](x, mask, num_queries=self.num_tokens)
         return encoded
 
     def extra_repr(self) -> str:

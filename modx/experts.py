@@ -1,11 +1,17 @@
 """Experts: the bank of two-layer MLPs behind every expert, reconstructor, router and feed-forward layer."""
 
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_dtype, check_sizes, check_tensor, check_tokens
 from .ops import expert_mixture
 from .ops.activations import ACTIVATIONS
+from .ops.choice import IMPLEMENTATIONS
+
+Group = TypeVar("Group", bound=Hashable)
 
 
 class Experts(nn.Module):
@@ -17,6 +23,7 @@ class Experts(nn.Module):
         hidden_dim: H, hidden units of each MLP.
         out_dim: D_out; None: ``in_dim``.
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        implementation: Which kernel runs the bank; see :func:`modx.ops.expert_mixture`.
 
     Attributes:
         w1: ``(E, H, D_in)``, as :func:`modx.ops.expert_mixture` takes it; each expert starts as two ``nn.Linear`` do.
@@ -38,6 +45,7 @@ class Experts(nn.Module):
         out_dim: int | None = None,
         *,
         activation: str = "gelu",
+        implementation: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -45,8 +53,10 @@ class Experts(nn.Module):
         out_dim = in_dim if out_dim is None else out_dim
         check_sizes("Experts", num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
         check_choice("Experts", "activation", activation, ACTIVATIONS)
+        check_choice("Experts", "implementation", implementation, IMPLEMENTATIONS)
         check_dtype("Experts", dtype)
         self.activation = activation
+        self.implementation = implementation
         self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
         self.b1 = nn.Parameter(torch.empty(num_experts, hidden_dim, device=device, dtype=dtype))
         self.w2 = nn.Parameter(torch.empty(num_experts, hidden_dim, out_dim, device=device, dtype=dtype))
@@ -64,43 +74,98 @@ class Experts(nn.Module):
         ):
             nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5)
 
-    def forward(self, x: Tensor, router_weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        router_weights: Tensor | None = None,
+        *,
+        group_sizes: Sequence[int] | None = None,
+        num_private: int = 0,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Sum the experts' outputs by weight.
 
         Args:
-            x: ``(..., D_in)``.
-            router_weights: ``(..., E)``; None: every weight is 1.
+            x: ``(..., D_in)``; with ``group_sizes`` ``(T, D_in)``, the tokens of all groups, group after group.
+            router_weights: ``(..., E)``; with ``group_sizes`` ``(T, P + S)``. None: every weight is 1.
+            group_sizes: Tokens per group, which has private experts and the shared ones. None: all tokens use all
+                experts.
+            num_private: P, private experts per group, which lie group by group at the start of the bank; the other S
+                are shared.
 
         Returns:
-            ``(..., D_out)``.
+            ``(..., D_out)``; with ``group_sizes`` a pair of ``(T, D_out)``, the sums over private and shared experts.
 
         Raises:
-            ValueError: a shape or a dtype does not fit.
+            ValueError: a shape, a dtype or a count does not fit.
         """
         check_tokens("Experts", "x", x, self.w1.shape[2], self.w1.dtype)
-        if router_weights is not None:
-            check_tensor("Experts", "router_weights", router_weights)
-            if router_weights.shape != (*x.shape[:-1], self.w1.shape[0]):
-                raise ValueError(
-                    f"Experts expected router_weights of shape {(*x.shape[:-1], self.w1.shape[0])}, "
-                    f"got {tuple(router_weights.shape)}; give every token of x one weight an expert."
-                )
-        tokens = x.reshape(-1, x.shape[-1])
-        _, mixed = expert_mixture(
-            tokens,
-            None if router_weights is None else router_weights.reshape(-1, router_weights.shape[-1]),
+        check_sizes("Experts", 0, num_private=num_private)
+        num_experts = self.w1.shape[0]
+        if group_sizes is None:
+            _check_alone(x, router_weights, num_experts, num_private)
+            tokens = x.reshape(-1, x.shape[-1])
+            weights = None if router_weights is None else router_weights.reshape(-1, num_experts)
+            return self._mix(tokens, weights, [tokens.shape[0]], 0)[1].reshape(*x.shape[:-1], self.w2.shape[2])
+        return self._mix(x, router_weights, group_sizes, num_private)
+
+    def _mix(
+        self, x: Tensor, router_weights: Tensor | None, group_sizes: Sequence[int], num_private: int
+    ) -> tuple[Tensor, Tensor]:
+        num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # which the op refuses
+        return expert_mixture(
+            x,
+            router_weights,
             self.w1,
             self.b1,
             self.w2,
             self.b2,
-            group_sizes=[tokens.shape[0]],
-            num_private=0,
-            num_shared=self.w1.shape[0],
+            group_sizes=group_sizes,
+            num_private=num_private,
+            num_shared=self.w1.shape[0] - num_groups * num_private,
             activation=self.activation,
+            implementation=self.implementation,
         )
-        return mixed.reshape(*x.shape[:-1], self.w2.shape[2])
 
     def extra_repr(self) -> str:
         num_experts, hidden_dim, in_dim = self.w1.shape
         out_dim = self.w2.shape[2]
         return f"{num_experts}, {in_dim}, {hidden_dim}, {out_dim}, activation={self.activation!r}"
+
+
+def by_group(
+    experts: nn.Module,
+    parts: Mapping[Group, Tensor],
+    router_weights: Mapping[Group, Tensor] | None,
+    groups: Sequence[Group],
+    num_private: int,
+) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
+    """Run the tokens ``(..., D_in)`` of several groups through one bank; a group left out of ``parts`` has none.
+
+    Returns:
+        The sums over private and over shared experts, ``(..., D_out)`` for each of ``parts``.
+    """
+    tokens = {group: parts[group].flatten(0, -2) for group in groups if group in parts}
+    sizes = [tokens[group].shape[0] if group in tokens else 0 for group in groups]
+    weights = None if router_weights is None else torch.cat([router_weights[group].flatten(0, -2) for group in tokens])
+    views = experts(torch.cat(list(tokens.values())), weights, group_sizes=sizes, num_private=num_private)
+    private, shared = (
+        {
+            group: part.unflatten(0, parts[group].shape[:-1])
+            for group, part in zip(groups, view.split(sizes), strict=True)
+            if group in tokens
+        }
+        for view in views
+    )
+    return private, shared
+
+
+def _check_alone(x: Tensor, router_weights: Tensor | None, num_experts: int, num_private: int) -> None:
+    if num_private:
+        raise ValueError(f"Experts expected num_private=0 without group_sizes, got {num_private}; pass group_sizes.")
+    if router_weights is not None:
+        check_tensor("Experts", "router_weights", router_weights)
+        if router_weights.shape != (*x.shape[:-1], num_experts):
+            raise ValueError(
+                f"Experts expected router_weights of shape {(*x.shape[:-1], num_experts)}, "
+                f"got {tuple(router_weights.shape)}; give every token of x one weight per expert."
+            )

@@ -1,56 +1,62 @@
-"""ModalityRouter: weigh several views token by token and sum them."""
+"""ModalityRouter: weigh the views of all modalities token by token and sum them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ._checks import check_dtype, check_floating, check_mask, check_sizes, check_tensor
+from ._checks import check_dtype, check_sizes
+from ._modalities import ModalityModule, check_features, check_names, check_present, hide
 from .router import Router
 
 
 class Fused(NamedTuple):
-    """``features`` (B, N, D), the weighted sum; ``router_weights`` (B, N, num_inputs), the weights."""
+    """``features`` (B, N, D), the weighted sum; ``router_weights``, per view a mapping from modality to (B, N)."""
 
     features: Tensor
-    router_weights: Tensor
+    router_weights: tuple[dict[str, Tensor], ...]
 
 
-class ModalityRouter(nn.Module):
-    r"""Weigh the inputs for every token from all of them side by side, and sum them by weight (MRF).
+class ModalityRouter(ModalityModule):
+    r"""Weigh all views of all modalities for every token, and sum them by weight (MRF).
 
     :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)`, :math:`y = \sum_i w_i x_i`: eq. 13-15 of
-    DERL (Li et al.), where the inputs are the private and shared views of all modalities.
+    DERL (Li et al.), where the inputs x are the private and shared views of all modalities. They lie view by view,
+    within a view by sorted name.
 
     Args:
-        num_inputs: I, how many inputs are fused.
+        modalities: Names, whose order does not matter.
         dim: D, width of a token.
-        hidden_dim: hidden units of the router's MLP.
-        temperature: where the temperature starts; None: ``1 / num_inputs``.
+        hidden_dim: Hidden units of the router's MLP.
+        num_views: Views per modality.
+        temperature: Initial temperature. Default: one over the number of inputs.
 
     Example:
-        >>> fuse = ModalityRouter(2, dim=8, hidden_dim=16)
-        >>> fused = fuse([torch.randn(3, 4, 8), torch.randn(3, 4, 8)])
-        >>> fused.features.shape, fused.router_weights.shape
-        (torch.Size([3, 4, 8]), torch.Size([3, 4, 2]))
+        >>> fuse = ModalityRouter(("text", "audio"), dim=8, hidden_dim=16, num_views=1)
+        >>> fused = fuse({"text": torch.randn(3, 4, 8), "audio": torch.randn(3, 4, 8)})
+        >>> fused.features.shape, fused.router_weights[0]["audio"].shape
+        (torch.Size([3, 4, 8]), torch.Size([3, 4]))
     """
 
     def __init__(
         self,
-        num_inputs: int,
+        modalities: Iterable[str],
         dim: int,
         hidden_dim: int,
         *,
+        num_views: int = 2,
         temperature: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("ModalityRouter", num_inputs=num_inputs, dim=dim, hidden_dim=hidden_dim)
+        self.modalities = check_names("ModalityRouter", modalities)
+        check_sizes("ModalityRouter", dim=dim, hidden_dim=hidden_dim, num_views=num_views)
         check_dtype("ModalityRouter", dtype)
-        self.num_inputs = num_inputs
         self.dim = dim
+        self.num_views = num_views
+        num_inputs = num_views * len(self.modalities)
         self.router = Router(
             num_inputs * dim,
             num_inputs,
@@ -60,45 +66,40 @@ class ModalityRouter(nn.Module):
             dtype=dtype,
         )
 
-    def forward(self, features: Mapping[str, Tensor] | Sequence[Tensor], present: Tensor | None = None) -> Fused:
-        """Fuse the inputs.
+    def forward(self, *views: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Fused:
+        """Fuse the views, as in ``fuse(split.private, split.shared)``.
 
         Args:
-            features: ``num_inputs`` tensors ``(B, N, D)``; of a mapping, its values in their order.
-            present: bool ``(B, num_inputs)``, False for an input that is absent: it gets weight 0 and nothing in
-                it, nan included, is seen. Where all are absent the result is zeros. None: all are present.
+            views: ``num_views`` mappings from the same modalities to ``(B, N, D)``, or ``(B, D)`` for one token. A
+                modality that is left out, or None, is zeros with weight 0 in its place.
+            present: Bool ``(B,)`` or ``(B, N)`` per modality, False where it is absent: it gets weight 0 there, and is
+                not read and may be NaN. Where all are absent the result is zeros. None: everything is present.
 
         Raises:
-            ValueError: the number of inputs, a shape or the dtype of ``present`` does not fit.
+            ValueError: the views are too few or too many, differ in modalities or tokens, hold none, or a shape or a
+                dtype does not fit.
         """
-        if not isinstance(features, Mapping | Sequence):
-            raise TypeError(
-                f"ModalityRouter expected features: a mapping or a sequence of tensors, got {type(features).__name__}; "
-                "list them, or unbind a stack of them."
-            )
-        inputs = list(features.values() if isinstance(features, Mapping) else features)
-        if len(inputs) != self.num_inputs:
-            raise ValueError(
-                f"ModalityRouter expected {self.num_inputs} inputs, got {len(inputs)}; "
-                "pass zeros for one that is missing and mark it absent in present."
-            )
-        for index, part in enumerate(inputs):
-            check_tensor("ModalityRouter", f"input {index} of features", part)
-        shape = (*inputs[0].shape[:2], self.dim)
-        for index, part in enumerate(inputs):
-            if len(shape) != 3 or tuple(part.shape) != shape:
-                raise ValueError(
-                    f"ModalityRouter expected input {index} of shape {shape}, got {tuple(part.shape)}; "
-                    "all inputs need one shape, so pad or project them."
-                )
-            check_floating("ModalityRouter", f"input {index}", part, self.router.log_temperature.dtype)
+        owner, dims = "ModalityRouter", dict.fromkeys(self.modalities, self.dim)
+        if len(views) != self.num_views:
+            raise ValueError(f"{owner} expected {self.num_views} views, got {len(views)}; pass a mapping per view.")
+        parts = [check_features(owner, view, dims, self.router.log_temperature.dtype, "views") for view in views]
+        shapes = [{name: tuple(x.shape) for name, x in view.items()} for view in parts]
+        shape = next(iter(shapes[0].values()))
+        if any(found != dict.fromkeys(shapes[0], shape) for found in shapes):
+            raise ValueError(f"{owner} expected views of the same modalities and one shape, got {shapes}; pad them.")
+        there = check_present(owner, present, parts[0])
+        left_out = parts[0][next(iter(parts[0]))].new_zeros(shape)
+        inputs = [view.get(name, left_out) for view in (hide(part, there) for part in parts) for name in dims]
         stacked = torch.stack(inputs, dim=2)  # (B, N, I, D)
-        if present is not None:
-            check_mask("ModalityRouter", "present", present, (shape[0], self.num_inputs))
-            present = present[:, None, :]
-            stacked = stacked.masked_fill(~present[..., None], 0)
-        weights = self.router(stacked.flatten(2), present)
-        return Fused((weights[..., None] * stacked).sum(2), weights)
+        shown = None
+        if there or len(parts[0]) < len(dims):
+            every = stacked.new_ones(shape[:2], dtype=torch.bool)
+            columns = [there.get(name, every) if name in parts[0] else ~every for name in dims]
+            shown = torch.stack(columns * self.num_views, dim=2)
+        weights = self.router(stacked.flatten(2), shown)
+        each = weights.unflatten(2, (self.num_views, -1)).unbind(2)
+        by_name = tuple({name: w[..., i] for i, name in enumerate(dims) if name in parts[0]} for w in each)
+        return Fused((weights[..., None] * stacked).sum(2), by_name)
 
     def extra_repr(self) -> str:
-        return f"{self.num_inputs}, {self.dim}"
+        return f"{self.modalities}, {self.dim}, num_views={self.num_views}"

@@ -1,5 +1,6 @@
 """What the disentangler and the reconstructor are trained by, beside the task."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -7,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_choice, check_flag, check_mapping, check_modalities, check_tensor
+from ._checks import check_choice, check_flag
+from ._modalities import as_tokens, check_parts, check_present, hide
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
 
@@ -20,7 +22,7 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ReconstructionLoss(NamedTuple):
-    """Scalars: ``total`` (eq. 12) is the sum of ``input``, ``disentangled`` and ``joint``; 0 for a level left out."""
+    """Scalars: ``total`` (eq. 12) is the mean of ``input``, ``disentangled`` and ``joint``; a level left out is 0."""
 
     total: Tensor
     input: Tensor
@@ -29,40 +31,40 @@ class ReconstructionLoss(NamedTuple):
 
 
 def orthogonality_loss(
-    private: Mapping[str, Tensor], shared: Mapping[str, Tensor], *, penalty: str = "cosine"
+    disentangled: Disentangled, *, penalty: str = "cosine", present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Penalise the cosine between a token's private and shared view (eq. 5 of DERL, Li et al.).
+    """Penalize the cosine between a token's private and shared view (eq. 5 of DERL, Li et al.).
 
-    Averaged over tokens, summed over modalities. As printed, eq. 5 is the cosine itself, whose least value is -1:
-    views that point in opposite directions. "relu", "abs" and "square" are least where the views are orthogonal.
+    Averaged over the tokens that are present, summed over modalities; an average over none is 0. As printed, eq. 5 is
+    the cosine itself, whose least value is -1: views that point in opposite directions. "relu", "abs" and "square" are
+    least where the views are orthogonal.
 
     Args:
-        private: ``(B, N_m, D)`` for every modality m.
-        shared: the same.
+        disentangled: What :class:`modx.HybridExpertDisentangler` returns.
         penalty: "cosine" (as printed), "relu", "abs" or "square".
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. None:
+            everything is present.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: the modalities or a modality's two shapes differ, or the penalty is unknown.
+        ValueError: the two views differ in modalities or shapes, or the penalty is unknown.
 
     Example:
         >>> view = {"text": torch.ones(2, 4, 8)}
-        >>> round(orthogonality_loss(view, view).item(), 4)
+        >>> round(orthogonality_loss(Disentangled(view, view, {})).item(), 4)
         1.0
     """
-    check_choice("orthogonality_loss", "penalty", penalty, PENALTIES)
-    _check_parts("orthogonality_loss", "private", private)
-    check_modalities("orthogonality_loss", tuple(private), shared, "shared")
-    _check_parts("orthogonality_loss", "shared", shared)
-    for name, view in private.items():
-        if view.shape != shared[name].shape:
-            raise ValueError(
-                f"orthogonality_loss expected private and shared views of {name!r} of one shape, "
-                f"got {tuple(view.shape)} and {tuple(shared[name].shape)}; pass both views of the same tokens."
-            )
-    losses = [PENALTIES[penalty](_cosine(private[name], shared[name])).mean() for name in private]
+    owner = "orthogonality_loss"
+    check_choice(owner, "penalty", penalty, PENALTIES)
+    _check_kind(owner, "disentangled", disentangled, Disentangled)
+    private = _check_floating(owner, "private", disentangled.private)
+    shared = _check_like(owner, private, "shared", disentangled.shared)
+    private = _check_like(owner, shared, "private", private)
+    there = check_present(owner, present, private)
+    private, shared = hide(private, there), hide(shared, there)
+    losses = [_mean(PENALTIES[penalty](_cosine(view, shared[name])), there.get(name)) for name, view in private.items()]
     return torch.stack(losses).sum()
 
 
@@ -72,19 +74,24 @@ def reconstruction_loss(
     target_disentangled: Disentangled,
     *,
     detach_target: bool = False,
+    present: Mapping[str, Tensor] | None = None,
 ) -> ReconstructionLoss:
     """Mean absolute error of what was rebuilt against the complete input's features and views (eq. 7, 9, 11, 12).
 
-    Averaged over tokens and width, summed over modalities; the disentangled level adds both views. DERL, Li et al.
+    Averaged over width and the tokens that are present, summed over modalities; the disentangled level adds both views.
+    An average over nothing is 0. DERL, Li et al.
 
     Args:
-        reconstruction: what :class:`modx.MultiLevelReconstructor` made of the corrupted input.
-        target_features: ``(B, N_m, D)`` for every modality m, from the complete input: target of "input", "joint".
-        target_disentangled: their views: target of "disentangled".
-        detach_target: whether to stop the gradient into the targets; as printed, it flows.
+        reconstruction: What :class:`modx.MultiLevelReconstructor` made of the corrupted input. A modality that it
+            leaves out does not count.
+        target_features: ``(B, N_m, D)`` per modality m, from the complete input: target of "input" and "joint".
+        target_disentangled: Their views: target of "disentangled".
+        detach_target: Whether to stop the gradient into the targets; as printed, it flows.
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. None:
+            everything is present.
 
     Raises:
-        ValueError: the modalities differ.
+        ValueError: a target is missing or of another shape.
 
     Example:
         >>> from modx import HybridExpertDisentangler, MultiLevelReconstructor
@@ -95,53 +102,68 @@ def reconstruction_loss(
         >>> bool(loss.total == loss.joint / 3), loss.input
         (True, tensor(0.))
     """
+    owner = "reconstruction_loss"
+    _check_kind(owner, "reconstruction", reconstruction, Reconstruction)
+    _check_kind(owner, "target_disentangled", target_disentangled, Disentangled)
+    check_flag(owner, "detach_target", detach_target)
+    zero = next(iter(_check_floating(owner, "target_features", target_features).values())).new_zeros(())
 
-    def compare(rebuilt: Mapping[str, Tensor] | None, target: Mapping[str, Tensor]) -> Tensor:
+    def compare(rebuilt: Mapping[str, Tensor] | None, argument: str, target: Mapping[str, Tensor]) -> Tensor:
         if rebuilt is None:
-            return next(iter(target_features.values())).new_zeros(())
-        _check_parts("reconstruction_loss", "reconstruction", rebuilt)
-        check_modalities("reconstruction_loss", tuple(rebuilt), target)
-        _check_parts("reconstruction_loss", "the target", target)
-        for name, part in rebuilt.items():
-            if part.shape != target[name].shape:
-                raise ValueError(
-                    f"reconstruction_loss expected {name!r} and its target of one shape, "
-                    f"got {tuple(part.shape)} and {tuple(target[name].shape)}; rebuild and encode the same samples."
-                )
-        losses = [
-            F.l1_loss(part, target[name].detach() if detach_target else target[name]) for name, part in rebuilt.items()
-        ]
+            return zero
+        parts = _check_floating(owner, "reconstruction", rebuilt)
+        target = _check_like(owner, parts, argument, target)
+        there = check_present(owner, present, parts)
+        parts, target = hide(parts, there), hide(target, there)
+        losses = []
+        for name, part in parts.items():
+            goal = target[name].detach() if detach_target else target[name]
+            losses.append(_mean(F.l1_loss(part, goal, reduction="none"), there.get(name)))
         return torch.stack(losses).sum()
 
-    for argument, given, kind in (
-        ("reconstruction", reconstruction, Reconstruction),
-        ("target_disentangled", target_disentangled, Disentangled),
-    ):
-        if not isinstance(given, kind):
-            raise TypeError(
-                f"reconstruction_loss expected {argument}: a {kind.__name__}, got {type(given).__name__}; pass what "
-                "its module returns."
-            )
-    _check_parts("reconstruction_loss", "target_features", target_features)
-    check_flag("reconstruction_loss", "detach_target", detach_target)
-    level_input = compare(reconstruction.input, target_features)
-    private = compare(reconstruction.private, target_disentangled.private)
-    shared = compare(reconstruction.shared, target_disentangled.shared)
-    joint = compare(reconstruction.joint, target_features)
+    level_input = compare(reconstruction.input, "target_features", target_features)
+    private = compare(reconstruction.private, "target_disentangled", target_disentangled.private)
+    shared = compare(reconstruction.shared, "target_disentangled", target_disentangled.shared)
+    joint = compare(reconstruction.joint, "target_features", target_features)
     disentangled = private + shared
     return ReconstructionLoss((level_input + disentangled + joint) / 3, level_input, disentangled, joint)
 
 
-def _check_parts(owner: str, name: str, parts: Mapping[str, Tensor]) -> None:
-    check_mapping(owner, name, parts)
-    if not parts:
-        raise ValueError(f"{owner} expected {name} of at least one modality, got none; pass name -> tensor.")
-    for modality, part in parts.items():
-        check_tensor(owner, f"{modality!r} of {name}", part)
+def _mean(costs: Tensor, present: Tensor | None) -> Tensor:
+    """Average ``(B, N, ...)`` costs over what is present, 0 over nothing; what is absent must cost 0."""
+    total = costs.sum(dtype=torch.promote_types(costs.dtype, torch.float32))
+    if present is None:
+        return (total / max(costs.numel(), 1)).to(costs.dtype)
+    return (total / (present.sum() * math.prod(costs.shape[2:])).clamp(min=1)).to(costs.dtype)
+
+
+def _check_kind(owner: str, argument: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"{owner} expected {argument}: a {kind.__name__}, got {type(given).__name__}; pass what its module returns."
+        )
+
+
+def _check_floating(owner: str, argument: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = as_tokens(check_parts(owner, argument, parts))
+    for name, part in found.items():
         if not part.is_floating_point():
             raise ValueError(
-                f"{owner} expected {modality!r} of {name} in a floating-point dtype, got {part.dtype}; cast it first."
+                f"{owner} expected {name!r} of {argument} in a floating-point dtype, got {part.dtype}; cast it first."
             )
+    return found
+
+
+def _check_like(owner: str, parts: dict[str, Tensor], argument: str, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = _check_floating(owner, argument, others)
+    for name, part in parts.items():
+        if name not in found or found[name].shape != part.shape:
+            got = tuple(found[name].shape) if name in found else tuple(found)
+            raise ValueError(
+                f"{owner} expected {name!r} of {argument} of shape {tuple(part.shape)}, got {got}; pass what was made "
+                "from the same samples."
+            )
+    return found
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_features, check_names, check_sizes
+from ._checks import check_dtype, check_sizes
+from ._modalities import ModalityModule, check_features, check_names, check_present, hide
 from .disentangle import Disentangled
-from .experts import Experts
-from .ops import expert_mixture
+from .experts import Experts, Group, by_group
 
 LEVELS = ("input", "disentangled", "joint")
 
@@ -23,7 +23,7 @@ class Reconstruction(NamedTuple):
     joint: dict[str, Tensor] | None
 
 
-class MultiLevelReconstructor(nn.Module):
+class MultiLevelReconstructor(ModalityModule):
     """Rebuild complete features and views from corrupted ones, as supervision (MLCR).
 
     Every modality has its own two-layer networks: R1 rebuilds its features from themselves ("input", eq. 6), R2
@@ -32,7 +32,7 @@ class MultiLevelReconstructor(nn.Module):
     compared with the complete input by :func:`modx.losses.reconstruction_loss`.
 
     Args:
-        modalities: names, as given to :class:`modx.HybridExpertDisentangler`.
+        modalities: Names, whose order does not matter; each bank holds their networks by sorted name.
         dim: D, width of a token.
         hidden_dim: hidden units of R1 and R2; R3 has twice as many.
         levels: which of "input", "disentangled" and "joint" to rebuild.
@@ -48,7 +48,7 @@ class MultiLevelReconstructor(nn.Module):
 
     def __init__(
         self,
-        modalities: Sequence[str],
+        modalities: Iterable[str],
         dim: int,
         hidden_dim: int,
         *,
@@ -81,69 +81,59 @@ class MultiLevelReconstructor(nn.Module):
             }
         )
 
-    def forward(self, features: Mapping[str, Tensor], disentangled: Disentangled) -> Reconstruction:
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        disentangled: Disentangled,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Reconstruction:
         """Rebuild the levels asked for.
 
         Args:
-            features: ``(B, N_m, D)`` for every modality m, from the corrupted input.
-            disentangled: the views of those features.
+            features: ``(B, N_m, D)`` per modality m, or ``(B, D)`` for one token, from the corrupted input. A modality
+                that is left out, or None, is left out of the result.
+            disentangled: The views of those features.
+            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent: what is rebuilt is zeros
+                there, and features and views are not read and may be NaN. None: everything is present.
 
         Raises:
-            ValueError: a modality is missing, unknown, or of the wrong width or dtype.
+            ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
         """
-        dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
+        owner, dtype = "MultiLevelReconstructor", next(self.parameters()).dtype
         if not isinstance(disentangled, Disentangled):
             raise TypeError(
-                f"MultiLevelReconstructor expected disentangled: a Disentangled, got {type(disentangled).__name__}; "
+                f"{owner} expected disentangled: a Disentangled, got {type(disentangled).__name__}; "
                 "pass what HybridExpertDisentangler returns."
             )
-        parts = {"features": features, "private": disentangled.private, "shared": disentangled.shared}
-        for argument, part in parts.items():
-            check_features("MultiLevelReconstructor", part, dims, dtype, argument)
-        for name in self.modalities:
-            shapes = disentangled.private[name].shape, disentangled.shared[name].shape
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"MultiLevelReconstructor expected disentangled views of {name!r} of one shape, got "
-                    f"{tuple(shapes[0])} and {tuple(shapes[1])}; pass both views of the same tokens."
-                )
-        private = [disentangled.private[name] for name in self.modalities]
-        shared = [disentangled.shared[name] for name in self.modalities]
-        rebuilt: dict[str, list[Tensor]] = {}
-        if "input" in self.levels:
-            rebuilt["input"] = self._run("input", [features[name] for name in self.modalities])
-        if "disentangled" in self.levels:
-            both = self._run("disentangled", private + shared)
-            rebuilt["private"], rebuilt["shared"] = both[: len(private)], both[len(private) :]
-        if "joint" in self.levels:
-            pairs = [torch.cat(pair, dim=-1) for pair in zip(private, shared, strict=True)]
-            rebuilt["joint"] = self._run("joint", pairs)
-        return Reconstruction(
-            *(
-                dict(zip(self.modalities, rebuilt[field], strict=True)) if field in rebuilt else None
-                for field in Reconstruction._fields
+        given = {"features": features, "private": disentangled.private, "shared": disentangled.shared}
+        dims = dict.fromkeys(self.modalities, self.dim)
+        parts = {argument: check_features(owner, part, dims, dtype, argument) for argument, part in given.items()}
+        shapes = [{name: tuple(x.shape) for name, x in part.items()} for part in parts.values()]
+        if shapes[1:] != shapes[:-1]:
+            raise ValueError(
+                f"{owner} expected disentangled views of the shapes of the features, {shapes[0]}, got {shapes[1]} and "
+                f"{shapes[2]}; pass the views of the same tokens."
             )
+        there = check_present(owner, present, parts["features"])
+        x, private, shared = (hide(part, there) for part in parts.values())
+        rebuilt: dict[str, dict[str, Tensor]] = {}
+        if "input" in self.levels:
+            rebuilt["input"] = self._run("input", x, self.modalities)
+        if "disentangled" in self.levels:
+            views = {"private": private, "shared": shared}
+            groups = [(view, name) for view in views for name in self.modalities]
+            both = self._run("disentangled", {(view, name): views[view][name] for view in views for name in x}, groups)
+            rebuilt |= {view: {name: both[view, name] for name in x} for view in views}
+        if "joint" in self.levels:
+            pairs = {name: torch.cat([private[name], shared[name]], dim=-1) for name in x}
+            rebuilt["joint"] = self._run("joint", pairs, self.modalities)
+        return Reconstruction(
+            *(hide(rebuilt[field], there) if field in rebuilt else None for field in Reconstruction._fields)
         )
 
-    def _run(self, level: str, inputs: list[Tensor]) -> list[Tensor]:
-        """One network an input: each a group with one private expert of weight 1."""
-        bank = self.networks[level]
-        assert isinstance(bank, Experts)
-        tokens = [part.flatten(0, 1) for part in inputs]
-        sizes = [part.shape[0] for part in tokens]
-        output, _ = expert_mixture(
-            torch.cat(tokens),
-            None,
-            bank.w1,
-            bank.b1,
-            bank.w2,
-            bank.b2,
-            group_sizes=sizes,
-            num_private=1,
-            num_shared=0,
-            activation=bank.activation,
-        )
-        return [part.unflatten(0, like.shape[:2]) for part, like in zip(output.split(sizes), inputs, strict=True)]
+    def _run(self, level: str, inputs: Mapping[Group, Tensor], groups: Sequence[Group]) -> dict[Group, Tensor]:
+        """One network per group: its one private expert, of weight 1."""
+        return by_group(self.networks[level], inputs, None, groups, 1)[0]
 
     def extra_repr(self) -> str:
         return f"{self.modalities}, levels={self.levels}"

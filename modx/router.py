@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check_dtype, check_sizes, check_tensor, check_tokens, is_number
+from ._modalities import reset_children
 from .experts import Experts
 
 # Training may drive a temperature anywhere. Below the least normal float16 its inverse, by which the gradients of equal
@@ -58,6 +59,14 @@ class Router(nn.Module):
         else:
             self.logits = Experts(1, dim, hidden_dim, num_experts, device=device, dtype=dtype)
         self.log_temperature = nn.Parameter(torch.empty(1, device=device, dtype=dtype))  # FSDP2 shards no scalar
+        self._reset_temperature()
+
+    def reset_parameters(self) -> None:
+        """Draw the logits' parameters anew, and set the temperature to where it starts."""
+        reset_children(self)
+        self._reset_temperature()
+
+    def _reset_temperature(self) -> None:
         nn.init.constant_(self.log_temperature, math.log(self.initial_temperature))
 
     @property

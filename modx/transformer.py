@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_dtype, check_floating, check_mask, check_sizes, check_tensor, is_number
+from ._modalities import reset_children
 from .experts import Experts
 
 
@@ -59,6 +60,10 @@ class TransformerBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
         self.ffn = Experts(1, dim, dim if ffn_dim is None else ffn_dim, dim, device=device, dtype=dtype)
         self.dropout = nn.Dropout(dropout)
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, as the constructor does."""
+        reset_children(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
         """Let every token attend to the tokens that the mask shows.
@@ -163,6 +168,10 @@ class TransformerEncoder(nn.Module):
             )
             for _ in range(depth)
         )
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, as the constructor does."""
+        reset_children(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
         """Run the blocks in turn; arguments and result as in :meth:`TransformerBlock.forward`.

@@ -11,9 +11,22 @@ from torch import Tensor
 
 from modx import Fused, ModalityRouter
 
+NAMES = tuple("abcdef")
 
-def make(num_inputs: int = 3, dim: int = 4, **kwargs) -> ModalityRouter:
-    return ModalityRouter(num_inputs, dim, 5, **{"dtype": torch.float64} | kwargs)
+
+def make(num_modalities: int = 3, dim: int = 4, **kwargs) -> ModalityRouter:
+    return ModalityRouter(NAMES[:num_modalities], dim, 5, **{"dtype": torch.float64, "num_views": 1} | kwargs)
+
+
+def named(parts) -> dict[str, Tensor]:
+    """A mapping by name, of inputs or of the columns of what is present."""
+    return dict(zip(NAMES, parts, strict=False))
+
+
+def run(module: ModalityRouter, inputs: list[Tensor], present: Tensor | None = None) -> Fused:
+    """Fuse one view of inputs in the order of their names; weights side by side."""
+    fused = module(named(inputs), present=None if present is None else named(present.unbind(1)))
+    return Fused(fused.features, torch.stack(list(fused.router_weights[0].values()), dim=-1))
 
 
 def draw(num_inputs: int = 3, *shape: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -54,19 +67,20 @@ def test_fuses_as_a_loop_does(shape, num_inputs, masked, seed):
     torch.manual_seed(seed)
     module, inputs = make(num_inputs, shape[2]), draw(num_inputs, *shape)
     present = torch.rand(shape[0], num_inputs) > 0.5 if masked else None
-    assert_same(module(inputs, present), by_loops(module, inputs, present))
+    assert_same(run(module, inputs, present), by_loops(module, inputs, present))
 
 
 def test_temperature_starts_at_one_over_the_number_of_inputs_unless_given():
-    assert make(6).router.temperature.item() == pytest.approx(1 / 6)
+    assert make(3, num_views=2).router.temperature.item() == pytest.approx(1 / 6)
     assert make(6, temperature=2.0).router.temperature.item() == pytest.approx(2.0)
 
 
-def test_a_mapping_is_taken_in_its_order_and_its_names_do_not_matter():
-    module, inputs = make(), draw()
-    names = ("type", "a.b", "")
-    assert_same(module(dict(zip(names, inputs, strict=True))), module(inputs))
-    assert_same(module(tuple(inputs)), module(inputs))
+def test_inputs_and_logits_lie_view_by_view_and_by_sorted_name_within_a_view():
+    module, inputs = make(2, num_views=3), draw(6)
+    views = [named(inputs[i : i + 2]) for i in (0, 2, 4)]
+    fused, expected = module(*({"b": v["b"], "a": v["a"]} for v in views)), by_loops(module, inputs)
+    weights = [weight for view in fused.router_weights for weight in (view["a"], view["b"])]
+    assert_same(Fused(fused.features, torch.stack(weights, dim=-1)), expected)
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf, 1e38])
@@ -79,7 +93,7 @@ def test_nothing_in_an_absent_input_leaks_into_outputs_or_gradients(poison):
     for inputs in (clean, dirty):
         leaves = [part.clone().requires_grad_() for part in inputs]
         module.zero_grad()
-        fused = module(leaves, present)
+        fused = run(module, leaves, present)
         (fused.features.sin().sum() + fused.router_weights.square().sum()).backward()
         results.append([*fused, *(part.grad for part in leaves), *(part.grad for part in module.parameters())])
     for ours, theirs in zip(*results, strict=True):
@@ -90,7 +104,7 @@ def test_nothing_in_an_absent_input_leaks_into_outputs_or_gradients(poison):
 def test_an_absent_input_gets_weight_zero_and_no_gradient():
     module, inputs = make(), [part.requires_grad_() for part in draw()]
     present = torch.tensor([[True, False, True], [True, True, True]])
-    fused = module(inputs, present)
+    fused = run(module, inputs, present)
     assert not fused.router_weights[0, :, 1].any()
     torch.testing.assert_close(fused.router_weights.sum(-1), torch.ones(2, 3, dtype=torch.float64))
     fused.features.sum().backward()
@@ -100,7 +114,7 @@ def test_an_absent_input_gets_weight_zero_and_no_gradient():
 
 def test_where_all_inputs_are_absent_the_result_is_zeros_and_gradients_are_finite():
     module, inputs = make(), draw()
-    fused = module(inputs, torch.zeros(2, 3, dtype=torch.bool))
+    fused = run(module, inputs, torch.zeros(2, 3, dtype=torch.bool))
     assert not fused.features.any()
     assert not fused.router_weights.any()
     (fused.features.sum() + fused.router_weights.sum()).backward()
@@ -109,26 +123,28 @@ def test_where_all_inputs_are_absent_the_result_is_zeros_and_gradients_are_finit
 
 def test_all_present_is_the_same_as_not_saying():
     module, inputs = make(), draw()
-    assert_same(module(inputs, torch.ones(2, 3, dtype=torch.bool)), module(inputs))
+    assert_same(run(module, inputs, torch.ones(2, 3, dtype=torch.bool)), run(module, inputs))
 
 
 def test_gradients_are_those_of_what_it_computes():
     module = make()
     present = torch.tensor([[True, False, True], [False, False, False]])
 
-    def run(*parts):
-        named = dict(zip(dict(module.named_parameters()), parts[3:], strict=True))
-        return tuple(torch.func.functional_call(module, named, (list(parts[:3]), present)))
+    def call(*parts):
+        parameters = dict(zip(dict(module.named_parameters()), parts[3:], strict=True))
+        present_by_name = {"present": named(present.unbind(1))}
+        fused = torch.func.functional_call(module, parameters, (named(parts[:3]),), present_by_name)
+        return (fused.features, *fused.router_weights[0].values())
 
     inputs = [part.requires_grad_() for part in draw(3, 2, 2, 4)]
-    assert torch.autograd.gradcheck(run, (*inputs, *module.parameters()))
+    assert torch.autograd.gradcheck(call, (*inputs, *module.parameters()))
 
 
 def test_permuting_samples_permutes_the_result():
     module, inputs, order = make(), draw(3, 4, 3, 4), torch.tensor([2, 0, 3, 1])
     present = torch.rand(4, 3) > 0.5
-    expected = Fused(*(part[order] for part in module(inputs, present)))
-    assert_same(module([part[order] for part in inputs], present[order]), expected)
+    expected = Fused(*(part[order] for part in run(module, inputs, present)))
+    assert_same(run(module, [part[order] for part in inputs], present[order]), expected)
 
 
 def test_permuting_inputs_with_their_part_of_the_router_permutes_the_weights_alone():
@@ -138,30 +154,35 @@ def test_permuting_inputs_with_their_part_of_the_router_permutes_the_weights_alo
     permuted.b1.data = bank.b1.data
     permuted.w2.data, permuted.b2.data = bank.w2.data[:, :, order], bank.b2.data[:, order]
     inputs = draw()
-    expected = module(inputs)
-    got = other([inputs[i] for i in order])
+    expected = run(module, inputs)
+    got = run(other, [inputs[i] for i in order])
     assert_same(got, Fused(expected.features, expected.router_weights[..., order]))
 
 
 def test_has_the_size_of_the_paper():
-    assert sum(p.numel() for p in ModalityRouter(6, 128, 256).parameters()) == 198_406 + 1
+    assert sum(p.numel() for p in ModalityRouter(("text", "audio", "vision"), 128, 256).parameters()) == 198_406 + 1
+
+
+VIEW = named(draw(2))
+YES = torch.ones(2, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "present", "message"),
+    ("views", "present", "message"),
     [
-        (draw(2), None, "expected 3 inputs, got 2; pass zeros for one that is missing and mark it absent in present"),
-        (draw(4), None, "expected 3 inputs, got 4"),
-        ([], None, "expected 3 inputs, got 0"),
-        (draw(3, 2, 3, 5), None, "expected input 0 of shape (2, 3, 4), got (2, 3, 5)"),
-        ([*draw(2), *draw(1, 2, 2, 4)], None, "expected input 2 of shape (2, 3, 4), got (2, 2, 4); all inputs need"),
-        ([*draw(2), *draw(1, 1, 3, 4)], None, "expected input 2 of shape (2, 3, 4), got (1, 3, 4)"),
-        (draw(3, 2, 4), None, "expected input 0 of shape"),
-        (draw(), torch.ones(2, 3), "expected present: bool of shape (2, 3), got torch.float32 of shape (2, 3)"),
-        (draw(), torch.ones(2, 2, dtype=torch.bool), "expected present: bool of shape (2, 3), got torch.bool of sh"),
-        (draw(), torch.ones(3, dtype=torch.bool), "expected present: bool of shape (2, 3), got torch.bool of shape (3"),
+        ((VIEW,), None, "2 views, got 1"),
+        ((VIEW, VIEW, VIEW), None, "2 views, got 3"),
+        ((VIEW, {}), None, "views of modalities ('a', 'b'), got none"),
+        ((VIEW, {"a": None}), None, "views of modalities ('a', 'b'), got none"),
+        ((VIEW, VIEW | {"c": VIEW["a"]}), None, "views of modalities ('a', 'b'), got ('a', 'b', 'c')"),
+        ((VIEW, {"a": VIEW["a"]}), None, "views of the same modalities and one shape, got [{'a': (2, 3, 4), 'b'"),
+        ((VIEW, named(draw(2, 2, 2, 4))), None, "views of the same modalities and one shape, got"),
+        ((VIEW, named(draw(2, 2, 3, 5))), None, "'a' of shape (2, tokens, 4), got (2, 3, 5)"),
+        ((VIEW, VIEW), {"a": YES}, "present for every modality of ('a', 'b'), got ('a',); add 'b'"),
+        ((VIEW, VIEW), {"a": YES.float(), "b": YES}, "'a' of present: bool of shape (2,) or (2, 3), got torch.float32"),
+        ((VIEW, VIEW), {"a": YES[:1], "b": YES}, "'a' of present: bool of shape (2,) or (2, 3), got torch.bool of sh"),
     ],
 )
-def test_refuses_what_does_not_fit_and_says_why(inputs, present, message):
-    with pytest.raises(ValueError, match="^ModalityRouter " + re.escape(message)):
-        make()(inputs, present)
+def test_refuses_what_does_not_fit_and_says_why(views, present, message):
+    with pytest.raises(ValueError, match="^ModalityRouter expected " + re.escape(message)):
+        make(2, num_views=2)(*views, present=present)

@@ -25,6 +25,10 @@ def draw(batch_size: int = 2, **kwargs) -> dict[str, Tensor]:
     return {name: torch.randn(batch_size, n, 4, **kwargs) for n, name in enumerate(MODALITIES, start=1)}
 
 
+def both(private: dict[str, Tensor], shared: dict[str, Tensor]) -> Disentangled:
+    return Disentangled(private, shared, {})
+
+
 # orthogonality
 
 
@@ -37,27 +41,27 @@ def test_orthogonality_is_the_loop_of_the_formula(penalty):
         for a, b in pairs:
             product = sum(p * q for p, q in zip(a, b, strict=True))
             expected += PENALTIES[penalty](product / (math.hypot(*a) * math.hypot(*b))) / len(pairs)
-    assert orthogonality_loss(private, shared, penalty=penalty).item() == pytest.approx(expected, rel=1e-12)
+    assert orthogonality_loss(both(private, shared), penalty=penalty).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_orthogonality_is_the_printed_cosine_unless_asked():
     private, shared = draw(), draw()
-    assert orthogonality_loss(private, shared) == orthogonality_loss(private, shared, penalty="cosine")
+    assert orthogonality_loss(both(private, shared)) == orthogonality_loss(both(private, shared), penalty="cosine")
 
 
 @pytest.mark.parametrize(("penalty", "opposite"), [("cosine", -3.0), ("relu", 0.0), ("abs", 3.0), ("square", 3.0)])
 def test_only_the_printed_penalty_rewards_opposite_views(penalty, opposite):
     views = draw()
     against = {name: -2 * part for name, part in views.items()}
-    assert orthogonality_loss(views, against, penalty=penalty).item() == pytest.approx(opposite, abs=1e-12)
-    assert orthogonality_loss(views, views, penalty=penalty).item() == pytest.approx(3.0)
+    assert orthogonality_loss(both(views, against), penalty=penalty).item() == pytest.approx(opposite, abs=1e-12)
+    assert orthogonality_loss(both(views, views), penalty=penalty).item() == pytest.approx(3.0)
 
 
 @every_penalty
 def test_orthogonal_views_cost_nothing(penalty):
     private, shared = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     private[..., 0], shared[..., 2] = 5.0, -3.0
-    assert orthogonality_loss({"text": private}, {"text": shared}, penalty=penalty).item() == 0.0
+    assert orthogonality_loss(both({"text": private}, {"text": shared}), penalty=penalty).item() == 0.0
 
 
 @every_penalty
@@ -67,7 +71,7 @@ def test_a_zero_view_costs_nothing_and_has_a_finite_gradient(penalty, zero):
         name: torch.randn(2, 3, 4).mul(0 if zero in (name, "both") else 1).requires_grad_()
         for name in ("private", "shared")
     }
-    loss = orthogonality_loss({"text": views["private"]}, {"text": views["shared"]}, penalty=penalty)
+    loss = orthogonality_loss(both({"text": views["private"]}, {"text": views["shared"]}), penalty=penalty)
     assert loss.item() == 0.0
     loss.backward()
     assert all(view.grad.isfinite().all() for view in views.values())
@@ -79,7 +83,7 @@ def test_gradients_of_orthogonality_are_those_of_what_it_computes(penalty):
 
     def run(*parts):
         private, shared = (dict(zip(MODALITIES, half, strict=True)) for half in (parts[:3], parts[3:]))
-        return orthogonality_loss(private, shared, penalty=penalty)
+        return orthogonality_loss(both(private, shared), penalty=penalty)
 
     assert torch.autograd.gradcheck(run, views)
 
@@ -87,21 +91,21 @@ def test_gradients_of_orthogonality_are_those_of_what_it_computes(penalty):
 def test_orthogonality_is_blind_to_the_order_of_samples_and_modalities():
     private, shared, order = draw(4), draw(4), torch.tensor([2, 0, 3, 1])
     moved = ({name: view[name][order] for name in reversed(MODALITIES)} for view in (private, shared))
-    torch.testing.assert_close(orthogonality_loss(*moved), orthogonality_loss(private, shared))
+    torch.testing.assert_close(orthogonality_loss(both(*moved)), orthogonality_loss(both(private, shared)))
 
 
 def test_orthogonality_refuses_an_unknown_penalty():
     message = "penalty to be one of ('cosine', 'relu', 'abs', 'square'), got 'l1'"
     with pytest.raises(ValueError, match="orthogonality_loss expected " + re.escape(message)):
-        orthogonality_loss(draw(), draw(), penalty="l1")
+        orthogonality_loss(both(draw(), draw()), penalty="l1")
 
 
 def test_orthogonality_refuses_views_of_different_modalities():
     private, shared = draw(), draw()
     del shared["audio"]
-    message = "orthogonality_loss expected modalities ('text', 'audio', 'a.b'), got ('text', 'a.b')"
+    message = "orthogonality_loss expected 'audio' of shared of shape (2, 2, 4), got ('a.b', 'text')"
     with pytest.raises(ValueError, match=re.escape(message)):
-        orthogonality_loss(private, shared)
+        orthogonality_loss(both(private, shared))
 
 
 # reconstruction
@@ -214,7 +218,8 @@ def test_reconstruction_is_blind_to_the_order_of_samples_and_modalities():
 def test_reconstruction_refuses_targets_of_other_modalities(position):
     targets = {"features": draw(), "private": draw(), "shared": draw()}
     del targets[position]["audio"]
-    message = "reconstruction_loss expected modalities ('text', 'audio', 'a.b'), got ('text', 'a.b')"
+    argument = "target_features" if position == "features" else "target_disentangled"
+    message = f"reconstruction_loss expected 'audio' of {argument} of shape (2, 2, 4), got ('a.b', 'text')"
     with pytest.raises(ValueError, match=re.escape(message)):
         reconstruction_loss(
             Reconstruction(draw(), draw(), draw(), draw()),
@@ -224,13 +229,13 @@ def test_reconstruction_refuses_targets_of_other_modalities(position):
 
 
 def test_orthogonality_refuses_views_that_would_broadcast():
-    with pytest.raises(ValueError, match=r"views of 'a' of one shape, got \(2, 4, 8\) and \(2, 1, 8\)"):
-        orthogonality_loss({"a": torch.ones(2, 4, 8)}, {"a": torch.ones(2, 1, 8)})
+    with pytest.raises(ValueError, match=r"'a' of shared of shape \(2, 4, 8\), got \(2, 1, 8\)"):
+        orthogonality_loss(both({"a": torch.ones(2, 4, 8)}, {"a": torch.ones(2, 1, 8)}))
 
 
 def test_reconstruction_refuses_targets_that_would_broadcast():
     views = Disentangled({}, {}, {})
-    with pytest.raises(ValueError, match=r"'a' and its target of one shape, got \(2, 4, 8\) and \(1, 4, 8\)"):
+    with pytest.raises(ValueError, match=r"'a' of target_features of shape \(2, 4, 8\), got \(1, 4, 8\)"):
         reconstruction_loss(
             Reconstruction({"a": torch.ones(2, 4, 8)}, None, None, None), {"a": torch.ones(1, 4, 8)}, views
         )

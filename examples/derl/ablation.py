@@ -1,13 +1,12 @@
 """What stands in for a block of DERL where the paper's ablations take it out (Tables 3 and 4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from modx import Disentangled, Experts
-from modx.fusion import Fused
-from modx.ops import expert_mixture
+from modx import Disentangled, Experts, Fused
+from modx.experts import by_group
 
 
 class MlpDisentangler(nn.Module):
@@ -26,47 +25,27 @@ class MlpDisentangler(nn.Module):
         (torch.Size([2, 4, 8]), {})
     """
 
-    def __init__(self, modalities: Sequence[str], dim: int, hidden_dim: int) -> None:
+    def __init__(self, modalities: Iterable[str], dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.modalities = tuple(modalities)
+        self.modalities = tuple(sorted(modalities))
         self.mlps = Experts(len(self.modalities) + 1, dim, hidden_dim)
 
     def forward(self, features: Mapping[str, Tensor]) -> Disentangled:
         """Return private and shared views of ``(B, N_m, D)`` features."""
-        tokens = [features[name].flatten(0, 1) for name in self.modalities]
-        sizes = [part.shape[0] for part in tokens]
-        views = expert_mixture(
-            torch.cat(tokens),
-            None,
-            self.mlps.w1,
-            self.mlps.b1,
-            self.mlps.w2,
-            self.mlps.b2,
-            group_sizes=sizes,
-            num_private=1,
-            num_shared=1,
-            activation=self.mlps.activation,
-        )
-        private, shared = (
-            {
-                name: part.unflatten(0, features[name].shape[:2])
-                for name, part in zip(self.modalities, view.split(sizes), strict=True)
-            }
-            for view in views
-        )
-        return Disentangled(private, shared, {})
+        return Disentangled(*by_group(self.mlps, features, None, self.modalities, num_private=1), {})
 
 
 class MeanFusion(nn.Module):
     """DERL without MRF: every view weighs the same, for every token of every sample.
 
     Example:
-        >>> MeanFusion()([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)])
-        Fused(features=tensor([[[0.5000, 0.5000]]]), router_weights=tensor([[[0.5000, 0.5000]]]))
+        >>> MeanFusion()({"text": torch.zeros(1, 1, 2)}, {"text": torch.ones(1, 1, 2)}).features
+        tensor([[[0.5000, 0.5000]]])
     """
 
-    def forward(self, features: Sequence[Tensor]) -> Fused:
+    def forward(self, *views: Mapping[str, Tensor]) -> Fused:
         """Average ``(B, N, D)`` views."""
-        stacked = torch.stack(list(features), dim=2)
-        weights = stacked.new_full(stacked.shape[:3], 1 / len(features))
-        return Fused(stacked.mean(2), weights)
+        stacked = torch.stack([view[name] for view in views for name in sorted(view)])
+        weight = 1 / len(stacked)
+        weights = tuple({name: part.new_full(part.shape[:2], weight) for name, part in view.items()} for view in views)
+        return Fused(stacked.mean(0), weights)

@@ -37,7 +37,7 @@ class PlainModel(SentimentModel):
         embedded = self.embed(seen, masks)
         means = [
             torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
-            for name, part in embedded.items()
+            for name, part in sorted(embedded.items())
         ]
         scores = self.score(torch.cat(means, dim=1))
         prediction = scores[: next(iter(inputs.values())).shape[0]]

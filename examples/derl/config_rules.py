@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from modx._modalities import is_name
 from modx.losses import PENALTIES
 from modx.reconstruct import LEVELS
 
@@ -40,7 +41,7 @@ def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
 
 
 def _are_names(value: Any) -> bool:
-    return _is_list(value, lambda name: isinstance(name, str)) and 0 < len(set(value)) == len(value)
+    return _is_list(value, is_name) and 0 < len(set(value)) == len(value)
 
 
 def _are_sizes(value: Any) -> bool:
@@ -58,7 +59,10 @@ def _at_least(least: int) -> Rule:
 _SIZES: Rule = ("a dict of ints >= 1 by modality, or None", _are_sizes)
 _WEIGHT: Rule = ("a finite number >= 0", _is_weight)
 RULES: dict[str, Rule] = {
-    "modalities": ("a list of distinct names, at least one", _are_names),
+    "modalities": (
+        "a list of distinct names, at least one, none with a '.' or of an attribute of torch.nn.ModuleDict",
+        _are_names,
+    ),
     "input_dims": _SIZES,
     "max_lengths": _SIZES,
     "typical_lengths": _SIZES,

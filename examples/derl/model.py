@@ -59,7 +59,7 @@ class DerlModel(SentimentModel):
                 names, config.dim, config.reconstructor_dim, levels=config.reconstruction_levels
             )
         if config.fusion == "router":
-            self.modality_router = ModalityRouter(2 * len(names), config.dim, config.router_dim)
+            self.modality_router = ModalityRouter(names, config.dim, config.router_dim)
         else:
             self.modality_router = MeanFusion()
         self.fusion_positions = nn.Parameter(torch.empty(config.num_tokens, config.dim))
@@ -113,11 +113,9 @@ class DerlModel(SentimentModel):
 
     def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
         """Fuse the six views and score them (eq. 13-17)."""
-        names = self.config.modalities
-        fused, weights = self.modality_router(
-            [views.private[name] for name in names] + [views.shared[name] for name in names]
-        )
-        return self.score(self.fusion(fused + self.fusion_positions).mean(1)), weights
+        fused, weights = self.modality_router(views.private, views.shared)
+        columns = torch.stack([view[name] for view in weights for name in self.config.modalities], dim=-1)
+        return self.score(self.fusion(fused + self.fusion_positions).mean(1)), columns
 
     def _supervise(
         self,
@@ -129,9 +127,7 @@ class DerlModel(SentimentModel):
     ) -> None:
         """Add the losses of eq. 5 and 12 to the task's (eq. 18)."""
         config = self.config
-        output.orthogonality_loss = orthogonality_loss(
-            views.private, views.shared, penalty=config.orthogonality_penalty
-        )
+        output.orthogonality_loss = orthogonality_loss(views, penalty=config.orthogonality_penalty)
         output.loss = output.task_loss + config.orthogonality_weight * output.orthogonality_loss
         if self.reconstructor is not None:
             output.reconstruction_loss = reconstruction_loss(

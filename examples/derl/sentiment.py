@@ -61,7 +61,7 @@ class SentimentModel(PreTrainedModel):
         super().__init__(config)
         if "text" in config.modalities:
             self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
-        width = sum(self._frame_dims())
+        width = sum(self._frame_dims().values())
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
 
@@ -104,8 +104,9 @@ class SentimentModel(PreTrainedModel):
         text = {"text": self.config.text_config.hidden_size} if "text" in self.config.modalities else {}
         return {name: (text | self.config.input_dims)[name] for name in self.config.modalities}
 
-    def _frame_dims(self) -> list[int]:
-        return [self.config.input_dims[name] for name in self.config.modalities if name != "text"]
+    def _frame_dims(self) -> dict[str, int]:
+        """Widths in the order of the buffers, that of the sorted names."""
+        return {name: self.config.input_dims[name] for name in sorted(self.config.modalities) if name != "text"}
 
     def fit_features(self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor]) -> None:
         """Learn each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
@@ -115,20 +116,19 @@ class SentimentModel(PreTrainedModel):
             lengths: ``(n,)``, real frames of each sample.
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
-        for name in self.config.modalities:
-            if name != "text":
-                scale, mean = _std_mean(features[name], lengths[name].tolist())
-                means.append(mean.float())
-                scales.append(torch.where(scale > 0, scale, 1).float())
+        for name in self._frame_dims():
+            scale, mean = _std_mean(features[name], lengths[name].tolist())
+            means.append(mean.float())
+            scales.append(torch.where(scale > 0, scale, 1).float())
         self.feature_mean.copy_(torch.cat(means))
         self.feature_scale.copy_(torch.cat(scales))
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
         """Give every feature mean 0 and deviation 1, so that a frame erased to zeros is an average one."""
         standard = {name: inputs[name] for name in self.config.modalities}
-        names = [name for name in self.config.modalities if name != "text"]
-        statistics = (part.split(self._frame_dims()) for part in (self.feature_mean, self.feature_scale))
-        for name, mean, scale in zip(names, *statistics, strict=True):
+        widths = self._frame_dims()
+        statistics = (part.split(list(widths.values())) for part in (self.feature_mean, self.feature_scale))
+        for name, mean, scale in zip(widths, *statistics, strict=True):
             standard[name] = (inputs[name] - mean) / scale
         return standard
 

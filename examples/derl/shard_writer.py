@@ -14,7 +14,7 @@ from torch import Tensor
 
 from derl.files import checksum
 from derl.shards import FORMAT, INDEX, SPLITS, finite
-from derl.split import DataError
+from derl.split import DataError, check_name
 
 
 class ShardWriter:
@@ -105,6 +105,7 @@ class ShardWriter:
             ) from None
         sample = {"ids": name, "text": text, "label": finite(torch.tensor(label), f"label of {name!r}")}
         for modality, frames in features.items():
+            check_name("ShardWriter", modality)
             fits = isinstance(frames, Tensor) and frames.ndim == 2 and not frames.is_complex()
             if modality == "text" or not fits:
                 found = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from derl.files import checksum
-from derl.split import DataError
+from derl.split import DataError, check_name
 
 INDEX = "index.json"
 SPLITS = ("train", "valid", "test")
@@ -97,6 +97,8 @@ def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
         if index["format"] != FORMAT:
             raise DataError(f"format {index['format']!r}, not {FORMAT!r}")
         has_text, widths = bool(index["text"]), {str(name): int(width) for name, width in index["widths"].items()}
+        for name in widths:
+            check_name("open_shards", name)
         limits = {name: int(index["max_lengths"][name]) for name in widths}
         splits = {}
         for name in SPLITS:

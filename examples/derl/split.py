@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from derl.files import whole
+from modx._modalities import is_name
 
 _FORMAT = "derl-splits-1"
 
@@ -62,6 +63,8 @@ class Split:
                 f"Split expected lengths for the modalities of features, {tuple(self.features)}, found "
                 f"{tuple(self.lengths)}; give each modality the real length of every row."
             )
+        for name in self.features:
+            check_name("Split", name)
         _check_tensor("labels", self.labels, (len(self.ids),), torch.float32)
         _check_finite("labels", self.labels)
         for name, frames in self.features.items():
@@ -156,6 +159,19 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
         repaired=entry["repaired"],
         first_repaired=entry["first_repaired"],
     )
+
+
+def check_name(owner: str, name: Any) -> None:
+    """Refuse a modality's name that no model can have, before anything is trained.
+
+    Raises:
+        DataError: says which.
+    """
+    if not is_name(name):
+        raise DataError(
+            f"{owner} expected names of modalities without a '.' and that torch.nn.ModuleDict and ParameterDict do not "
+            f"use, found {name!r}; rename that column or key."
+        )
 
 
 def _check_strings(name: str, values: Any, rows: int) -> None:

@@ -32,11 +32,11 @@ class ViewsModel(nn.Module):
             max_lengths={name: frames for name, (frames, _) in SHAPES.items()},
             **block,
         )
-        for positions in self.encode.positions:
+        for positions in self.encode.positions.values():
             nn.init.normal_(positions, std=0.3)  # far from 0: which row it is says as much as what is in it
         self.disentangle = HybridExpertDisentangler(names, dim, hidden_dim=dim)
         self.rebuild = MultiLevelReconstructor(names, dim, hidden_dim=dim)
-        self.fuse = ModalityRouter(2 * len(names), dim, hidden_dim=dim)
+        self.fuse = ModalityRouter(names, dim, hidden_dim=dim)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, dim))
         self.mix = TransformerEncoder(dim, depth=1, dropout=dropout, **block)
         self.head = nn.Linear(dim, NUM_CLASSES)
@@ -54,13 +54,13 @@ class ViewsModel(nn.Module):
         complete, seen = (_take(tokens, split, rows) for rows in (slice(batch_size), slice(batch_size, None)))
         return (
             F.cross_entropy(self._classify(seen[1], keep), labels)
-            + 0.1 * orthogonality_loss(seen[1].private, seen[1].shared, penalty="square")
+            + 0.1 * orthogonality_loss(seen[1], penalty="square")
             + 0.1 * reconstruction_loss(self.rebuild(*seen), *complete).total
         )
 
     def _classify(self, split: Disentangled, keep: dict[str, Tensor]) -> Tensor:
-        present = torch.stack([keep[name].any(1) for name in SHAPES] * 2, dim=1)
-        fused = self.fuse([*split.private.values(), *split.shared.values()], present).features
+        present = {name: mask.any(1) for name, mask in keep.items()}
+        fused = self.fuse(split.private, split.shared, present=present).features
         return self.head(self.mix(fused + self.positions).mean(1))
 
 

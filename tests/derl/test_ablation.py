@@ -10,7 +10,7 @@ from derl.setup import PRESETS
 
 
 def test_mlp_disentangler_is_two_mlps_a_modality():
-    names = ("text", "audio")
+    names = ("audio", "text")
     module = MlpDisentangler(names, 8, 16)
     features = {"text": torch.randn(2, 4, 8), "audio": torch.randn(2, 3, 8)}
     views = module(features)
@@ -25,10 +25,12 @@ def test_mlp_disentangler_is_two_mlps_a_modality():
 
 
 def test_mean_fusion_is_the_mean():
-    views = [torch.randn(3, 4, 8) for _ in range(5)]
-    fused = MeanFusion()(views)
-    torch.testing.assert_close(fused.features, sum(views) / 5)
-    assert torch.equal(fused.router_weights, torch.full((3, 4, 5), 0.2))
+    views = [{name: torch.randn(3, 4, 8) for name in ("text", "audio")} for _ in range(2)]
+    fused = MeanFusion()(*views)
+    torch.testing.assert_close(fused.features, sum(part for view in views for part in view.values()) / 4)
+    for weights in fused.router_weights:
+        assert weights.keys() == {"text", "audio"}
+        assert all(torch.equal(part, torch.full((3, 4), 0.25)) for part in weights.values())
 
 
 @pytest.mark.parametrize(

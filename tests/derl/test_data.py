@@ -98,6 +98,10 @@ def nan_at_row_1():
         ({"lengths": {"audio": torch.tensor([0, 4])}}, r"lengths\['audio'\] in 0 to 3, .* found 4 in row 1"),
         ({"lengths": {"audio": torch.tensor([-1, 3])}}, "found -1 in row 0"),
         ({"lengths": {"audio": torch.tensor([0, 3]).int()}}, r"lengths\['audio'\] to be torch.int64"),
+        (
+            {"features": {"a.b": torch.ones(2, 3, 4)}, "lengths": {"a.b": torch.ones(2).long()}},
+            "'a.b'; rename that column",
+        ),
         ({"text": None, "features": {}, "lengths": {}}, "text or features, found neither"),
         ({"ids": [], "text": [], "labels": torch.ones(0)}, "at least one row"),
     ],

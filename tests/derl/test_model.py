@@ -135,11 +135,7 @@ def test_loss_is_equation_18_over_two_separate_passes():
     targets = views_of(inputs)
     rebuilt = model.reconstructor(features, views)
     task = (output.prediction - labels).square().mean()
-    expected = (
-        task
-        + 0.3 * orthogonality_loss(views.private, views.shared)
-        + 0.7 * reconstruction_loss(rebuilt, *targets).total
-    )
+    expected = task + 0.3 * orthogonality_loss(views) + 0.7 * reconstruction_loss(rebuilt, *targets).total
     torch.testing.assert_close(output.loss, expected)
     torch.testing.assert_close(output.task_loss, task)
 
@@ -275,6 +271,7 @@ def test_a_batch_that_lost_nothing_has_nothing_to_compare(model_class):
     [
         ({"modalities": ["audio", "smell"]}, "expected max_lengths for"),
         ({"modalities": ["smell"], "max_lengths": {"smell": 4}}, "expected input_dims for"),
+        ({"modalities": ["audio", "half"]}, "a list of distinct names, .*, got .*'half'"),
         ({"task_loss": "huber"}, "expected task_loss to be one of .*, got 'huber'"),
     ],
 )

@@ -205,6 +205,7 @@ def test_a_value_that_is_not_finite_is_named_when_it_is_read(folder):
         ({"label": float("nan")}, r"finite label of 'b'"),
         ({"text": None}, r"the same of every sample"),
         ({"features": {"audio": torch.ones(2, 4)}}, r"the same of every sample"),
+        ({"features": {"type": torch.ones(2, 5)}}, r"'type'; rename that column or key"),
         ({"features": {"audio": torch.ones(2)}}, r"features \(T, D\)"),
         ({"features": {"audio": torch.full((2, 5), float("inf"))}}, r"finite audio of 'b'"),
         ({"features": {"audio": torch.ones(4, 5)}}, r"at most 3 frames of audio, got 4"),

@@ -33,6 +33,10 @@ EXEMPT = {  # callables, with the reason that they have no row
     "modx.metrics.ExpertLoad.compute": "takes nothing; nan before the first token, as documented",
     "modx.metrics.RoutingEntropy.compute": "takes nothing; nan before the first token, as documented",
     "modx.Experts.reset_parameters": "takes nothing",
+    "modx.Router.reset_parameters": "takes nothing",
+    "modx.TransformerBlock.reset_parameters": "takes nothing",
+    "modx.TransformerEncoder.reset_parameters": "takes nothing",
+    "modx.BottleneckEncoder.reset_parameters": "takes nothing",
 }
 EXEMPT_ARGUMENTS = {  # of any callable
     "device": "torch names a device that it does not know, and lists those that it does",
@@ -52,7 +56,7 @@ ELSEWHERE = {  # a raise, by file and function, that only a test of its own can 
 
 IMPERATIVES = (
     "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|find|fit|flatten|"
-    "get|give|join|leave|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|repair|reshape|save|shorten|stack|train|use|write"
+    "get|give|join|leave|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|rename|repair|reshape|save|shorten|stack|train|use|write"
 )
 
 
@@ -124,8 +128,11 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         modx.MultiLevelReconstructor(("a",), 8, 4),
         {"features": A, "disentangled": views()},
     ),
-    "modx.ModalityRouter": (modx.ModalityRouter, {"num_inputs": 2, "dim": 8, "hidden_dim": 4}),
-    "modx.ModalityRouter.forward": (modx.ModalityRouter(2, 8, 4), {"features": [zeros(2, 3, 8)] * 2}),
+    "modx.ModalityRouter": (modx.ModalityRouter, {"modalities": ("a", "b"), "dim": 8, "hidden_dim": 4}),
+    "modx.ModalityRouter.forward": (
+        lambda views, **options: modx.ModalityRouter(("a",), 8, 4)(*views, **options),
+        {"views": (A, A)},
+    ),
     "modx.TransformerBlock": (modx.TransformerBlock, {"dim": 8, **ATTENTION}),
     "modx.TransformerBlock.forward": (modx.TransformerBlock(8, **ATTENTION), {"x": zeros(2, 5, 8)}),
     "modx.TransformerEncoder": (modx.TransformerEncoder, {"dim": 8, "depth": 1, **ATTENTION}),
@@ -140,7 +147,7 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "modx.ops.expert_mixture": (modx.ops.expert_mixture, MIXTURE),
     "modx.ops.explain": (modx.ops.explain, MIXTURE),
-    "modx.losses.orthogonality_loss": (modx.losses.orthogonality_loss, {"private": A, "shared": A}),
+    "modx.losses.orthogonality_loss": (modx.losses.orthogonality_loss, {"disentangled": views()}),
     "modx.losses.reconstruction_loss": (
         modx.losses.reconstruction_loss,
         {"reconstruction": REBUILT, "target_features": A, "target_disentangled": views()},
@@ -210,15 +217,30 @@ def make_rows() -> Iterator[Row]:
     def names(name: str) -> Iterator[Row]:
         for value in ((), "text", ("a", "a"), ("a", 1), None, 3, [["a"]]):
             yield wrong(name, "modalities", value, f"modalities: one or more distinct names, got {value!r}")
+        for value in ("", "a.b", "type"):
+            yield wrong(name, "modalities", ("a", value), f"nn.ModuleDict or nn.ParameterDict, got {value!r}")
+
+    def presence(name: str, argument: str, tokens: int) -> Iterator[Row]:
+        for value in (mask(2), ["a"]):
+            yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
+        for value in ({}, {"b": mask(2)}):
+            yield wrong(name, argument, value, f"{argument} for every modality of ('a',), got {tuple(value)}; add 'a'")
+        yield mistyped(name, argument, {"a": [True]}, f"'a' of {argument} to be a tensor, got list")
+        for found in (mask(3), mask(2, tokens + 1), mask(), zeros(2, tokens)):
+            words = f"bool of shape (2,) or (2, {tokens}), got {found.dtype} of shape {tuple(found.shape)}"
+            yield wrong(name, argument, {"a": found}, words)
 
     def features(name: str, argument: str, width: int) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, width)], zeros(2, 3, width)):
             yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
-        for value in ({}, {"b": zeros(2, 3, width)}, {"a": zeros(2, 3, width), "b": zeros(2, 3, width)}):
-            yield wrong(name, argument, value, f"modalities ('a',), got {tuple(value)}; pass zeros")
-        for value in (None, [[[1.0]]]):
-            yield mistyped(name, argument, {"a": value}, f"'a' of {argument} to be a tensor, got")
-        for shape in ((2, 3, width + 1), (2, width), ()):
+        for value in ({}, {"a": None}):
+            yield wrong(name, argument, value, f"{argument} of modalities ('a',), got none; name what is there")
+        for value in ({"b": zeros(2, 3, width)}, {"a": zeros(2, 3, width), "b": zeros(2, 3, width)}):
+            yield wrong(
+                name, argument, value, f"{argument} of modalities ('a',), got {tuple(value)}; name what is there"
+            )
+        yield mistyped(name, argument, {"a": [[[1.0]]]}, f"'a' of {argument} to be a tensor, got")
+        for shape in ((2, 3, width + 1), (2, width + 1), (1, 2, 3, width), ()):
             yield wrong(name, argument, {"a": zeros(*shape)}, f"tokens, {width}), got {shape}")
         for dtype in (torch.int64, torch.bool):
             found = zeros(2, 3, width, dtype=dtype)
@@ -263,6 +285,7 @@ def make_rows() -> Iterator[Row]:
 
     yield from sizes("Experts", "num_experts", "in_dim", "hidden_dim", optional=("out_dim",))
     yield from choices("Experts", "activation")
+    yield from choices("Experts", "implementation")
     yield from dtypes("Experts")
     yield from tokens("Experts.forward")
     yield from tensors("Experts.forward", "router_weights", optional=True)
@@ -271,6 +294,15 @@ def make_rows() -> Iterator[Row]:
         yield wrong("Experts.forward", "router_weights", zeros(*shape), words)
     found = zeros(2, 5, 3, dtype=torch.int64)
     yield wrong("Experts.forward", "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
+
+    yield wrong("Experts.forward", "num_private", 1, "num_private=0 without group_sizes, got 1")
+    yield from sizes("Experts.forward", "num_private", least=0)
+    for value in (5, "32", (2.5, 2.5)):
+        words = f"group_sizes: a sequence of ints, got {value!r}"
+        yield mistyped("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
+    for value in ((4,), (6, -1), ()):
+        words = f"sum to the 5 tokens of x, got {list(value)}"
+        yield wrong("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
 
     disentangler = "HybridExpertDisentangler"
     yield from names(disentangler)
@@ -283,6 +315,7 @@ def make_rows() -> Iterator[Row]:
     yield from choices(disentangler, "implementation")
     yield from dtypes(disentangler)
     yield from features(f"{disentangler}.forward", "features", 8)
+    yield from presence(f"{disentangler}.forward", "present", 3)
 
     reconstructor = "MultiLevelReconstructor"
     yield from names(reconstructor)
@@ -293,30 +326,27 @@ def make_rows() -> Iterator[Row]:
         )
     yield from dtypes(reconstructor)
     yield from features(f"{reconstructor}.forward", "features", 8)
+    yield from presence(f"{reconstructor}.forward", "present", 3)
     for value in (None, A, (A, A, A)):
         words = f"disentangled: a Disentangled, got {type(value).__name__}"
         yield mistyped(f"{reconstructor}.forward", "disentangled", value, words)
-    words = "disentangled views of 'a' of one shape, got (2, 3, 8) and (2, 4, 8)"
+    words = (
+        "disentangled views of the shapes of the features, {'a': (2, 3, 8)}, got {'a': (2, 3, 8)} and {'a': (2, 4, 8)}"
+    )
     yield wrong(f"{reconstructor}.forward", "disentangled", views(shared=zeros(2, 4, 8)), words)
 
-    yield from sizes("ModalityRouter", "num_inputs", "dim", "hidden_dim")
-    yield from temperatures("ModalityRouter")
-    yield from dtypes("ModalityRouter")
-    for value in (None, zeros(2, 2, 3, 8), 3):
-        words = f"features: a mapping or a sequence of tensors, got {type(value).__name__}"
-        yield mistyped("ModalityRouter.forward", "features", value, words)
-    for value in ([], [zeros(2, 3, 8)], [zeros(2, 3, 8)] * 3):
-        yield wrong("ModalityRouter.forward", "features", value, f"2 inputs, got {len(value)}")
-    yield mistyped(
-        "ModalityRouter.forward", "features", [None, None], "input 0 of features to be a tensor, got NoneType"
-    )
-    for second in (zeros(2, 4, 8), zeros(2, 3, 7), zeros(1, 3, 8)):
-        words = f"input 1 of shape (2, 3, 8), got {tuple(second.shape)}"
-        yield wrong("ModalityRouter.forward", "features", [zeros(2, 3, 8), second], words)
-    for dtype in (torch.int64, torch.float64):
-        value = [zeros(2, 3, 8, dtype=dtype)] * 2
-        yield wrong("ModalityRouter.forward", "features", value, f"got {dtype}")
-    yield from masked("ModalityRouter.forward", "present", (2, 3), (2,), full=(2, 2))
+    router = "ModalityRouter"
+    yield from names(router)
+    yield from sizes(router, "dim", "hidden_dim", "num_views")
+    yield from temperatures(router)
+    yield from dtypes(router)
+    for value in ((), (A,), (A, A, A)):
+        yield wrong(f"{router}.forward", "views", value, f"2 views, got {len(value)}")
+    for row in features("ModalityRouter.forward", "views", 8):
+        yield row._replace(value=(A, row.value))
+    words = "views of the same modalities and one shape, got [{'a': (2, 3, 8)}, {'a': (2, 4, 8)}]"
+    yield wrong(f"{router}.forward", "views", (A, {"a": zeros(2, 4, 8)}), words)
+    yield from presence(f"{router}.forward", "present", 3)
 
     yield from blocks("TransformerBlock")
     yield from blocks("TransformerEncoder", "depth")
@@ -338,12 +368,7 @@ def make_rows() -> Iterator[Row]:
     yield wrong(encoder, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
     yield from features(f"{encoder}.forward", "inputs", 6)
     yield wrong(f"{encoder}.forward", "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
-    yield mistyped(f"{encoder}.forward", "masks", mask(2, 9), "masks to be a mapping, got Tensor")
-    yield wrong(f"{encoder}.forward", "masks", {}, "masks expected modalities ('a',), got ()")
-    yield mistyped(f"{encoder}.forward", "masks", {"a": None}, "the mask of 'a' to be a tensor, got NoneType")
-    for found in (mask(2, 8), mask(9), zeros(2, 9)):
-        words = f"the mask of 'a': bool of shape (2, 9), got {found.dtype} of shape {tuple(found.shape)}"
-        yield wrong(f"{encoder}.forward", "masks", {"a": found}, words)
+    yield from presence(f"{encoder}.forward", "masks", 9)
 
     for name in ("ops.expert_mixture", "ops.explain"):
         for argument in ("x", "w1", "b1", "w2", "b2", "router_weights"):
@@ -376,16 +401,26 @@ def make_rows() -> Iterator[Row]:
     def parts(name: str, argument: str, of: str) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, 8)]):
             yield mistyped(name, argument, value, f"{of} to be a mapping, got {type(value).__name__}")
-        yield mistyped(name, argument, {"a": None}, f"'a' of {of} to be a tensor, got NoneType")
+        for value in ({}, {"a": None}):
+            yield wrong(name, argument, value, f"{of} of at least one modality, got none")
+        yield mistyped(name, argument, {"a": [1.0]}, f"'a' of {of} to be a tensor, got list")
         found = zeros(2, 3, 8, dtype=torch.int64)
         yield wrong(name, argument, {"a": found}, f"'a' of {of} in a floating-point dtype, got torch.int64")
 
     loss = "losses.orthogonality_loss"
-    yield from parts(loss, "private", "private")
-    yield from parts(loss, "shared", "shared")
-    yield wrong(loss, "private", {}, "private of at least one modality, got none")
-    yield wrong(loss, "shared", {"b": zeros(2, 3, 8)}, "modalities ('a',), got ('b',)")
-    yield wrong(loss, "shared", {"a": zeros(2, 1, 8)}, "views of 'a' of one shape, got (2, 3, 8) and (2, 1, 8)")
+    for value in (None, A, (A, A, A)):
+        words = f"disentangled: a Disentangled, got {type(value).__name__}"
+        yield mistyped(loss, "disentangled", value, words)
+    for view in ("private", "shared"):
+        for row in parts(loss, "disentangled", view):
+            yield row._replace(value=views()._replace(**{view: row.value}))
+    for view in ("private", "shared"):
+        both = A | {"b": zeros(2, 3, 8)}
+        words = f"'b' of {'shared' if view == 'private' else 'private'} of shape (2, 3, 8), got ('a',)"
+        yield wrong(loss, "disentangled", views()._replace(**{view: both}), words)
+    words = "'a' of shared of shape (2, 3, 8), got (2, 1, 8)"
+    yield wrong(loss, "disentangled", views(shared=zeros(2, 1, 8)), words)
+    yield from presence(loss, "present", 3)
     yield from choices(loss, "penalty")
     loss = "losses.reconstruction_loss"
     for value in (None, A, (A, A, A, A)):
@@ -395,9 +430,9 @@ def make_rows() -> Iterator[Row]:
         yield mistyped(loss, "target_disentangled", value, words)
     yield wrong(loss, "reconstruction", REBUILT._replace(input={}), "reconstruction of at least one modality, got none")
     yield from parts(loss, "target_features", "target_features")
-    yield wrong(loss, "target_features", {}, "target_features of at least one modality, got none")
-    yield wrong(loss, "target_features", {"b": zeros(2, 3, 8)}, "modalities ('a',), got ('b',)")
-    yield wrong(loss, "target_features", {"a": zeros(1, 3, 8)}, "its target of one shape, got (2, 3, 8) and (1, 3, 8)")
+    for value, got in (({"b": zeros(2, 3, 8)}, ("b",)), ({"a": zeros(1, 3, 8)}, (1, 3, 8))):
+        yield wrong(loss, "target_features", value, f"'a' of target_features of shape (2, 3, 8), got {got}")
+    yield from presence(loss, "present", 3)
     for value in (1, None, "yes"):
         yield mistyped(loss, "detach_target", value, f"detach_target to be True or False, got {value!r}")
 

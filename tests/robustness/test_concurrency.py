@@ -16,7 +16,11 @@ def chain():
     names = ("a", "b")
     lengths = dict.fromkeys(names, 20)
     encoder = BottleneckEncoder({"a": 6, "b": 3}, 16, num_tokens=3, num_heads=2, head_dim=8, max_lengths=lengths)
-    blocks = HybridExpertDisentangler(names, 16, 24), MultiLevelReconstructor(names, 16, 8), ModalityRouter(4, 16, 8)
+    blocks = (
+        HybridExpertDisentangler(names, 16, 24),
+        MultiLevelReconstructor(names, 16, 8),
+        ModalityRouter(names, 16, 8),
+    )
     return torch.nn.ModuleList([encoder, *blocks]).eval()
 
 
@@ -26,7 +30,7 @@ def score(modules, inputs, masks):
         features = encoder(inputs, masks)
         views = disentangle(features)
         rebuilt = rebuild(features, views)
-        fused = fuse([*views.private.values(), *views.shared.values()])
+        fused = fuse(views.private, views.shared)
     return torch.cat([fused.features.flatten(), *(part.flatten() for part in rebuilt.joint.values())])
 
 

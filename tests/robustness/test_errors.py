@@ -10,7 +10,7 @@ from errors import ELSEWHERE, EXEMPT, EXEMPT_ARGUMENTS, ROWS, VALID, Row, caught
 
 ROOT = Path(__file__).parents[2]
 # an argument that holds a tensor for every modality is named by the modality
-PARTS = {"features", "inputs", "masks", "private", "shared", "reconstruction", "target_features", "disentangled"}
+PARTS = {"features", "inputs", "masks", "views", "reconstruction", "target_features", "disentangled"}
 
 
 def describe(row: Row) -> str:
@@ -30,11 +30,11 @@ def test_a_wrong_argument_is_named_with_what_was_expected_what_came_and_the_reme
     assert type(error) is row.error, error
     message = str(error)
     assert row.words in message
-    assert re.match(r"\w+ (masks )?(expected|cannot run) ", message)
+    assert re.match(r"\w+ (expected|cannot run) ", message)
     named = [
         row.argument,
         row.argument.removeprefix("num_"),
-        *(["modalities", "'a'", "input"] if row.argument in PARTS else []),
+        *(["modalities", "'a'", "private", "shared"] if row.argument in PARTS else []),
     ]
     assert any(name in message.partition("expected")[2] or name in message.partition("cannot run")[2] for name in named)
     assert ", got " in message or "cannot run" in message

@@ -127,8 +127,9 @@ def run_disentangler(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[
 
 
 def run_fusion(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[Tensor]:
-    present = None if mask is None else mask[:, torch.arange(3) % mask.shape[1]]
-    return list(module([x, -x, x / 2], present))
+    present = None if mask is None else {name: mask[:, i % mask.shape[1]] for i, name in enumerate("abc")}
+    fused = module({"a": x, "b": -x, "c": x / 2}, present=present)
+    return [fused.features, torch.stack(list(fused.router_weights[0].values()), dim=-1)]
 
 
 def run_experts(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[Tensor]:
@@ -165,7 +166,7 @@ MODULES = {
         run_disentangler,
     ),
     "MultiLevelReconstructor": (lambda: MultiLevelReconstructor(NAMES, DIM, 5), run_reconstructor),
-    "ModalityRouter": (lambda: ModalityRouter(3, DIM, 5), run_fusion),
+    "ModalityRouter": (lambda: ModalityRouter(["a", "b", "c"], DIM, 5, num_views=1), run_fusion),
 }
 
 
@@ -438,7 +439,7 @@ class Loss(nn.Module):
         others = {name: part.roll(1, -1) for name, part in views.items()}
         rebuilt = Reconstruction(others, views, others, {name: part / 2 for name, part in views.items()})
         return [
-            orthogonality_loss(views, others, penalty=self.penalty),
+            orthogonality_loss(Disentangled(views, others, {}), penalty=self.penalty),
             *reconstruction_loss(rebuilt, views, Disentangled(others, views, {})),
         ]
 
@@ -461,7 +462,7 @@ def test_losses_are_near_float64(dtype, penalty, batch_size, length, kind, strid
 def test_orthogonality_of_zero_tiny_and_huge_views_has_finite_gradients(dtype, penalty, kind):
     private = KINDS[kind]((2, 3, 128)).to(dtype).requires_grad_()
     shared = torch.randn(2, 3, 128).to(dtype).requires_grad_()
-    loss = orthogonality_loss({"a": private}, {"a": shared}, penalty=penalty)
+    loss = orthogonality_loss(Disentangled({"a": private}, {"a": shared}, {}), penalty=penalty)
     loss.backward()
     assert all(part.isfinite().all() for part in (loss, private.grad, shared.grad))
 
@@ -470,7 +471,9 @@ def test_orthogonality_of_zero_tiny_and_huge_views_has_finite_gradients(dtype, p
 def test_the_cosine_of_huge_views_of_the_papers_width_does_not_vanish(dtype):
     """The norm of 128 numbers of 1e4 is beyond float16."""
     views = {"a": huge((2, 3, 128)).to(dtype)}
-    assert orthogonality_loss(views, views).item() == pytest.approx(1.0, abs=4 * torch.finfo(dtype).eps)
+    assert orthogonality_loss(Disentangled(views, views, {})).item() == pytest.approx(
+        1.0, abs=4 * torch.finfo(dtype).eps
+    )
 
 
 @every_dtype
