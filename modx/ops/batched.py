@@ -58,11 +58,11 @@ class BatchedMixture(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_private: Tensor, d_shared: Tensor) -> tuple[Tensor | None, ...]:
-        # read once: an unpacked tensor of a recomputed graph is not there a second time
+        # read once: checkpointing hands out each recomputed tensor a single time
         x, router_weights, w1, b1, w2, b2, *saved = ctx.saved_tensors
         mixture = Mixture(x, router_weights, w1, b1, w2, b2, *ctx.layout)
         needs: Any = Mixture(*ctx.needs_input_grad)
-        if torch.is_grad_enabled():  # someone will differentiate these gradients
+        if torch.is_grad_enabled():  # these gradients will be differentiated
             gradients = differentiable_gradients(mixture, needs.tensors, (d_private, d_shared))
             return *gradients, None, None, None, None
         kept = iter(saved)

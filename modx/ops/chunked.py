@@ -1,4 +1,4 @@
-"""The expert mixture for many tokens, one expert after the other, or for the least memory, by chunks of tokens.
+"""The expert mixture for many tokens, one expert after the other; for the least memory, in chunks of tokens.
 
 Router weights scale the outputs y, not the wider hidden layers a = act(z). For n tokens: z, a ``(n, H)``, y
 ``(n, D_out)``.
@@ -14,7 +14,7 @@ from .activations import ACTIVATIONS
 from .composed import differentiable_gradients
 from .mixture import Mixture
 
-CHUNK_ELEMENTS = 2**20  # hidden elements that exist at a time when memory counts most
+CHUNK_ELEMENTS = 2**20  # hidden elements in memory at a time, for the least memory
 
 
 class Block(NamedTuple):
@@ -57,12 +57,12 @@ class ChunkedMixture(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_private: Tensor, d_shared: Tensor) -> tuple[Tensor | None, ...]:
-        # read once: an unpacked tensor of a recomputed graph is not there a second time
+        # read once: checkpointing hands out each recomputed tensor a single time
         x, router_weights, w1, b1, w2, b2, *saved = ctx.saved_tensors
         mixture = Mixture(x, router_weights, w1, b1, w2, b2, *ctx.layout)
         _, _, *asked = ctx.needs_input_grad
         needs: Any = Mixture(*asked)
-        if torch.is_grad_enabled():  # someone will differentiate these gradients
+        if torch.is_grad_enabled():  # these gradients will be differentiated
             twice = differentiable_gradients(mixture, needs.tensors, (d_private, d_shared))
             return None, None, *twice, None, None, None, None
         kept = iter(saved)

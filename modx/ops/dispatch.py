@@ -105,8 +105,6 @@ def exact_float32() -> bool:
     return precision != "tf32"
 
 
-# Which kernels
-
 MAX_WIDTH = {2: 256, 4: 128}  # by bytes per element: the accumulators of a wider tile do not fit into the registers
 
 
@@ -121,8 +119,6 @@ def fits_fused(mixture: Mixture, dtype: torch.dtype, exact: bool) -> bool:
     most = max(mixture.num_private, mixture.num_shared)
     return not exact and width <= MAX_WIDTH[dtype.itemsize] and most <= max_experts(width)
 
-
-# Which GPU
 
 # By architecture, the tiles that fit it. Compute capabilities 8.6, 8.9 and 12 have less shared memory than an A100,
 # and the tiles of sm_80 fit into theirs.

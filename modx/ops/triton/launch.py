@@ -16,7 +16,7 @@ from ..mixture import Mixture
 from .kernels.groups import MAX_GROUPS
 from .spans import Span, split_tokens
 
-HIDDEN_BYTES = 64 * 2**20  # of a hidden layer that is in memory for a span of tokens; an eighth for least memory
+HIDDEN_BYTES = 64 * 2**20  # of the hidden layer in memory at a time; an eighth of it for the least memory
 
 
 def aligned(size: int) -> int:
@@ -154,7 +154,7 @@ class Launch:
         return self.spans(min(limit, aligned(triton.cdiv(self.num_tokens, count))) if count else None)
 
     def banks(self, span: Span, private: Tensor, shared: Tensor) -> Iterator[Bank]:
-        """The span's work bank by bank, each with its part of the output: every group's private experts, the shared."""
+        """The span's banks, each with its part of the outputs: every group's private experts, then the shared ones."""
         num_private, num_shared = self.mixture.num_private, self.mixture.num_shared
         split = num_private * self.hidden_dim
         own, common = span.of(private), span.of(shared)
@@ -167,7 +167,7 @@ class Launch:
             yield Bank(experts, slice(None), slice(num_private, None), slice(split, None), common, True)
 
     def arguments(self, span: Span) -> dict[str, Any]:
-        """What every kernel takes beside its tensors and its tile."""
+        """What every kernel takes besides its tensors and its tile."""
         ends = [*span.ends, *[span.ends[-1]] * (MAX_GROUPS - len(span.ends))]
         return {
             **{f"end{index}": end for index, end in enumerate(ends)},

@@ -12,11 +12,11 @@ from .launch import Launch, count_tiles
 from .spans import Span
 from .tiles import Tile, wide_tile
 
-BLOCK_BYTES = 128  # of a row that a step of a matmul takes
+BLOCK_BYTES = 128  # of a row per step of a matmul
 
 
 def forward(launch: Launch, keep: bool, least_memory: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Both outputs of eq. 4; ``keep``: and the preactivations, (T, (P + S) H), else a tensor of no rows."""
+    """Both outputs of eq. 4; and the preactivations, (T, (P + S) H), or no rows without ``keep``."""
     x, router_weights, w1, b1, w2, b2 = launch.mixture.tensors
     private, shared = launch.new_outputs()
     preact = x.new_empty(launch.num_tokens if keep else 0, launch.hidden_size)
