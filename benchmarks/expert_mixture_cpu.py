@@ -22,7 +22,8 @@ from record import cpu, summary
 from torch import Tensor, nn
 from training_step import RESULTS
 
-from modx.ops import expert_mixture, wide
+from modx.ops import composed, expert_mixture
+from modx.ops.mixture import Mixture
 
 NUM_GROUPS, NUM_PRIVATE, NUM_SHARED = 3, 1, 3
 NUM_EXPERTS = NUM_GROUPS * NUM_PRIVATE + NUM_SHARED
@@ -76,7 +77,7 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
         return run_loop(experts, x, gates, sizes)
 
     def run_wide() -> Outputs:
-        return wide.expert_mixture(*inputs, group_sizes=sizes, activation="gelu", **COUNTS)
+        return composed.expert_mixture(Mixture(*inputs, sizes, NUM_PRIVATE, NUM_SHARED, "gelu"))
 
     forwards: dict[str, Callable[[], Outputs]] = {
         "loop": loop,

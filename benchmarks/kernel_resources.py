@@ -25,13 +25,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import modx.ops.triton as kernels
-from modx.ops.chip import Chip
-from modx.ops.forms import MAX_WIDTH, max_experts
-from modx.ops.triton import call, fused, partial, wide
+from modx.ops.dispatch import MAX_WIDTH, Arch, max_experts
+from modx.ops.mixture import Mixture
+from modx.ops.triton import fused, launch, splits, wide
 
 FAMILIES = ("sm_80", "sm_90", "sm_100", "gfx942")
-SHARED_LIMIT = {"sm_80": 99, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB; sm_80's row also serves sm_86 and sm_89
-PROCESSORS = 132
+NUM_SMS = 132
 RESULTS = Path(__file__).parent / "results"
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
@@ -67,14 +66,14 @@ class Recorder:
 def record(family: str) -> list[dict[str, Any]]:
     """Every configuration: each dtype and width, sizes that a tile divides and others, many tokens to few."""
     seen: dict[str, dict[str, Any]] = {}
-    call.find_chip = lambda device: Chip(family, PROCESSORS)
+    launch.find_arch = lambda device: Arch(family, NUM_SMS)
     for module, name in (
         (fused, "forward_kernel"),
         (fused, "backward_kernel"),
         (fused, "weights_kernel"),
         (wide, "hidden_kernel"),
         (wide, "hidden_backward_kernel"),
-        (partial, "sum_splits_kernel"),
+        (splits, "sum_splits_kernel"),
     ):
         setattr(module, name, Recorder(getattr(module, name), seen))
     torch.set_float32_matmul_precision("high")
@@ -105,15 +104,8 @@ def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype, num_experts
     ]
     for least_memory in (False, True):
         inputs = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes]
-        outputs = kernels.expert_mixture(
-            *inputs,
-            group_sizes=group_sizes,
-            num_private=private,
-            num_shared=shared,
-            activation="gelu",
-            dtype=dtype,
-            least_memory=least_memory,
-        )
+        mixture = Mixture(*inputs, group_sizes, private, shared, "gelu")
+        outputs = kernels.expert_mixture(mixture, dtype, least_memory)
         torch.autograd.grad(sum(out.sum() for out in outputs), inputs)
 
 

@@ -52,6 +52,27 @@ def check_tensor(owner: str, name: str, value: object) -> None:
         )
 
 
+def check_shapes(
+    owner: str, sizes: Mapping[str, int] | None = None, /, **tensors: tuple[Tensor | None, str]
+) -> dict[str, int]:
+    """Every tensor has the shape that its letters spell, a letter standing for one size; returns the sizes by letter.
+
+    ``sizes`` are those known before; a tensor may be None.
+    """
+    found = dict(sizes or {})
+    for name, (tensor, spelled) in tensors.items():
+        if tensor is None:
+            continue
+        letters = spelled.split()
+        fits = len(letters) == tensor.ndim and all(
+            found.setdefault(letter, size) == size for letter, size in zip(letters, tensor.shape, strict=True)
+        )
+        if not fits:
+            shape = ", ".join(f"{letter}={found[letter]}" if letter in found else letter for letter in letters)
+            raise ValueError(f"{owner} expected {name} ({shape}), got {tuple(tensor.shape)}.")
+    return found
+
+
 def check_tokens(owner: str, name: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
     """Tokens must be floating-point ``(..., dim)``, in the dtype of the parameters but under autocast."""
     check_tensor(owner, name, x)

@@ -5,27 +5,17 @@ from einops import einsum
 from torch import Tensor
 
 from .activations import ACTIVATIONS
+from .mixture import Mixture
 
 
-def expert_mixture(
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    *,
-    group_sizes: list[int],
-    num_private: int,
-    num_shared: int,
-    activation: str,
-) -> tuple[Tensor, Tensor]:
+def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
     """Every expert on its own, then the weighted sum (eq. 4)."""
+    x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
     if router_weights is None:
         router_weights = x.new_ones(x.shape[0], num_private + num_shared)
 
     def mix(x: Tensor, weights: Tensor, experts: slice) -> Tensor:
-        hidden = ACTIVATIONS[activation](einsum(x, w1[experts], "t i, k h i -> t k h") + b1[experts])
+        hidden = ACTIVATIONS[activation].function(einsum(x, w1[experts], "t i, k h i -> t k h") + b1[experts])
         output = einsum(hidden, w2[experts], "t k h, k h o -> t k o") + b2[experts]
         return einsum(weights.to(output.dtype), output, "t k, t k o -> t o")
 

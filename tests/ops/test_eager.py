@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
+from modx import Experts
 from modx.ops import chunked, eager, expert_mixture
 
 ACTIVATIONS = ["gelu", "gelu_tanh", "relu", "silu"]
@@ -199,6 +201,35 @@ def test_float64_stays_under_autocast():
     inputs, counts = make(LAYOUTS["equal groups"])
     with torch.autocast("cpu", torch.bfloat16):
         assert expert_mixture(*inputs, **counts, least_memory=True)[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
+def test_activation_checkpointing_gives_the_same_gradients(monkeypatch, batched, use_reentrant):
+    """A recomputed graph hands out each of its tensors once."""
+    monkeypatch.setattr(eager, "FEW_ELEMENTS", batched)
+    experts = Experts(2, 8, 16)
+    x, weights = torch.randn(5, 8, requires_grad=True), torch.rand(5, 2, requires_grad=True)
+    leaves, grad = [x, weights, *experts.parameters()], torch.randn(5, 8)
+    experts(x, weights).backward(grad)
+    expected = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    checkpoint(experts, x, weights, use_reentrant=use_reentrant).backward(grad)
+    assert all(torch.equal(leaf.grad, want) for leaf, want in zip(leaves, expected, strict=True))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_so_does_checkpointing_what_keeps_the_least(use_reentrant):
+    inputs, counts = make(LAYOUTS["uneven groups"])
+
+    def total(*inputs: Tensor) -> Tensor:
+        private, shared = expert_mixture(*inputs, **counts, least_memory=True)
+        return private.sin().sum() + shared.cos().sum()
+
+    expected = gradients(inputs, counts, least_memory=True)
+    checkpoint(total, *inputs, use_reentrant=use_reentrant).backward()
+    assert all(torch.equal(part.grad, want) for part, want in zip(inputs, expected, strict=True))
 
 
 @memory

@@ -4,7 +4,9 @@ import json
 
 import pytest
 import triton
-from kernel_resources import FAMILIES, RESULTS, SHARED_LIMIT, measure_apart
+from kernel_resources import FAMILIES, RESULTS, measure_apart
+
+from modx.ops.triton.tiles import SHARED_LIMIT
 
 pytestmark = pytest.mark.slow
 FIGURES = ("registers", "spilled_bytes", "shared_kib")

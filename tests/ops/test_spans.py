@@ -1,9 +1,9 @@
-"""Tokens are cut into spans that cover every token once, in order, and keep to their limits."""
+"""Tokens are split into spans that cover every token once, in order, and keep to their limits."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modx.ops.triton.spans import cut
+from modx.ops.triton.spans import split_tokens
 
 
 @given(
@@ -12,7 +12,7 @@ from modx.ops.triton.spans import cut
     max_groups=st.integers(1, 4),
 )
 def test_spans_cover_every_token_of_every_group_once(group_sizes, max_tokens, max_groups):
-    spans = cut(group_sizes, max_tokens, max_groups)
+    spans = split_tokens(group_sizes, max_tokens, max_groups)
     owners = [group for group, size in enumerate(group_sizes) for _ in range(size)]
     found = []
     for span in spans:
@@ -28,9 +28,9 @@ def test_spans_cover_every_token_of_every_group_once(group_sizes, max_tokens, ma
 
 
 def test_groups_stay_whole_without_a_limit_of_tokens():
-    (span,) = cut([3, 0, 4])
+    (span,) = split_tokens([3, 0, 4])
     assert (span.start, span.stop, span.first_group, span.ends) == (0, 7, 0, (3, 3, 7))
 
 
 def test_a_large_group_is_cut():
-    assert [(span.first_group, span.ends) for span in cut([5, 2], max_tokens=4)] == [(0, (4,)), (0, (1, 3))]
+    assert [(span.first_group, span.ends) for span in split_tokens([5, 2], max_tokens=4)] == [(0, (4,)), (0, (1, 3))]

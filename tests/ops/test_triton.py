@@ -11,7 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 from modx import HybridExpertDisentangler
 from modx.ops import expert_mixture
-from modx.ops.triton import call, fused, partial, schedule, wide
+from modx.ops.activations import ACTIVATIONS, Activation
+from modx.ops.dispatch import Arch
+from modx.ops.mixture import Mixture
+from modx.ops.triton import fused, launch, schedule, splits, wide
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = [
@@ -122,7 +125,7 @@ def through_tf32():
 @pytest.fixture
 def many_tokens(monkeypatch):
     """As if the chip had one processor: the largest tiles, no splits, the hidden layer stored for the weights."""
-    monkeypatch.setattr(call, "find_chip", lambda device: call.Chip("sm_90", 1))
+    monkeypatch.setattr(launch, "find_arch", lambda device: Arch("sm_90", 1))
     monkeypatch.setattr(fused, "FEW_TOKENS", 0)
 
 
@@ -167,17 +170,16 @@ def test_agrees_on_large_tiles_with_the_hidden_layer_stored(name):
 @memory
 @pytest.mark.usefixtures("many_tokens")
 def test_agrees_when_the_hidden_layer_is_cut_into_spans(monkeypatch, name, least_memory):
-    monkeypatch.setattr(call, "HIDDEN_BYTES", 20_000)
+    monkeypatch.setattr(launch, "HIDDEN_BYTES", 20_000)
     case = CASES[name]
-    spans = len(prepare(case).cut_hidden(2, least_memory))
+    spans = len(prepare(case).hidden_spans(2, least_memory))
     assert spans > 2
     check(case, least_memory)
 
 
-def prepare(case: Case) -> call.Call:
+def prepare(case: Case) -> launch.Launch:
     inputs, _ = case.draw()
-    sizes = (case.group_sizes, case.num_private, case.num_shared, case.activation)
-    return call.Call.prepare(*inputs, *sizes, case.dtype, False)
+    return launch.Launch.prepare(Mixture(*inputs, **case.arguments), case.dtype, False)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu"])
@@ -217,6 +219,26 @@ def test_nothing_turns_nan_into_a_number(activation, dtype):
         assert torch.equal(got[name].isnan(), want.isnan()), name
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_word_that_the_kernels_lack_is_no_gelu(monkeypatch, backward):
+    monkeypatch.setitem(ACTIVATIONS, "softplus", Activation(nn.functional.softplus, kernel_word="softplus"))
+    case = Case((3,), activation="softplus" if not backward else "silu")
+    inputs, _ = case.draw()
+    leaves = [part.detach().requires_grad_() for part in inputs]
+
+    def mix() -> Tensor:
+        return expert_mixture(*leaves, **case.arguments, implementation="triton")[0].sum()
+
+    if not backward:
+        with pytest.raises(Exception, match="the kernels have no such activation"):
+            mix()
+        return
+    total = mix()
+    monkeypatch.setitem(ACTIVATIONS, "silu", Activation(nn.functional.silu, kernel_word="softplus"))
+    with pytest.raises(Exception, match="the kernels have no such activation"):
+        total.backward()
+
+
 @pytest.mark.parametrize("in_dim", [16, 300], ids=["fused", "wide"])
 @pytest.mark.parametrize("out_dim", [16, 12])
 def test_outputs_may_be_changed_in_place(in_dim, out_dim):
@@ -230,9 +252,12 @@ def test_exact_float32_takes_the_vendors_products():
     torch.set_float32_matmul_precision("highest")
     check(Case())
     inputs, _ = Case().draw()
-    arguments = (*inputs, [9, 0, 12], 1, 2, "gelu", torch.float32, True, True)
-    assert torch.ops.modx.expert_mixture(*arguments, False)[2].shape == (21, 3 * 32)  # the hidden layer is kept
-    assert not torch.ops.modx.expert_mixture(*arguments, True)[2].numel()
+    mixture = Mixture(*inputs, **Case().arguments)
+    kept, forgotten = (
+        torch.ops.modx.expert_mixture(torch.float32, True, True, least, *mixture)[2] for least in (False, True)
+    )
+    assert kept.shape == (21, 3 * 32)  # the hidden layer
+    assert not forgotten.numel()
 
 
 def test_half_precision_gates_may_stay_float32():
@@ -408,7 +433,7 @@ def count_launches(monkeypatch) -> list[str]:
         (fused, "weights_kernel"),
         (wide, "hidden_kernel"),
         (wide, "hidden_backward_kernel"),
-        (partial, "sum_splits_kernel"),
+        (splits, "sum_splits_kernel"),
     ):
         monkeypatch.setattr(module, name, Counted(getattr(module, name)))
     return launched
@@ -420,7 +445,7 @@ def test_the_papers_size_takes_one_launch_forward_and_four_backward_at_most(monk
     launched = count_launches(monkeypatch)
     for module, name in ((fused, "forward_kernel"), (fused, "backward_kernel"), (fused, "weights_kernel")):
         monkeypatch.setattr(getattr(module, name), "kernel", Silent(getattr(module, name).kernel))
-    monkeypatch.setattr(partial.sum_splits_kernel, "kernel", Silent(partial.sum_splits_kernel.kernel))
+    monkeypatch.setattr(splits.sum_splits_kernel, "kernel", Silent(splits.sum_splits_kernel.kernel))
     inputs, gradients = case.draw()
     leaves = [part.detach().requires_grad_() for part in inputs]
     outputs = expert_mixture(*leaves, **case.arguments, implementation="triton")
@@ -441,14 +466,14 @@ class Silent:
 
 def test_few_tokens_are_split_over_hidden_units_by_powers_of_two():
     instance = prepare(Case((21, 22, 21), 1, 3, 128, 256, 128, dtype=torch.float16))
-    plan = schedule.schedule("forward", instance, instance.cut()[0])
+    plan = schedule.schedule("forward", instance, instance.spans()[0])
     assert plan.splits == 4
     assert plan.banks == 2
 
 
 def test_many_tokens_take_the_largest_tile_whole():
     instance = prepare(Case((6000, 6000, 6000), 1, 3, 16, 32, 16))
-    plan = schedule.schedule("forward", instance, instance.cut()[0])
+    plan = schedule.schedule("forward", instance, instance.spans()[0])
     assert (plan.splits, plan.banks) == (1, 1)
     assert plan.tile.block_t == 128
 
@@ -461,10 +486,11 @@ def test_many_tokens_take_the_largest_tile_whole():
 def test_passes_pytorchs_own_check_of_operators(in_dim, least_memory):
     inputs, gradients = Case((3, 0, 4), in_dim=in_dim).draw()
     leaves = [part.detach().requires_grad_() for part in inputs]
-    arguments = ([3, 0, 4], 1, 2, "gelu", torch.float32, False)
-    torch.library.opcheck(torch.ops.modx.expert_mixture.default, (*leaves, *arguments, True, least_memory))
-    *_, before = torch.ops.modx.expert_mixture(*inputs, *arguments, True, least_memory)
-    backward = (*gradients, before, *inputs, *arguments, least_memory, [True] * 6)
+    layout = ([3, 0, 4], 1, 2, "gelu")
+    options = (torch.float32, False, True, least_memory)
+    torch.library.opcheck(torch.ops.modx.expert_mixture.default, (*options, *leaves, *layout))
+    _, _, preact = torch.ops.modx.expert_mixture(*options, *inputs, *layout)
+    backward = (torch.float32, False, least_memory, [True] * 6, *gradients, preact, *inputs, *layout)
     torch.library.opcheck(torch.ops.modx.expert_mixture_backward.default, backward)
 
 
@@ -539,17 +565,20 @@ def test_autocast_computes_in_half_and_accumulates_gradients_of_float32_weights_
         assert (gradient.double() - exact[name]).norm() <= 2e-3 * exact[name].norm(), name
 
 
-def test_activation_checkpointing_gives_the_same_gradients():
-    case = Case()
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("in_dim", [16, 300], ids=["fused", "wide"])
+def test_activation_checkpointing_gives_the_same_gradients(in_dim, use_reentrant):
+    case = Case(in_dim=in_dim)
     inputs, gradients = case.draw()
     leaves = [part.detach().requires_grad_() for part in inputs]
 
     def mix(*parts: Tensor) -> tuple[Tensor, Tensor]:
         return expert_mixture(*parts, **case.arguments, implementation="triton")
 
-    found = torch.autograd.grad(checkpoint(mix, *leaves, use_reentrant=False), leaves, gradients)
-    for name, gradient in zip(NAMES, found, strict=True):
-        assert torch.equal(gradient, run(case, inputs, gradients)[name]), name
+    torch.autograd.backward(checkpoint(mix, *leaves, use_reentrant=use_reentrant), gradients)
+    expected = run(case, inputs, gradients)
+    for name, leaf in zip(NAMES, leaves, strict=True):
+        assert torch.equal(leaf.grad, expected[name]), name
 
 
 def test_ddp_gives_every_parameter_its_gradient(tmp_path):

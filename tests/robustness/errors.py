@@ -61,8 +61,9 @@ IMPERATIVES = (
 
 
 def has_remedy(message: str) -> bool:
-    """Whether a message ends in a clause that tells what to do."""
-    return re.search(rf"; ([^;]*, (so |or )?)?({IMPERATIVES})\b[^;]*\.$", message) is not None
+    """Whether a message ends in what to do; a shape spelled by its letters, as in (E=3, H), says enough."""
+    spelled = re.search(r"expected \w+ \((\w+(=\d+)?(, )?)+\), got \([\d, ]*\)\.$", message)
+    return spelled is not None or re.search(rf"; ([^;]*, (so |or )?)?({IMPERATIVES})\b[^;]*\.$", message) is not None
 
 
 class Row(NamedTuple):
@@ -102,6 +103,8 @@ MASKS = {"a": mask(2, 4), "b": mask(2, 5)}
 BANK = {"w1": zeros(3, 4, 8), "b1": zeros(3, 4), "w2": zeros(3, 4, 6), "b2": zeros(3, 6)}
 MIXTURE = {"x": zeros(5, 8), "router_weights": zeros(5, 2), **BANK, "group_sizes": (3, 2)}
 MIXTURE |= {"num_private": 1, "num_shared": 1}
+# but w2, whose last side is the output's width
+SPELLED = {"w1": "E=3, H=4, D_in=8", "b1": "E=3, H=4", "b2": "E=3, D_out=6", "router_weights": "T=5, K=2"}
 ATTENTION = {"num_heads": 2, "head_dim": 4}
 REBUILT = Reconstruction(A, A, A, A)
 SENTIMENT = {"preds": scores(0.1, 0.2), "target": scores(1.0, -1.0)}
@@ -378,12 +381,12 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, argument, found, f"{argument} in a floating-point dtype, got {dtype}")
             if argument != "x":
                 yield wrong(name, argument, torch.zeros(shape, device="meta"), "on the device of x, cpu, got meta")
-                words = f"{argument} of shape {tuple(shape)}, got {(*shape[:-1], 9)}"
-                if argument != "w2":  # whose last side is the output's width
+                if argument in SPELLED:
+                    words = f"{argument} ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
                     yield wrong(name, argument, zeros(*shape[:-1], 9), words)
-        yield wrong(name, "x", zeros(1, 5, 8), "x of shape (T, D_in), got (1, 5, 8)")
+        yield wrong(name, "x", zeros(1, 5, 8), "x (T, D_in), got (1, 5, 8)")
         yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "w1, b1, w2, b2 in the dtype of x, torch.float64, got")
-        yield wrong(name, "w2", zeros(3, 4), "w2 (E, H, D_out), got w1 (3, 4, 8) and w2 (3, 4)")
+        yield wrong(name, "w2", zeros(3, 4), "w2 (E=3, H=4, D_out), got (3, 4)")
         for value in ((3, 3), (6, -1), ()):
             yield wrong(name, "group_sizes", value, f"sum to the 5 tokens of x, got {list(value)}")
         for value in (None, 5, "32", (2.5, 2.5)):

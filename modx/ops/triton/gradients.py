@@ -1,20 +1,19 @@
-"""The six gradients while they are made; the weights' are sums over spans, in float32."""
+"""The six gradients while they accumulate; the weights' are sums over spans, in float32."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .call import Call
-from .products import product
+from .launch import Launch
 from .spans import Span
 
 
 class Needs(NamedTuple):
-    """Which gradients somebody asked for."""
+    """Which gradients are wanted."""
 
     x: bool
-    gates: bool
+    router_weights: bool
     w1: bool
     b1: bool
     w2: bool
@@ -27,54 +26,72 @@ class Needs(NamedTuple):
 
 
 class Gradients:
-    """Each as large as what it is the gradient of; None where nobody asked."""
+    """One per tensor, of its shape; None where none is wanted."""
 
-    def __init__(self, call: Call, needs: Needs) -> None:
-        self.call = call
+    def __init__(self, launch: Launch, needs: Needs) -> None:
+        x, router_weights = launch.mixture.x, launch.mixture.router_weights
+        self.launch = launch
         self.needs = needs
-        self.x = torch.empty_like(call.x) if needs.x else None
-        self.gates = torch.empty_like(call.gates) if needs.gates and call.gates is not None else None
+        self.x = torch.empty_like(x) if needs.x else None
+        self.router_weights: Tensor | None = None
+        if needs.router_weights and router_weights is not None:
+            self.router_weights = torch.empty_like(router_weights)
         self.w1: Tensor | None = None
         self.b1: Tensor | None = None
         self.w2: Tensor | None = None
         self.b2: Tensor | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.x, self.router_weights, self.w1, self.b1, self.w2, self.b2
+
     def new_hidden(self, span: Span) -> tuple[Tensor | None, Tensor | None]:
-        """Room for dL/dz and for the gated activations of a span."""
-        shape = span.stop - span.start, self.call.experts_per_token * self.call.hidden_dim
+        """Buffers for a span's dL/dz and weighted activations."""
+        x, shape = self.launch.mixture.x, (span.stop - span.start, self.launch.hidden_size)
         return (
-            self.call.x.new_empty(shape) if self.needs.w1 or self.needs.b1 else None,
-            self.call.x.new_empty(shape) if self.needs.w2 else None,
+            x.new_empty(shape) if self.needs.w1 or self.needs.b1 else None,
+            x.new_empty(shape) if self.needs.w2 else None,
         )
 
     def add_hidden(
         self, span: Span, hidden_grad: Tensor | None, hidden: Tensor | None, d_private: Tensor, d_shared: Tensor
     ) -> None:
         """Add a span's part of the gradients of w1, b1 and w2."""
-        x = span.of(self.call.x)
-        for bank in self.call.banks(span, d_private, d_shared):
+        mixture = self.launch.mixture
+        x = span.of(mixture.x)
+        for bank in self.launch.banks(span, d_private, d_shared):
             if hidden_grad is not None:
-                self.w1, self.b1 = _start(self.w1, self.call.w1), _start(self.b1, self.call.b1)
+                self.w1, self.b1 = _start(self.w1, mixture.w1), _start(self.b1, mixture.b1)
                 part = hidden_grad[bank.rows, bank.hidden]
-                self.w1[bank.experts].flatten(0, 1).add_(product(part.T, x[bank.rows]))
+                self.w1[bank.experts].flatten(0, 1).add_(matmul(part.T, x[bank.rows]))
                 self.b1[bank.experts].view(-1).add_(part.sum(0, dtype=torch.float32))
             if hidden is not None:
-                self.w2 = _start(self.w2, self.call.w2)
+                self.w2 = _start(self.w2, mixture.w2)
                 part = hidden[bank.rows, bank.hidden]
-                self.w2[bank.experts].flatten(0, 1).add_(product(part.T, bank.output))
+                self.w2[bank.experts].flatten(0, 1).add_(matmul(part.T, bank.output))
 
     def add_output_bias(self, span: Span, d_private: Tensor, d_shared: Tensor) -> None:
         """Add a span's part of the gradient of b2."""
-        gates = span.of(self.call.gates)
-        self.b2 = _start(self.b2, self.call.b2)
-        for bank in self.call.banks(span, d_private, d_shared):
-            if gates is None:
+        router_weights = span.of(self.launch.mixture.router_weights)
+        self.b2 = _start(self.b2, self.launch.mixture.b2)
+        for bank in self.launch.banks(span, d_private, d_shared):
+            if router_weights is None:
                 self.b2[bank.experts] += bank.output.sum(0, dtype=torch.float32)
             else:
-                self.b2[bank.experts] += product(gates[bank.rows, bank.gates].to(bank.output.dtype).T, bank.output)
+                weights = router_weights[bank.rows, bank.columns].to(bank.output.dtype)
+                self.b2[bank.experts] += matmul(weights.T, bank.output)
+
+
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """A cuBLAS matmul that returns its float32 accumulators, not rounded to half precision."""
+    if left.dtype == torch.float32:
+        return left @ right
+    if left.is_cuda and not torch.version.hip:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
 
 
 def _start(total: Tensor | None, like: Tensor) -> Tensor:
-    return (
-        torch.zeros_like(like, dtype=torch.float32, memory_format=torch.contiguous_format) if total is None else total
-    )
+    if total is not None:
+        return total
+    return torch.zeros_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)

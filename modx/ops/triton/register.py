@@ -1,4 +1,7 @@
-"""The kernels as operators that PyTorch knows: compilers trace them by shape, autograd differentiates them once."""
+"""The kernels as PyTorch operators: compilers trace them by shape, autograd differentiates them once.
+
+Their arguments end with the fields of a `Mixture`, in its order.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -7,45 +10,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..forms import fits_fused
+from ..dispatch import fits_fused
+from ..mixture import Mixture
 from . import fused, wide
-from .call import Call, align, aligned
 from .gradients import Needs
+from .launch import Launch, align, aligned
 
 _library = torch.library.Library("modx", "DEF")
-_SIZES = "SymInt[] group_sizes, int num_private, int num_shared, str activation, ScalarType dtype, bool exact"
-_INPUTS = f"Tensor x, Tensor? router_weights, Tensor w1, Tensor b1, Tensor w2, Tensor b2, {_SIZES}"
-_library.define(f"expert_mixture({_INPUTS}, bool differentiable, bool least_memory) -> (Tensor, Tensor, Tensor)")
+_MIXTURE = (
+    "Tensor x, Tensor? router_weights, Tensor w1, Tensor b1, Tensor w2, Tensor b2, "
+    "SymInt[] group_sizes, int num_private, int num_shared, str activation"
+)
 _library.define(
-    f"expert_mixture_backward(Tensor d_private, Tensor d_shared, Tensor before, {_INPUTS}, bool least_memory, "
-    "bool[] needed) -> Tensor[]"
+    f"expert_mixture(ScalarType dtype, bool exact, bool differentiable, bool least_memory, {_MIXTURE})"
+    " -> (Tensor private, Tensor shared, Tensor preact)"
+)
+_library.define(
+    "expert_mixture_backward(ScalarType dtype, bool exact, bool least_memory, bool[] needs, "
+    f"Tensor d_private, Tensor d_shared, Tensor preact, {_MIXTURE}) -> Tensor[]"
 )
 
 
 def _run_forward(
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    *arguments: Any,
+    dtype: torch.dtype, exact: bool, differentiable: bool, least_memory: bool, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    *sizes, differentiable, least_memory = arguments
-    call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
-    with _alone(x):
-        if call.fits_fused:
-            private, shared = fused.forward(call)
-            before = call.x.new_empty(0)
+    mixture = Mixture(*arguments)
+    launch = Launch.prepare(mixture, dtype, exact)
+    with _on_device(mixture.x):
+        if launch.fits_fused:
+            private, shared = fused.forward(launch)
+            preact = launch.mixture.x.new_empty(0)
         else:
-            private, shared, before = wide.forward(call, differentiable and not least_memory, least_memory)
-    shape = x.shape[0], w2.shape[2]
-    return _trim(private, shape), _trim(shared, shape), before
+            private, shared, preact = wide.forward(launch, differentiable and not least_memory, least_memory)
+    shape = mixture.x.shape[0], mixture.w2.shape[2]
+    return _crop(private, shape), _crop(shared, shape), preact
 
 
 @contextmanager
-def _alone(tensor: Tensor) -> Iterator[None]:
-    """Launch on the tensors' device, which need not be the current one, and cast nothing behind the kernels' back."""
+def _on_device(tensor: Tensor) -> Iterator[None]:
+    """Launch on the tensor's device, which need not be the current one, and without autocast, which would recast."""
     with (
         torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext(),
         torch.autocast(tensor.device.type, enabled=False),
@@ -53,109 +56,101 @@ def _alone(tensor: Tensor) -> Iterator[None]:
         yield
 
 
-def _trim(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """Without what the kernels' sizes were filled up with; a view of nothing else, as an operator's results must be."""
+def _crop(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor without its padding; a copy if it had any, as an operator must not return a view."""
     return tensor if tensor.shape == torch.Size(shape) else tensor[tuple(map(slice, shape))].contiguous()
 
 
 def _fake_forward(
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    group_sizes: Sequence[int],
-    num_private: int,
-    num_shared: int,
-    activation: str,
-    dtype: torch.dtype,
-    exact: bool,
-    differentiable: bool,
-    least_memory: bool,
+    dtype: torch.dtype, exact: bool, differentiable: bool, least_memory: bool, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    mixture = Mixture(*arguments)
+    x, w1, w2 = mixture.x, mixture.w1, mixture.w2
     shape = x.shape[0], w2.shape[2]
-    if fits_fused(w1.shape[2], w2.shape[2], num_private, num_shared, dtype.itemsize, exact):
-        before = x.new_empty(0, dtype=dtype)
+    if fits_fused(mixture, dtype, exact):
+        preact = x.new_empty(0, dtype=dtype)
     else:
-        size = (num_private + num_shared) * aligned(w1.shape[1])
-        before = x.new_empty(x.shape[0] if differentiable and not least_memory else 0, size, dtype=dtype)
-    return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype), before
+        size = mixture.experts_per_token * aligned(w1.shape[1])
+        preact = x.new_empty(x.shape[0] if differentiable and not least_memory else 0, size, dtype=dtype)
+    return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype), preact
 
 
 def _run_backward(
+    dtype: torch.dtype,
+    exact: bool,
+    least_memory: bool,
+    needs: Sequence[bool],
     d_private: Tensor,
     d_shared: Tensor,
-    before: Tensor,
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
+    preact: Tensor,
     *arguments: Any,
 ) -> list[Tensor]:
-    *sizes, least_memory, needed = arguments
-    call = Call.prepare(x, router_weights, w1, b1, w2, b2, *sizes)
+    mixture = Mixture(*arguments)
+    launch = Launch.prepare(mixture, dtype, exact)
     d_private, d_shared = align(d_private, 1), align(d_shared, 1)
-    with _alone(x):
-        if call.fits_fused:
-            gradients = fused.backward(call, d_private, d_shared, Needs(*needed), least_memory)
+    with _on_device(mixture.x):
+        if launch.fits_fused:
+            gradients = fused.backward(launch, d_private, d_shared, Needs(*needs), least_memory)
         else:
-            kept = before if before.shape[0] else None
-            gradients = wide.backward(call, kept, d_private, d_shared, Needs(*needed), least_memory)
-    found = (gradients.x, gradients.gates, gradients.w1, gradients.b1, gradients.w2, gradients.b2)
+            kept = preact if preact.shape[0] else None
+            gradients = wide.backward(launch, kept, d_private, d_shared, Needs(*needs), least_memory)
     return [
-        _like(like, got) if need and like is not None else x.new_empty(0)
-        for like, need, got in zip((x, router_weights, w1, b1, w2, b2), needed, found, strict=True)
+        _cast_like(tensor, gradient) if need and tensor is not None else mixture.x.new_empty(0)
+        for tensor, need, gradient in zip(mixture.tensors, needs, gradients.tensors, strict=True)
     ]
 
 
-def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor:
-    """A gradient in the shape and dtype of what it is the gradient of; zeros where no token reached it."""
+def _cast_like(tensor: Tensor, gradient: Tensor | None) -> Tensor:
+    """A gradient in the shape and dtype of its tensor; zeros where no token reached it."""
     if gradient is None:
         return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-    return _trim(gradient, tensor.shape).to(tensor.dtype)
+    return _crop(gradient, tensor.shape).to(tensor.dtype)
 
 
 def _fake_backward(
+    dtype: torch.dtype,
+    exact: bool,
+    least_memory: bool,
+    needs: Sequence[bool],
     d_private: Tensor,
     d_shared: Tensor,
-    before: Tensor,
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
+    preact: Tensor,
     *arguments: Any,
 ) -> list[Tensor]:
+    mixture = Mixture(*arguments)
     return [
-        x.new_empty(0) if not need or like is None else torch.empty_like(like, memory_format=torch.contiguous_format)
-        for like, need in zip((x, router_weights, w1, b1, w2, b2), arguments[-1], strict=True)
+        torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        if need and tensor is not None
+        else mixture.x.new_empty(0)
+        for tensor, need in zip(mixture.tensors, needs, strict=True)
     ]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.dtype, ctx.exact, _, ctx.least_memory, *arguments = inputs
+    _, _, preact = output
+    mixture = Mixture(*arguments)
+    ctx.layout = mixture.layout
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[2])
-    ctx.save_for_backward(*inputs[:6], output[2])
-    *ctx.sizes, _, ctx.least_memory = inputs[6:]
+    ctx.mark_non_differentiable(preact)
+    ctx.save_for_backward(preact, *mixture.tensors)
 
 
 def _differentiate(ctx: Any, d_private: Tensor | None, d_shared: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    *inputs, before = ctx.saved_tensors
-    x, w2, dtype = inputs[0], inputs[4], ctx.sizes[-2]
+    preact, *tensors = ctx.saved_tensors
+    mixture = Mixture(*tensors, *ctx.layout)
     d_private, d_shared = (
-        x.new_zeros(x.shape[0], w2.shape[2], dtype=dtype) if gradient is None else gradient
+        mixture.x.new_zeros(mixture.x.shape[0], mixture.w2.shape[2], dtype=ctx.dtype) if gradient is None else gradient
         for gradient in (d_private, d_shared)
     )
-    needed = list(ctx.needs_input_grad[:6])
+    _, _, _, _, *asked = ctx.needs_input_grad
+    needs: Any = Mixture(*asked)
     gradients = torch.ops.modx.expert_mixture_backward(
-        d_private, d_shared, before, *inputs, *ctx.sizes, ctx.least_memory, needed
+        ctx.dtype, ctx.exact, ctx.least_memory, list(needs.tensors), d_private, d_shared, preact, *mixture
     )
-    found = (gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
-    return *found, *[None] * 8
+    found = (gradient if need else None for gradient, need in zip(gradients, needs.tensors, strict=True))
+    options = layout = (None, None, None, None)
+    return *options, *found, *layout
 
 
 def _refuse(ctx: Any, *gradients: Tensor) -> None:

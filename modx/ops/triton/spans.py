@@ -1,4 +1,4 @@
-"""Cut the tokens of all groups into spans that one launch can take."""
+"""Split the tokens of all groups into spans that one launch can take."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
@@ -25,7 +25,7 @@ class Span(NamedTuple):
         return None if tensor is None else tensor[self.start : self.stop]
 
     def parts(self) -> Iterator[tuple[int, slice]]:
-        """Every group with tokens in the span, and these."""
+        """Each group with tokens in the span, and its rows of the span."""
         start = 0
         for index, end in enumerate(self.ends):
             if end > start:
@@ -33,8 +33,8 @@ class Span(NamedTuple):
             start = end
 
 
-def cut(group_sizes: Sequence[int], max_tokens: int | None = None, max_groups: int = MAX_GROUPS) -> list[Span]:
-    """Spans of at most ``max_tokens`` tokens and ``max_groups`` groups, which may be cut; empty spans are left out."""
+def split_tokens(group_sizes: Sequence[int], max_tokens: int | None = None, max_groups: int = MAX_GROUPS) -> list[Span]:
+    """Spans of at most ``max_tokens`` tokens and ``max_groups`` groups, none empty; a large group takes several."""
     spans: list[Span] = []
     start = first_group = 0
     ends: list[int] = []

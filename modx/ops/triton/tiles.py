@@ -1,15 +1,14 @@
-"""How large a tile each kernel works on: one table by chip, dtype and width, never by the count of tokens.
+"""The tile each kernel works on: one table by architecture, dtype and width, never by the number of tokens.
 
-Every row compiles without spilling a register, by the compilers' own account, up to the number of experts that the
-fused form takes (benchmarks/results/kernel_resources.md).
-No GPU has timed them yet: they are the largest that fit.
+Every row compiles without spilling registers for up to as many experts as the fused kernels take
+(benchmarks/results/kernel_resources.md). No GPU has timed them yet: they are the largest that fit.
 """
 
 from typing import NamedTuple
 
 
 class Tile(NamedTuple):
-    """Tokens and hidden units of a tile, and how the compiler is to schedule it."""
+    """Tokens and hidden units per tile, and how the compiler schedules it."""
 
     block_t: int
     block_h: int
@@ -23,110 +22,107 @@ class Tile(NamedTuple):
             "BLOCK_H": self.block_h,
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
-            "enable_fp_fusion": True,  # Triton's default, which it is about to change
+            "enable_fp_fusion": True,  # Triton's default up to 3.9
         }
 
 
-_ABREAST = Tile(128, 32, 8, 2)
-_MIDDLE = Tile(64, 32, 8, 2)
-_FLAT = Tile(32, 32, 8, 2)
-_THIN = Tile(16, 32, 4, 2)
-_THINNEST = Tile(16, 16, 4, 2)
+# Shared memory per SM in KiB; sm_80's tiles also serve sm_86 and sm_89, which have the least.
+SHARED_LIMIT = {"sm_80": 99, "sm_90": 227, "sm_100": 227, "gfx942": 64}
 
-# Kernel, bytes of an element, width up to which: tiles for each family of chips, from many tokens to few.
+# By kernel, bytes per element and largest width: tiles for each family of architectures, from many tokens to few.
 _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("forward", 2, 64): {
-        "sm_80": (Tile(64, 64, 8, 2), _THIN),
+        "sm_80": (Tile(64, 64, 8, 2), Tile(16, 32, 4, 2)),
         "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
-        "sm_100": (_ABREAST, Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
-        "gfx942": (_ABREAST, _MIDDLE, _THIN),
+        "sm_100": (Tile(128, 32, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
+        "gfx942": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("forward", 2, 128): {
-        "sm_80": (_MIDDLE, _THIN),
+        "sm_80": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
         "sm_90": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
         "sm_100": (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)),
-        "gfx942": (_MIDDLE, _THIN),
+        "gfx942": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("forward", 2, 256): {
-        "sm_80": (_MIDDLE, _THIN),
-        "sm_90": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
-        "sm_100": (Tile(64, 64, 8, 2), _MIDDLE, _THIN),
-        "gfx942": (_MIDDLE, _THIN),
+        "sm_80": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("forward", 4, 64): {
-        "sm_80": (_MIDDLE, _THIN),
-        "sm_90": (_ABREAST, _MIDDLE, _THIN),
-        "sm_100": (_ABREAST, _MIDDLE, _THIN),
-        "gfx942": (_MIDDLE, _THIN),
+        "sm_80": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("forward", 4, 128): {
-        "sm_80": (_FLAT, _THIN),
-        "sm_90": (_MIDDLE, _THIN),
-        "sm_100": (_FLAT, _THIN),
-        "gfx942": (_THIN,),
+        "sm_80": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(16, 32, 4, 2),),
     },
     ("backward", 2, 64): {
-        "sm_80": (_MIDDLE, _THIN),
-        "sm_90": (_ABREAST, _MIDDLE, _THIN),
-        "sm_100": (_ABREAST, _MIDDLE, _THIN),
-        "gfx942": (_FLAT, _THIN),
+        "sm_80": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("backward", 2, 128): {
-        "sm_80": (_MIDDLE, _THIN),
-        "sm_90": (_ABREAST, _MIDDLE, _THIN),
-        "sm_100": (_ABREAST, _MIDDLE, _THIN),
-        "gfx942": (_FLAT, _THIN),
+        "sm_80": (Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
     },
     ("backward", 2, 256): {
-        "sm_80": (_FLAT, _THIN),
-        "sm_90": (_FLAT, _THIN),
-        "sm_100": (_FLAT, _THIN),
-        "gfx942": (_THIN,),
+        "sm_80": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(16, 32, 4, 2),),
     },
     ("backward", 4, 64): {
-        "sm_80": (_FLAT, _THIN),
-        "sm_90": (Tile(32, 32, 4, 2), _THIN),
-        "sm_100": (_THIN,),
-        "gfx942": (_THIN,),
+        "sm_80": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_90": (Tile(32, 32, 4, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(16, 32, 4, 2),),
+        "gfx942": (Tile(16, 32, 4, 2),),
     },
     ("backward", 4, 128): {
-        "sm_80": (_THIN,),
-        "sm_90": (_FLAT, _THIN),
-        "sm_100": (_FLAT, _THIN),
-        "gfx942": (_THIN,),
+        "sm_80": (Tile(16, 32, 4, 2),),
+        "sm_90": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "sm_100": (Tile(32, 32, 8, 2), Tile(16, 32, 4, 2)),
+        "gfx942": (Tile(16, 32, 4, 2),),
     },
     ("weights", 2, 64): {
-        "sm_80": (_FLAT,),
+        "sm_80": (Tile(32, 32, 8, 2),),
         "sm_90": (Tile(32, 64, 8, 2),),
         "sm_100": (Tile(32, 64, 8, 2),),
-        "gfx942": (_THIN,),
+        "gfx942": (Tile(16, 32, 4, 2),),
     },
     ("weights", 2, 128): {
-        "sm_80": (_FLAT,),
+        "sm_80": (Tile(32, 32, 8, 2),),
         "sm_90": (Tile(32, 64, 8, 2),),
         "sm_100": (Tile(32, 64, 8, 2),),
-        "gfx942": (_THINNEST,),
+        "gfx942": (Tile(16, 16, 4, 2),),
     },
     ("weights", 2, 256): {
         "sm_80": (Tile(16, 32, 8, 2),),
         "sm_90": (Tile(16, 32, 8, 2),),
         "sm_100": (Tile(16, 32, 8, 2),),
-        "gfx942": (_THINNEST,),
+        "gfx942": (Tile(16, 16, 4, 2),),
     },
     ("weights", 4, 64): {
-        "sm_80": (_FLAT,),
+        "sm_80": (Tile(32, 32, 8, 2),),
         "sm_90": (Tile(32, 32, 4, 2),),
-        "sm_100": (_FLAT,),
-        "gfx942": (_THINNEST,),
+        "sm_100": (Tile(32, 32, 8, 2),),
+        "gfx942": (Tile(16, 16, 4, 2),),
     },
     ("weights", 4, 128): {
-        "sm_80": (_THIN,),
-        "sm_90": (_FLAT,),
-        "sm_100": (_FLAT,),
-        "gfx942": (_THINNEST,),
+        "sm_80": (Tile(16, 32, 4, 2),),
+        "sm_90": (Tile(32, 32, 8, 2),),
+        "sm_100": (Tile(32, 32, 8, 2),),
+        "gfx942": (Tile(16, 16, 4, 2),),
     },
 }
-# The wide form's products walk along the width: one tile serves any.
+# The wide kernels walk along the width: one tile serves any.
 _WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
     ("hidden", 2): dict.fromkeys(("sm_90", "sm_100"), Tile(128, 128, 8, 3))
     | {"sm_80": Tile(128, 64, 8, 3), "gfx942": Tile(128, 64, 8, 2)},
@@ -139,15 +135,15 @@ _WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
 
 
 def fused_tiles(kernel: str, element_size: int, width: int, family: str | None) -> tuple[Tile, ...]:
-    """Tiles of a fused kernel, from the largest to the smallest."""
+    """Tiles of a fused kernel, largest first."""
     return _TILES[kernel, element_size, max(64, width)][_known(family)]
 
 
 def wide_tile(kernel: str, element_size: int, family: str | None) -> Tile:
-    """The tile of a kernel of the wide form."""
+    """The tile of a wide kernel."""
     return _WIDE_TILES[kernel, element_size][_known(family)]
 
 
 def _known(family: str | None) -> str:
-    assert family is not None, "a chip without tiles is refused before"
+    assert family is not None, "a GPU without tiles is refused before"
     return family

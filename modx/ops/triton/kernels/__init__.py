@@ -1,1 +1,1 @@
-"""What runs on the GPU, in Triton's language; the files above decide what is launched."""
+"""The GPU kernels, in Triton's language; the files above decide what is launched."""

@@ -1,9 +1,9 @@
 """Activations and their derivatives inside a kernel, in float32.
 
-All but ReLU have the form z c(z), c a sigmoid or a normal distribution function. Half-precision GELU takes the
-normal distribution function from a fit by a logistic one of an odd polynomial: the GELU is off by 2.6e-5 at most,
-less than half precision resolves, for a third of erf's instructions. z² is clamped because the polynomial turns
-around at |z| = 11; beyond |z| = 5.7 the fit is 0 or 1 anyway.
+All but ReLU have the form z c(z), where c is a sigmoid or the normal distribution function. For half precision, GELU
+fits the latter by the sigmoid of an odd polynomial: the GELU is off by 2.6e-5 at most, less than half precision
+resolves, for a third of erf's instructions. z² is clamped because the polynomial turns around at |z| = 11; beyond
+|z| = 5.7 the fit is 0 or 1 anyway.
 """
 
 import triton
@@ -18,8 +18,10 @@ def activate(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
     elif ACTIVATION == "silu":
         value = z * tl.sigmoid(z)
     elif ACTIVATION == "gelu_tanh":
-        value = z * tl.sigmoid(z * (1.5957691216 + 0.0713548163 * z * z))
+        s, _ = _tanh_gelu_sigmoid(z)
+        value = z * s
     else:
+        tl.static_assert(ACTIVATION == "gelu", "the kernels have no such activation")
         value = z * _normal_cdf(z, EXACT)
     return value
 
@@ -35,21 +37,39 @@ def activate_with_derivative(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
         value = z * s
         slope = s * (1.0 + z - value)
     elif ACTIVATION == "gelu_tanh":
-        s = tl.sigmoid(z * (1.5957691216 + 0.0713548163 * z * z))
+        s, inner_slope = _tanh_gelu_sigmoid(z)
         value = z * s
-        slope = s + value * (1.0 - s) * (1.5957691216 + 0.2140644488 * z * z)
+        slope = s + value * (1.0 - s) * inner_slope
     else:
+        tl.static_assert(ACTIVATION == "gelu", "the kernels have no such activation")
+        HALF_LOG2_E: tl.constexpr = 0.7213475204  # exp(-z² / 2) = exp2(-HALF_LOG2_E z²)
+        INVERSE_SQRT_2_PI: tl.constexpr = 0.3989422804
         c = _normal_cdf(z, EXACT)
         value = z * c
-        slope = c + z * tl.exp2(-0.7213475204 * z * z) * 0.3989422804
+        slope = c + z * tl.exp2(-HALF_LOG2_E * z * z) * INVERSE_SQRT_2_PI
     return value, slope
 
 
 @triton.jit
+def _tanh_gelu_sigmoid(z):
+    """The tanh GELU over z, which is the sigmoid of LINEAR z + CUBIC z³, and the derivative of that polynomial."""
+    LINEAR: tl.constexpr = 1.5957691216  # sqrt(8 / pi)
+    CUBIC: tl.constexpr = 0.0713548163  # 0.044715 LINEAR
+    THREE_CUBIC: tl.constexpr = 0.2140644488
+    return tl.sigmoid(z * (LINEAR + CUBIC * z * z)), LINEAR + THREE_CUBIC * z * z
+
+
+@triton.jit
 def _normal_cdf(z, EXACT: tl.constexpr):
+    """The normal distribution function by erf, or fitted by the sigmoid of LINEAR z + CUBIC z³ - QUINTIC z⁵."""
+    SQRT_HALF: tl.constexpr = 0.7071067812
+    LINEAR: tl.constexpr = 1.595016
+    CUBIC: tl.constexpr = 0.0740112
+    QUINTIC: tl.constexpr = 0.0007033
+    LARGEST_SQUARE: tl.constexpr = 32.0
     if EXACT:
-        c = 0.5 + 0.5 * tl.erf(z * 0.7071067812)
+        c = 0.5 + 0.5 * tl.erf(z * SQRT_HALF)
     else:
-        q = tl.minimum(z * z, 32.0)
-        c = tl.sigmoid(z * (1.595016 + q * (0.0740112 - 0.0007033 * q)))
+        q = tl.minimum(z * z, LARGEST_SQUARE)
+        c = tl.sigmoid(z * (LINEAR + q * (CUBIC - QUINTIC * q)))
     return c

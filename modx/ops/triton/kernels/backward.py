@@ -1,4 +1,4 @@
-"""The fused backward pass to the tokens and their gates: the hidden layer is made again, tile by tile."""
+"""The fused backward pass to the tokens and their router weights: the hidden layer is recomputed tile by tile."""
 
 import triton
 import triton.language as tl
@@ -13,13 +13,13 @@ def backward_kernel(
     d_private,
     d_shared,
     x,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
     b2,
     d_x,
-    d_gates,
+    d_router_weights,
     hidden_grad,
     hidden,
     end0,
@@ -48,11 +48,11 @@ def backward_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Gradients of a tile of tokens and of their gates; each is left out where its pointer is None.
+    """Gradients of a tile of tokens and of its router weights; a gradient whose pointer is None is not computed.
 
-    `hidden_grad` and `hidden`, (T, (P + S) H), take dL/dz and the gated activations, for the weights' gradients.
-    With SPLITS > 1 a program works on its share of every expert's hidden units, and the gradients, in float32,
-    of a split lie `stride_split` elements behind those of the one before, for `sum_splits_kernel` to sum.
+    `hidden_grad` and `hidden`, (T, (P + S) H), receive dL/dz and the weighted activations, for the weights' gradients.
+    With SPLITS > 1 each program works on its share of every expert's hidden units, and writes float32 gradients
+    `stride_split` elements after those of the previous split, for `sum_splits_kernel` to sum.
     """
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
     group, first, limit = find_rows(tl.program_id(0), ends, NUM_GROUPS, BLOCK_T)
@@ -62,25 +62,25 @@ def backward_kernel(
     first = first.to(tl.int64)
     behind = split.to(tl.int64) * stride_split
     inputs = load_rows(x + first * D_IN, rows, exist, D_IN, BLOCK_I)
-    if gates is not None:
-        gates += first * (P + S)
-    if d_gates is not None:
-        d_gates += behind + first * (P + S)
+    if router_weights is not None:
+        router_weights += first * (P + S)
+    if d_router_weights is not None:
+        d_router_weights += behind + first * (P + S)
     if hidden_grad is not None:
         hidden_grad += first * ((P + S) * H)
     if hidden is not None:
         hidden += first * ((P + S) * H)
     gradient = tl.zeros((BLOCK_T, BLOCK_I), tl.float32)
     if P > 0:
-        gradient = _through(
-            gradient, d_private + first * D_OUT, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
-            rows, exist, first_private + group * P, split, d_x is not None,
+        gradient = _backward_experts(
+            gradient, d_private + first * D_OUT, inputs, router_weights, w1, b1, w2, b2,
+            d_router_weights, hidden_grad, hidden, rows, exist, first_private + group * P, split, d_x is not None,
             0, P, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
         )  # fmt: skip
     if S > 0:
-        gradient = _through(
-            gradient, d_shared + first * D_OUT, inputs, gates, w1, b1, w2, b2, d_gates, hidden_grad, hidden,
-            rows, exist, first_shared, split, d_x is not None,
+        gradient = _backward_experts(
+            gradient, d_shared + first * D_OUT, inputs, router_weights, w1, b1, w2, b2,
+            d_router_weights, hidden_grad, hidden, rows, exist, first_shared, split, d_x is not None,
             P, S, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
         )  # fmt: skip
     if d_x is not None:
@@ -88,16 +88,16 @@ def backward_kernel(
 
 
 @triton.jit
-def _through(
+def _backward_experts(
     gradient,
     d_out,
     inputs,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
     b2,
-    d_gates,
+    d_router_weights,
     hidden_grad,
     hidden,
     rows,
@@ -120,7 +120,7 @@ def _through(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Add to `gradient` what comes through COUNT experts from `expert` on, whose gates start at column FIRST."""
+    """Add the gradient through COUNT experts from `expert` on, whose router weights start at column FIRST."""
     outputs = tl.arange(0, BLOCK_O)
     units = tl.arange(0, BLOCK_H)
     COLUMNS: tl.constexpr = triton.next_power_of_2(COUNT)
@@ -128,7 +128,7 @@ def _through(
     BLOCKS: tl.constexpr = (H + BLOCK_H * SPLITS - 1) // (BLOCK_H * SPLITS)
     EVEN: tl.constexpr = H % (BLOCK_H * SPLITS) == 0
     d_mixed = load_rows(d_out, rows, exist, D_OUT, BLOCK_O)
-    gate_gradient = tl.zeros((BLOCK_T, COLUMNS), tl.float32)
+    d_weights = tl.zeros((BLOCK_T, COLUMNS), tl.float32)
     for step in range(COUNT * BLOCKS):
         index = step // BLOCKS
         unit = (split * BLOCKS + step % BLOCKS) * BLOCK_H
@@ -140,13 +140,13 @@ def _through(
         down = load_columns(w2 + place * D_OUT, units, real, D_OUT, BLOCK_O, EVEN)
         d_a = tl.dot(d_mixed, down, input_precision=PRECISION)
         a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
-        if d_gates is not None:
-            gate_gradient += tl.where(columns[None, :] == index, tl.sum(a * d_a, 1)[:, None], 0.0)
+        if d_router_weights is not None:
+            d_weights += tl.where(columns[None, :] == index, tl.sum(a * d_a, 1)[:, None], 0.0)
         d_z = d_a * slope
-        if gates is not None:
-            gate = load_vector(gates + rows * K + FIRST + index, exist)[:, None]
-            d_z *= gate
-            a *= gate
+        if router_weights is not None:
+            weight = load_vector(router_weights + rows * K + FIRST + index, exist)[:, None]
+            d_z *= weight
+            a *= weight
         at = (FIRST + index) * H + unit + rows[:, None] * (K * H) + units[None, :]
         if hidden_grad is not None:
             tl.store(hidden_grad + at, d_z.to(up.dtype), mask=exist[:, None] & real[None, :])
@@ -154,15 +154,15 @@ def _through(
             tl.store(hidden + at, a.to(up.dtype), mask=exist[:, None] & real[None, :])
         if NEEDS_INPUT:
             gradient = tl.dot(d_z.to(up.dtype), up, gradient, input_precision=PRECISION)
-    if d_gates is not None:
+    if d_router_weights is not None:
         if split == 0:
             for index in range(COUNT):
                 bias = load_vector(b2 + (expert + index).to(tl.int64) * D_OUT + outputs, outputs < D_OUT)
                 along = tl.sum(d_mixed.to(tl.float32) * bias[None, :], 1)
-                gate_gradient += tl.where(columns[None, :] == index, along[:, None], 0.0)
+                d_weights += tl.where(columns[None, :] == index, along[:, None], 0.0)
         tl.store(
-            d_gates + rows[:, None] * K + FIRST + columns[None, :],
-            gate_gradient.to(d_gates.dtype.element_ty),
+            d_router_weights + rows[:, None] * K + FIRST + columns[None, :],
+            d_weights.to(d_router_weights.dtype.element_ty),
             mask=exist[:, None] & (columns < COUNT)[None, :],
         )
     return gradient

@@ -1,4 +1,4 @@
-"""The fused forward pass: the hidden layer is made, activated and multiplied away without leaving the chip."""
+"""The fused forward pass: the hidden layer is computed, activated and consumed without leaving the chip."""
 
 import triton
 import triton.language as tl
@@ -11,7 +11,7 @@ from .memory import load_columns, load_rows, load_vector, store_rows
 @triton.jit(do_not_specialize=SIZES)
 def forward_kernel(
     x,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
@@ -45,10 +45,10 @@ def forward_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Both outputs of a tile of tokens, one bank after the other (BANKS = 1) or by two programs (BANKS = 2).
+    """Both outputs of a tile of tokens, one bank after the other (BANKS = 1) or in two programs (BANKS = 2).
 
-    With SPLITS > 1 a program sums over its share of every expert's hidden units, and the outputs, in float32, of
-    a split lie `stride_split` elements behind those of the one before, for `sum_splits_kernel` to sum.
+    With SPLITS > 1 each program sums over its share of every expert's hidden units, and writes float32 outputs
+    `stride_split` elements after those of the previous split, for `sum_splits_kernel` to sum.
     """
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
     group, first, limit = find_rows(tl.program_id(0), ends, NUM_GROUPS, BLOCK_T)
@@ -58,29 +58,29 @@ def forward_kernel(
     exist = rows < limit - first
     first = first.to(tl.int64)
     inputs = load_rows(x + first * D_IN, rows, exist, D_IN, BLOCK_I)
-    if gates is not None:
-        gates += first * (P + S)
+    if router_weights is not None:
+        router_weights += first * (P + S)
     target = split.to(tl.int64) * stride_split + first * D_OUT
     if P > 0:
         if (BANKS == 1) | (bank == 0):
-            mixed = _mix(
-                inputs, gates, w1, b1, w2, b2, rows, exist, first_private + group * P, split,
+            mixed = _sum_experts(
+                inputs, router_weights, w1, b1, w2, b2, rows, exist, first_private + group * P, split,
                 0, P, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
             )  # fmt: skip
             store_rows(private + target, rows, exist, mixed, D_OUT, BLOCK_O)
     if S > 0:
         if (BANKS == 1) | (bank == 1):
-            mixed = _mix(
-                inputs, gates, w1, b1, w2, b2, rows, exist, first_shared, split,
+            mixed = _sum_experts(
+                inputs, router_weights, w1, b1, w2, b2, rows, exist, first_shared, split,
                 P, S, P + S, D_IN, H, D_OUT, ACTIVATION, EXACT, PRECISION, SPLITS, BLOCK_T, BLOCK_H, BLOCK_I, BLOCK_O,
             )  # fmt: skip
             store_rows(shared + target, rows, exist, mixed, D_OUT, BLOCK_O)
 
 
 @triton.jit
-def _mix(
+def _sum_experts(
     inputs,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
@@ -104,13 +104,13 @@ def _mix(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """The weighted sum over COUNT experts from `expert` on, whose gates start at column FIRST."""
+    """The weighted sum over COUNT experts from `expert` on, whose router weights start at column FIRST."""
     outputs = tl.arange(0, BLOCK_O)
     units = tl.arange(0, BLOCK_H)
-    BLOCKS: tl.constexpr = (H + BLOCK_H * SPLITS - 1) // (BLOCK_H * SPLITS)  # hidden blocks of an expert and split
+    BLOCKS: tl.constexpr = (H + BLOCK_H * SPLITS - 1) // (BLOCK_H * SPLITS)  # hidden blocks per expert and split
     EVEN: tl.constexpr = H % (BLOCK_H * SPLITS) == 0
     mixed = tl.zeros((BLOCK_T, BLOCK_O), tl.float32)
-    for step in range(COUNT * BLOCKS):  # one flat loop, for the pipeline never to drain between experts
+    for step in range(COUNT * BLOCKS):  # one flat loop, so that the pipeline never drains between experts
         index = step // BLOCKS
         hidden = (split * BLOCKS + step % BLOCKS) * BLOCK_H
         real = units < H - hidden
@@ -119,14 +119,14 @@ def _mix(
         z = tl.dot(inputs, up, input_precision=PRECISION)
         z += load_vector(b1 + place + units, real, EVEN)[None, :]
         a = activate(z, ACTIVATION, EXACT)  # 0 for units that do not exist
-        if gates is not None:
-            a *= load_vector(gates + rows * K + FIRST + index, exist)[:, None]
+        if router_weights is not None:
+            a *= load_vector(router_weights + rows * K + FIRST + index, exist)[:, None]
         down = load_rows(w2 + place * D_OUT, units, real, D_OUT, BLOCK_O, EVEN)
         mixed = tl.dot(a.to(down.dtype), down, mixed, input_precision=PRECISION)
     if split == 0:
         for index in range(COUNT):
             bias = load_vector(b2 + (expert + index).to(tl.int64) * D_OUT + outputs, outputs < D_OUT)[None, :]
-            if gates is not None:
-                bias *= load_vector(gates + rows * K + FIRST + index, exist)[:, None]
+            if router_weights is not None:
+                bias *= load_vector(router_weights + rows * K + FIRST + index, exist)[:, None]
             mixed += bias
     return mixed

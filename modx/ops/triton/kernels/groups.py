@@ -1,10 +1,11 @@
-"""Which tokens a program works on: groups' ends come as plain numbers, so that no launch waits for the device."""
+"""Which tokens a program works on. The groups' ends are plain numbers, so that no launch waits for the device."""
 
 import triton
 import triton.language as tl
 
-MAX_GROUPS = 8  # of one launch; more groups take more launches
-# Numbers that change from batch to batch: a kernel compiled for one value of them would be compiled again for others.
+MAX_GROUPS = 8  # per launch; more groups take more launches
+# Numbers that change from batch to batch: specializing on them would recompile the kernel for every new value. The
+# ends are eight arguments because Triton (3.6 to 3.9) specializes on what is inside a tuple, even if told not to.
 SIZES = [
     *(f"end{index}" for index in range(MAX_GROUPS)),
     "first_private",

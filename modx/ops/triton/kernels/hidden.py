@@ -1,7 +1,7 @@
-"""For wide tokens: the hidden layer of a span of tokens is written once; matrix products of the vendor's do the rest.
+"""For wide tokens: the hidden layer of a span of tokens is written once, and cuBLAS does the rest.
 
-A fused tile would need more registers than there are for D > 256, and saves no time there: the products are long
-enough to hide the traffic. Activation, gates and their derivatives are fused into the products that feed them.
+For D > 256 a fused tile would need more registers than there are, and would save no time: the matmuls are long enough
+to hide the memory traffic. Activation, router weights and their derivatives are fused into the matmuls that feed them.
 """
 
 import triton
@@ -11,18 +11,17 @@ from .activations import activate, activate_with_derivative
 from .groups import SIZES, find_rows
 from .memory import load_vector
 
-TILES_ABREAST: tl.constexpr = tl.constexpr(
-    8
-)  # token tiles that walk over the weights side by side, to share them in L2
+# Token tiles that walk over the weights side by side, to share them in L2.
+TILES_ABREAST: tl.constexpr = tl.constexpr(8)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def hidden_kernel(
     x,
-    gates,
+    router_weights,
     w1,
     b1,
-    before,
+    preact,
     hidden,
     end0,
     end1,
@@ -47,7 +46,7 @@ def hidden_kernel(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """`before`, the hidden layer before its activation, and `hidden`, gated: (T, (P + S) H); None: not written."""
+    """`preact`, before the activation, and `hidden`, after it and weighted: (T, (P + S) H). None: not written."""
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     tile, block = _place(num_tiles, (P + S) * BLOCKS)
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
@@ -61,18 +60,18 @@ def hidden_kernel(
     real = units < H - unit
     expert = tl.where(column < P, first_private + group * P + column, first_shared + column - P)
     place = expert.to(tl.int64) * H + unit
-    z = _product(
+    z = _matmul(
         x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
     )
     z += load_vector(b1 + place + units, real)[None, :]
     at = first * ((P + S) * H) + column * H + unit + rows[:, None] * ((P + S) * H) + units[None, :]
     mask = exist[:, None] & real[None, :]
-    if before is not None:
-        tl.store(before + at, z.to(before.dtype.element_ty), mask=mask)
+    if preact is not None:
+        tl.store(preact + at, z.to(preact.dtype.element_ty), mask=mask)
     if hidden is not None:
         a = activate(z, ACTIVATION, EXACT)
-        if gates is not None:
-            a *= load_vector(gates + first * (P + S) + rows * (P + S) + column, exist)[:, None]
+        if router_weights is not None:
+            a *= load_vector(router_weights + first * (P + S) + rows * (P + S) + column, exist)[:, None]
         tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=mask)
 
 
@@ -81,14 +80,14 @@ def hidden_backward_kernel(
     d_private,
     d_shared,
     x,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
-    before,
+    preact,
     hidden_grad,
     hidden,
-    gate_parts,
+    d_router_weight_parts,
     end0,
     end1,
     end2,
@@ -113,9 +112,9 @@ def hidden_backward_kernel(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """dL/dz and the gated activations, (T, (P + S) H); each block's part of the gates' gradients, (T, blocks).
+    """dL/dz and the weighted activations, (T, (P + S) H), and each block's part of dL/d router_weights, (T, blocks).
 
-    `before` as saved by the forward pass; None: it is made again from the tokens.
+    `preact` as saved by the forward pass; None: it is recomputed from the tokens.
     """
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     tile, block = _place(num_tiles, (P + S) * BLOCKS)
@@ -132,29 +131,31 @@ def hidden_backward_kernel(
     place = expert.to(tl.int64) * H + unit
     at = first * ((P + S) * H) + column * H + unit + rows[:, None] * ((P + S) * H) + units[None, :]
     mask = exist[:, None] & real[None, :]
-    if before is not None:
-        z = tl.load(before + at, mask=mask, other=0.0).to(tl.float32)
+    if preact is not None:
+        z = tl.load(preact + at, mask=mask, other=0.0).to(tl.float32)
     else:
-        z = _product(
+        z = _matmul(
             x + first * D_IN, w1 + place * D_IN, rows, exist, units, real, D_IN, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
         )
         z += load_vector(b1 + place + units, real)[None, :]
     d_out = d_shared
     if column < P:
         d_out = d_private
-    d_a = _product(
+    d_a = _matmul(
         d_out + first * D_OUT, w2 + place * D_OUT, rows, exist, units, real, D_OUT, PRECISION, BLOCK_T, BLOCK_H, BLOCK_D
     )
     a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
-    if gate_parts is not None:
+    if d_router_weight_parts is not None:
         tl.store(
-            gate_parts + first * ((P + S) * BLOCKS) + rows * ((P + S) * BLOCKS) + block, tl.sum(a * d_a, 1), mask=exist
+            d_router_weight_parts + first * ((P + S) * BLOCKS) + rows * ((P + S) * BLOCKS) + block,
+            tl.sum(a * d_a, 1),
+            mask=exist,
         )
     d_z = d_a * slope
-    if gates is not None:
-        gate = load_vector(gates + first * (P + S) + rows * (P + S) + column, exist)[:, None]
-        d_z *= gate
-        a *= gate
+    if router_weights is not None:
+        weight = load_vector(router_weights + first * (P + S) + rows * (P + S) + column, exist)[:, None]
+        d_z *= weight
+        a *= weight
     tl.store(hidden_grad + at, d_z.to(hidden_grad.dtype.element_ty), mask=mask)
     if hidden is not None:
         tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=mask)
@@ -171,7 +172,7 @@ def _place(num_tiles, blocks):
 
 
 @triton.jit
-def _product(
+def _matmul(
     left,
     right,
     rows,
@@ -184,7 +185,7 @@ def _product(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """`rows` of `left` times `units` of `right`, rows of D elements both."""
+    """`rows` of `left` times `units` of `right`, both of rows of D elements."""
     total = tl.zeros((BLOCK_T, BLOCK_H), tl.float32)
     for start in range(0, D, BLOCK_D):
         features = start + tl.arange(0, BLOCK_D)

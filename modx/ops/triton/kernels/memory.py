@@ -1,4 +1,4 @@
-"""Rows of a matrix to and from memory; nothing is masked that is known to be there."""
+"""Rows of a matrix to and from memory, unmasked where they are known to exist."""
 
 import triton
 import triton.language as tl
@@ -38,7 +38,7 @@ def load_columns(base, rows, exist, D: tl.constexpr, BLOCK: tl.constexpr, ALL: t
 
 @triton.jit
 def store_rows(base, rows, exist, tile, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Write a (rows, BLOCK) tile, in the dtype of what it is written to."""
+    """Write a (rows, BLOCK) tile, in the dtype of its target."""
     columns = tl.arange(0, BLOCK)
     at = base + rows[:, None] * D + columns[None, :]
     if D == BLOCK:

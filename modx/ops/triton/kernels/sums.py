@@ -1,16 +1,18 @@
-"""Sum the shares of programs in a fixed order, so that a result is bitwise the same from run to run."""
+"""Sum the splits of a result in a fixed order, so that it is bitwise the same from run to run."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["end0", "end1", "end2", "end3"])
-def sum_splits_kernel(parts, out0, out1, out2, out3, end0, end1, end2, end3, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
-    """Up to four results, which lie side by side, each to its end, in every one of the (SPLITS, size) parts."""
+def sum_splits_kernel(
+    buffers, out0, out1, out2, out3, end0, end1, end2, end3, SPLITS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Up to four results, which lie side by side, each up to its end, in each of the (SPLITS, size) buffers."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), tl.float32)
     for split in tl.static_range(SPLITS):
-        total += tl.load(parts + split * end3.to(tl.int64) + at, mask=at < end3, other=0.0)
+        total += tl.load(buffers + split * end3.to(tl.int64) + at, mask=at < end3, other=0.0)
     tl.store(out0 + at, total.to(out0.dtype.element_ty), mask=at < end0)
     tl.store(out1 + at - end0, total.to(out1.dtype.element_ty), mask=(at >= end0) & (at < end1))
     tl.store(out2 + at - end1, total.to(out2.dtype.element_ty), mask=(at >= end1) & (at < end2))

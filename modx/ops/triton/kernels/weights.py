@@ -1,4 +1,4 @@
-"""Gradients of the experts' weights with nothing stored between: every hidden block is made again."""
+"""Gradients of the experts' weights with nothing stored in between: every hidden block is recomputed."""
 
 import triton
 import triton.language as tl
@@ -13,7 +13,7 @@ def weights_kernel(
     d_private,
     d_shared,
     x,
-    gates,
+    router_weights,
     w1,
     b1,
     w2,
@@ -50,7 +50,7 @@ def weights_kernel(
 ):
     """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted.
 
-    A split writes `stride_split` elements behind the one before it.
+    Each split writes `stride_split` elements after the previous one.
     """
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     local = tl.program_id(0) // BLOCKS
@@ -94,15 +94,15 @@ def weights_kernel(
         d_mixed = load_rows(d_out + token * D_OUT, rows, exist, D_OUT, BLOCK_O)
         z = tl.dot(inputs, up, input_precision=PRECISION) + bias[None, :]
         a, slope = activate_with_derivative(z, ACTIVATION, EXACT)
-        if gates is not None:
-            gate = load_vector(gates + token * (P + S) + rows * (P + S) + column, exist)[:, None]
-            a *= gate
-            slope *= gate
+        if router_weights is not None:
+            weight = load_vector(router_weights + token * (P + S) + rows * (P + S) + column, exist)[:, None]
+            a *= weight
+            slope *= weight
         if d_b2 is not None:
             if block == 0:
                 weighted = d_mixed.to(tl.float32)
-                if gates is not None:
-                    weighted *= gate
+                if router_weights is not None:
+                    weighted *= weight
                 d_out_bias += tl.sum(weighted, 0)
         if d_w2 is not None:
             d_down = tl.dot(tl.trans(a.to(inputs.dtype)), d_mixed, d_down, input_precision=PRECISION)

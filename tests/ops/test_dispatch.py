@@ -1,11 +1,14 @@
-"""`explain` says which implementation runs, by device, dtype and width, and `auto` runs that one."""
+"""`explain` says which implementation runs, by device, dtype and width, and `auto` runs that one; tiles fit the GPU."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from modx.ops import Choice, choice, expert_mixture, explain
-from modx.ops.chip import Chip
+from modx.ops import Choice, dispatch, expert_mixture, explain
+from modx.ops.dispatch import Arch, find_arch, interpreted
+from modx.ops.mixture import Mixture
 
 COUNTS = {"group_sizes": (3, 2), "num_private": 1, "num_shared": 1}
 
@@ -29,15 +32,20 @@ class Elsewhere:
         self.device = torch.device(device)
 
 
+def mixture(x: object, width: int, num_shared: int = 3, activation: str = "gelu") -> Mixture:
+    w1 = w2 = torch.empty(3, 16, width)
+    return Mixture(x, None, w1, torch.empty(3, 16), w2, torch.empty(3, width), [5], 1, num_shared, activation)
+
+
 def chosen(
     width: int, dtype: torch.dtype, device: str = "cuda", implementation: str = "auto", num_shared: int = 3
 ) -> Choice:
-    return choice.choose(implementation, Elsewhere(width, device), torch.empty(3, 16, width), dtype, 1, num_shared)
+    return dispatch.choose(mixture(Elsewhere(width, device), width, num_shared), dtype, implementation)
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(choice, "find_chip", lambda device: Chip("sm_90", 132))
+    monkeypatch.setattr(dispatch, "find_arch", lambda device: Arch("sm_90", 132))
 
 
 @pytest.mark.usefixtures("gpu")
@@ -45,9 +53,9 @@ def gpu(monkeypatch):
 def test_half_precision_runs_the_kernels_on_a_gpu(dtype):
     assert chosen(256, dtype).implementation == chosen(257, dtype).implementation == "triton"
     assert "no hidden layer in memory" in chosen(256, dtype).reason
-    assert "the vendor's" in chosen(128, dtype, num_shared=9).reason
-    assert "the vendor's" in chosen(257, dtype).reason
-    assert "modelled, not measured" in chosen(256, dtype).reason
+    assert "cuBLAS" in chosen(128, dtype, num_shared=9).reason
+    assert "cuBLAS" in chosen(257, dtype).reason
+    assert "modeled, not measured" in chosen(256, dtype).reason
 
 
 @pytest.mark.usefixtures("gpu")
@@ -95,14 +103,14 @@ def test_other_devices_run_eager(monkeypatch, device):
 
 @pytest.mark.usefixtures("gpu")
 def test_a_machine_without_triton_runs_eager(monkeypatch):
-    monkeypatch.setattr(choice, "_HAS_TRITON", False)
+    monkeypatch.setattr(dispatch, "_HAS_TRITON", False)
     assert chosen(8, torch.float16) == ("eager", "Triton is not installed")
     with pytest.raises(ValueError, match="cannot run implementation='triton': Triton is not installed; use 'auto'"):
         chosen(8, torch.float16, implementation="triton")
 
 
 def test_a_chip_without_tiles_runs_eager(monkeypatch):
-    monkeypatch.setattr(choice, "find_chip", lambda device: Chip(None, 40))
+    monkeypatch.setattr(dispatch, "find_arch", lambda device: Arch(None, 40))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old Chip")
     assert chosen(8, torch.float16) == ("eager", "the kernels have no tiles for Old Chip")
 
@@ -114,7 +122,7 @@ def test_what_is_asked_for_by_name_runs(implementation):
 
 def test_explains_in_a_sentence_and_refuses_what_the_op_refuses():
     assert str(Choice("eager", "why not")) == "eager: why not"
-    with pytest.raises(ValueError, match=r"expert_mixture expected w1 of shape \(4, 16, 8\)"):
+    with pytest.raises(ValueError, match=r"expert_mixture expected w1 \(E=4, H, D_in=8\), got \(3, 16, 8\)"):
         explain(*inputs(), group_sizes=(3, 2), num_private=1, num_shared=2)
     with pytest.raises(ValueError, match="expected least_memory=False with implementation='reference'"):
         explain(*inputs(), **COUNTS, implementation="reference", least_memory=True)
@@ -129,3 +137,72 @@ def test_auto_runs_what_it_explains(monkeypatch):
     auto = expert_mixture(*parts, **COUNTS)
     named = expert_mixture(*parts, **COUNTS, implementation=explained)
     assert all(map(torch.equal, auto, named))
+
+
+# what a device is to the kernels
+
+
+def test_the_interpreter_takes_the_tiles_of_an_h200():
+    assert find_arch(torch.device("cpu")) == Arch("sm_90", 132)
+
+
+@pytest.mark.parametrize(
+    ("capability", "family"),
+    [((8, 0), "sm_80"), ((8, 9), "sm_80"), ((9, 0), "sm_90"), ((10, 0), "sm_100"), ((12, 0), "sm_80"), ((7, 5), None)],
+)
+def test_a_compute_capability_is_a_family(monkeypatch, capability, family):
+    asked = []
+
+    def properties(device):
+        asked.append(device)
+        return SimpleNamespace(major=capability[0], minor=capability[1], multi_processor_count=7)
+
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert find_arch(torch.device("cuda", 1)) == Arch(family, 7)
+    assert asked == [torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize(("name", "family"), [("gfx942:sramecc+:xnack-", "gfx942"), ("gfx90a", None)])
+def test_so_is_an_architecture_of_amd(monkeypatch, name, family):
+    found = SimpleNamespace(gcnArchName=name, multi_processor_count=304)
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    assert find_arch(torch.device("cuda")) == Arch(family, 304)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), (None, False), ("true", False)])
+def test_the_interpreter_is_asked_for_as_triton_wants_it(monkeypatch, value, expected):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TRITON_INTERPRET", value)
+    assert interpreted() is expected
+
+
+def obstacle(device, dtype, interpreter=False):
+    return dispatch._obstacle(torch.device(device), dtype, "gelu", interpreter)
+
+
+def test_what_keeps_the_kernels_from_running(monkeypatch):
+    assert obstacle("cpu", torch.float32) == "the kernels need a GPU, and x is on cpu"
+    assert obstacle("meta", torch.float32, interpreter=True) == "the kernels need a GPU, and x is on meta"
+    assert obstacle("cpu", torch.float32, interpreter=True) is None
+    assert obstacle("cpu", torch.bfloat16, interpreter=True) == "Triton's interpreter computes bfloat16 wrongly"
+    assert (
+        obstacle("cpu", torch.float64, interpreter=True)
+        == "the kernels take float16, bfloat16 and float32, not float64"
+    )
+    monkeypatch.setattr(dispatch, "find_arch", lambda device: Arch(None if device.index == 3 else "sm_90", 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"chip {device.index}")
+    assert obstacle("cuda:3", torch.float32) == "the kernels have no tiles for chip 3"
+    assert obstacle("cuda:0", torch.bfloat16) is None
+    monkeypatch.setattr(dispatch, "_HAS_TRITON", False)
+    assert obstacle("cuda:0", torch.float32) == "Triton is not installed"
+
+
+def test_asked_for_by_name_it_says_so(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    asked = mixture(torch.zeros(5, 4), 4)
+    assert dispatch.choose(asked, torch.float32, "triton") == ("triton", "asked for by name")
+    assert dispatch.choose(asked, torch.float32, "eager") == ("eager", "asked for by name")
+    assert dispatch.choose(asked, torch.float32, "auto").implementation == "eager"  # never on its own

@@ -1,32 +1,20 @@
-"""The expert mixture in differentiable PyTorch, as two wide matrix products a bank."""
-
-from typing import Any
+"""The expert mixture in differentiable PyTorch operations, as two wide matmuls per bank."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .activations import ACTIVATIONS
+from .mixture import Mixture
 
 
-def expert_mixture(
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    *,
-    group_sizes: list[int],
-    num_private: int,
-    num_shared: int,
-    activation: str,
-) -> tuple[Tensor, Tensor]:
-    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one product."""
+def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one matmul."""
+    x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
 
     def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
         bank1, bank2 = w1[experts], w2[experts]
-        hidden = ACTIVATIONS[activation](F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
+        hidden = ACTIVATIONS[activation].function(F.linear(tokens, bank1.flatten(0, 1), b1[experts].flatten()))
         if weights is None:
             return hidden @ bank2.flatten(0, 1) + b2[experts].sum(0)
         weights = weights.to(hidden.dtype)
@@ -35,37 +23,27 @@ def expert_mixture(
 
     private = shared = None
     if num_private and group_sizes:
-        parts, start = [], 0
-        for group, size in enumerate(group_sizes):
-            tokens = slice(start, start + size)
+        parts = []
+        for tokens, experts in mixture.groups():
             weights = None if router_weights is None else router_weights[tokens, :num_private]
-            parts.append(mix(x[tokens], weights, slice(group * num_private, (group + 1) * num_private)))
-            start += size
+            parts.append(mix(x[tokens], weights, experts))
         private = torch.cat(parts)
     if num_shared:
         weights = None if router_weights is None else router_weights[:, num_private:]
-        shared = mix(x, weights, slice(len(group_sizes) * num_private, None))
+        shared = mix(x, weights, slice(mixture.first_shared, None))
     if private is None:  # an empty sum takes the dtype that autocast gave the other
         private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
     return private, torch.zeros_like(private) if shared is None else shared
 
 
 def differentiable_gradients(
-    inputs: tuple[Any, ...],
-    group_sizes: list[int],
-    num_private: int,
-    num_shared: int,
-    activation: str,
-    needs: tuple[bool, ...],
-    grads: tuple[Tensor, ...],
+    mixture: Mixture, needs: tuple[bool, ...], grads: tuple[Tensor, ...]
 ) -> list[Tensor | None]:
-    """The gradients by way of the composition, for them to be differentiated again."""
-    outputs = expert_mixture(
-        *inputs, group_sizes=group_sizes, num_private=num_private, num_shared=num_shared, activation=activation
-    )
+    """The gradients of the mixture's tensors, themselves differentiable; ``needs``: which tensors want one."""
+    outputs = expert_mixture(mixture)
     # a sum over no experts depends on nothing
     pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if output.requires_grad]
-    wanted = [part for part, need in zip(inputs, needs, strict=True) if need and part is not None]
+    wanted = [part for part, need in zip(mixture.tensors, needs, strict=True) if need and part is not None]
     found = iter(
         torch.autograd.grad(
             [output for output, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=True, allow_unused=True
