@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from derl.by_length import encode_by_length
 from derl.config import DerlConfig
 from derl.split import DataError
 from modx.missing import erase
@@ -148,8 +149,7 @@ class SentimentModel(PreTrainedModel):
         """Turn token ids into the text encoder's states; other modalities pass as they are."""
         embedded = {name: inputs[name] for name in self.config.modalities}
         if "text" in embedded:
-            output = self.text_encoder(input_ids=inputs["text"], attention_mask=masks["text"].long())
-            embedded["text"] = output.last_hidden_state
+            embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], masks["text"])
         return embedded
 
     def score(self, pooled: Tensor) -> Tensor:
