@@ -139,6 +139,24 @@ def test_one_ablation_without_text_has_the_f1_of_always_answering_negative():
     assert [row[case] for case in ("v", "a", "v+a")] == [round(score, 2)] * 3 == [42.31] * 3
 
 
+def test_acc5_is_below_acc7_in_three_rows_where_it_cannot_be():
+    below = [
+        (table, data_set, row)
+        for table in ("Table 1", "Table 3", "Table 5")
+        for data_set in ("MOSI", "MOSEI")
+        for row, numbers in printed_rows(table, data_set).items()
+        if numbers["acc5"] < numbers["acc7"]
+    ]
+    assert below == [("Table 1", "MOSEI", row) for row in ("MISA", "TFR-Net", "EMOE*")]
+
+
+def test_rows_of_table_5_share_some_metrics_and_differ_in_others():
+    rows = printed_rows("Table 5", "MOSI")
+    for pair, shared in ((("r = 0.3", "r = 0.5"), {"mae", "corr"}), (("r = 0.1", "r = 0.3"), {"acc5", "acc7"})):
+        first, second = (rows[name] for name in pair)
+        assert {metric for metric in first if first[metric] == second[metric]} == shared
+
+
 def test_label_counts_add_up_to_the_sizes_in_the_text():
     sizes = {
         name: [sum(PRINTED["Table A.7"][name][split]) for split in ("train", "valid", "test")]

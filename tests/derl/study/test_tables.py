@@ -263,10 +263,15 @@ def test_the_papers_metrics_are_shown_as_printed(view):
 
 
 def test_ablations_are_the_papers_rows_in_its_order():
-    levels = [variant.overrides.get("reconstruction_levels") for variant in ABLATIONS.values()]
-    assert levels == [None, (), ("input",), ("disentangled",), ("joint",), None, None]
-    assert ABLATIONS["without HED"].overrides["disentangler"] == "mlp"
-    assert ABLATIONS["without MRF"].overrides["fusion"] == "mean"
+    assert [(label, variant.overrides) for label, variant in ABLATIONS.items()] == [
+        ("without HED", {"recipe": "paper", "disentangler": "mlp"}),
+        ("without MLCR", {"recipe": "paper", "reconstruction_levels": ()}),
+        ("input level alone (L_rec^1)", {"recipe": "paper", "reconstruction_levels": ("input",)}),
+        ("disentangled level alone (L_rec^2)", {"recipe": "paper", "reconstruction_levels": ("disentangled",)}),
+        ("joint level alone (L_rec^3)", {"recipe": "paper", "reconstruction_levels": ("joint",)}),
+        ("without MRF", {"recipe": "paper", "fusion": "mean"}),
+        ("DERL", {"recipe": "paper"}),
+    ]
 
 
 def test_other_data_and_another_encoder_are_named_beside_the_papers_rows(view):
