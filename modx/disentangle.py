@@ -10,7 +10,7 @@ from ._checks import check_choice, check_dtype, check_sizes
 from ._modalities import ModalityModule, check_features, check_names, check_present, hide
 from .experts import Experts, by_group
 from .ops.activations import ACTIVATIONS
-from .ops.choice import IMPLEMENTATIONS
+from .ops.dispatch import IMPLEMENTATIONS
 from .router import Router
 
 

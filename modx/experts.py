@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ._checks import check_choice, check_dtype, check_sizes, check_tensor, check_tokens
 from .ops import expert_mixture
 from .ops.activations import ACTIVATIONS
-from .ops.choice import IMPLEMENTATIONS
+from .ops.dispatch import IMPLEMENTATIONS
 
 Group = TypeVar("Group", bound=Hashable)
 

@@ -1,3 +1,0 @@
-"""The names of the implementations."""
-
-from .dispatch import IMPLEMENTATIONS as IMPLEMENTATIONS
