@@ -17,6 +17,8 @@ from derl.figures import figures
 from derl.files import write_file
 from derl.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
 
+LABEL_WIDTH = 20
+
 
 def write_report(
     results: dict[str, Any], predictions: list[dict[str, Any]], folder: Path, console: Console | None = None
@@ -57,17 +59,33 @@ def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> No
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Show a table on the terminal."""
-    printed = RichTable(title=table.title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
-    for index, name in enumerate(table.header):
-        if index:
-            printed.add_column(name, justify="right", no_wrap=True)
-        else:
-            printed.add_column(name, overflow="fold", ratio=1, min_width=20)
-    for index, row in enumerate(table.rows):
-        printed.add_row(*map(Text, row), end_section=index + 1 in table.rules)
-    console.print(printed)
-    console.print()
+    """Show a table on the terminal, in parts below one another where it is too wide."""
+    for number, columns in enumerate(_parts(table, console.width)):
+        title = None if number else table.title
+        printed = RichTable(title=title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
+        printed.add_column(table.header[0], overflow="fold", ratio=1, min_width=LABEL_WIDTH)
+        for column in columns:
+            printed.add_column(table.header[column], justify="right", no_wrap=True)
+        for index, row in enumerate(table.rows):
+            cells = [row[0], *(row[column] for column in columns)]
+            printed.add_row(*map(Text, cells), end_section=index + 1 in table.rules)
+        console.print(printed)
+        console.print()
+
+
+def _parts(table: Table, width: int) -> list[list[int]]:
+    """Columns that fit beside the labels, part by part."""
+    parts: list[list[int]] = [[]]
+    used = LABEL_WIDTH
+    for column, cells in enumerate(zip(table.header, *table.rows, strict=True)):
+        if column:
+            needed = max(map(len, cells)) + len(" | ")
+            if used + needed > width and parts[-1]:
+                parts.append([])
+                used = LABEL_WIDTH
+            parts[-1].append(column)
+            used += needed
+    return parts
 
 
 def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:

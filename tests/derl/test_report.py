@@ -7,8 +7,8 @@ import json
 import math
 
 import pytest
-from derl.report import write_report
-from derl.tables import inter_modal_table, intra_modal_table, warnings
+from derl.report import print_table, write_report
+from derl.tables import Table, inter_modal_table, intra_modal_table, warnings
 from rich.console import Console
 
 RATES = [rate / 10 for rate in range(10)]
@@ -114,6 +114,20 @@ def test_the_terminal_fits_eighty_columns_and_holds_every_row(tmp_path):
     for name in ("average, incomplete", "average, all", "best possible", "all negative", "text+audio+vision"):
         assert name in text
     assert "…" not in text
+
+
+def test_a_table_wider_than_the_terminal_is_shown_in_parts_each_with_its_labels():
+    header = ["method", *(f"column {index:02}" for index in range(12))]
+    rows = [
+        [label, *(f"{label[0]}{index:02}.{'0' * 10}" for index in range(12))] for label in ("first row", "second row")
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_table(console, Table("Wide", header, rows, {1}))
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    for word in (*header[1:], *rows[0][1:], *rows[1][1:], "Wide"):
+        assert text.count(word) == 1, word
+    assert text.count("first row") == text.count("second row") == text.count("method") > 1
 
 
 def test_synthetic_data_is_called_so_and_real_data_is_not(tmp_path):
