@@ -11,6 +11,8 @@ from derl.synthetic import make_synthetic
 from derl.training import SentimentTrainer, make_trainer
 from transformers import BertConfig
 
+from modx.losses import ReconstructionLoss
+
 SIZES = {  # MOSI, MOSEI
     "dim": (128, 128),
     "num_tokens": (4, 8),
@@ -63,20 +65,39 @@ def test_the_trainer_anneals_by_a_cosine_with_adamw_and_clips_nothing(tmp_path):
 
 def test_a_run_says_how_long_it_is_and_where_it_departs():
     assert announce(parse(["--data", "a.pkl"])) == (
-        "Training for 200 epochs, as in the paper; --epochs shortens it. Settings other than the paper's: none."
+        "Training for 200 epochs, as in the paper; --epochs shortens it. Departs from the paper's recipe in: nothing."
     )
     assert announce(parse(["--data", "a.pkl", "--epochs", "1", "--text_encoder", "models/minilm"])) == (
-        "Training for 1 epoch. Settings other than the paper's: text encoder minilm (paper: bert-base-uncased); "
-        "epochs 1 (paper: 200)."
+        "Training for 1 epoch. Departs from the paper's recipe in: text encoder minilm instead of bert-base-uncased; "
+        "epochs 1 instead of 200."
     )
     robust = announce(parse(["--recipe", "robust"]))
-    assert "orthogonality_weight 0.1 (paper: 1)" in robust
-    assert "train_pattern frames+bursts+block+modalities (paper: frames)" in robust
-    assert "standardize True (paper: False)" in robust
+    assert "orthogonality_weight 0.1 instead of 1" in robust
+    assert "train_pattern frames+bursts+block+modalities instead of frames" in robust
+    assert "standardize True instead of False" in robust
+
+
+@pytest.mark.parametrize(("preset", "private"), [("mosi", "1"), ("mosei", "3")])
+def test_the_papers_own_numbers_are_no_departure(preset, private):
+    arguments = ["--data", "a.pkl", "--preset", preset, "--num_private_experts", private, "--num_shared_experts", "3"]
+    assert departures(parse(arguments)) == []
+    assert departures(parse([*arguments, "--train_rate", "0.5"])) == [
+        "train_rate 0.5 instead of one drawn from U(0, 1)"
+    ]
+
+
+def test_equation_18_by_hand(monkeypatch):
+    model = DerlModel(DerlConfig.smoke(text_config=BertConfig(vocab_size=130, hidden_size=16, num_attention_heads=2)))
+    parts = ReconstructionLoss(*map(torch.tensor, (4.5, 3.0, 7.5, 3.0)))  # a third of 3 + 7.5 + 3
+    monkeypatch.setattr("derl.model.orthogonality_loss", lambda *views, **options: torch.tensor(-0.75))
+    monkeypatch.setattr("derl.model.reconstruction_loss", lambda *views, **options: parts)
+    monkeypatch.setattr(model, "task_loss", lambda prediction, labels: torch.tensor(2.0))
+    inputs = {"text": torch.full((2, 3), 105), "audio": torch.randn(2, 4, 5), "vision": torch.randn(2, 4, 20)}
+    assert model.train()(inputs, labels=torch.zeros(2)).loss.item() == 2.0 - 0.75 + 4.5
 
 
 def test_the_run_without_arguments_is_short_and_departs_in_data_length_and_learning_rates_alone():
-    assert [line.split(" (paper")[0] for line in departures(parse([]))] == [
+    assert [line.split(" instead")[0] for line in departures(parse([]))] == [
         "data synthetic",
         "text encoder a small one trained along",
         "epochs 15",
