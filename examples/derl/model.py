@@ -112,7 +112,7 @@ class DerlModel(SentimentModel):
         return output
 
     def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
-        """Fuse the six views and score them (eq. 13-17)."""
+        """Fuse the six views and score them (eq. 13-16)."""
         fused, weights = self.modality_router(views.private, views.shared)
         columns = torch.stack([view[name] for view in weights for name in self.config.modalities], dim=-1)
         return self.score(self.fusion(fused + self.fusion_positions).mean(1)), columns

@@ -164,3 +164,20 @@ def test_label_counts_add_up_to_the_sizes_in_the_text():
     }
     assert sizes == {"MOSI": [1284, 229, 686], "MOSEI": [16326, 1871, 4659]}
     assert {name: sum(rows) for name, rows in sizes.items()} == PRINTED["Table A.7"]["total"]
+
+
+@pytest.mark.parametrize(
+    ("data_set", "cases", "led"), [("MOSI", 7, 4), ("MOSI", 6, 3), ("MOSEI", 7, 8), ("MOSEI", 6, 6)]
+)
+def test_how_many_baselines_derl_leads_in_table_2(data_set, cases, led):
+    rows = printed_rows("Table 2", data_set)
+    baselines = {name: exact(numbers["average"]) for name, numbers in rows.items() if name != "DERL"}
+    derl = exact(rows["DERL"]["average"]) if cases == 7 else mean([rows["DERL"][case] for case in CASES[:6]])
+    assert sum(derl > average for average in baselines.values()) == led
+
+
+@pytest.mark.parametrize("data_set", ["MOSI", "MOSEI"])
+def test_combinations_with_text_are_always_better(data_set):
+    for numbers in printed_rows("Table 2", data_set).values():
+        without = max(numbers[case] for case in ("v", "a", "v+a"))
+        assert without < min(numbers[case] for case in ("t", "t+v", "t+a", "t+v+a"))

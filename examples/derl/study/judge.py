@@ -14,10 +14,10 @@ from derl.tables import Metrics
 
 PROTOCOLS = {
     "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",
-    "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as the paper and LNLN do",
+    "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as LNLN does",
 }
 SELECTION_RATE = 0.5  # section 4.2: "the model tested with the missing rate r = 0.5 is selected"
-SELECTED_BY = {  # LNLN's code keeps five models: that of the least MAE also gives Corr, that of each Acc-2 its F1
+SELECTED_BY = {  # LNLN's code reports from five models: the least MAE's also gives Corr, each Acc-2's its F1
     "mae": "mae",
     "corr": "mae",
     "acc2_has0": "acc2_has0",
