@@ -4,7 +4,7 @@ By default MKL may choose another order of summation for a matmul whose operands
 ``MKL_CBWR`` forbids that. Each setting gets a process of its own, since MKL reads the variable once. The processes
 take turns, a step each per round: the training step of ``training_step.py`` (no text encoder), and one of the default
 run of ``examples/derl_mosi.py`` (synthetic data, text encoder trained along). The ratio is of the two steps of a
-round, with the variable and without. The first column counts matmuls whose bits change when one operand moves.
+round, with the variable and without. The second column counts matmuls whose bits change when one operand moves.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from pathlib import Path
 import derl_mosi
 import numpy as np
 import pytest
+from derl.run import processor
 from derl.synthetic import make_synthetic
 from transformers import BertConfig, BertModel
 
@@ -88,6 +89,8 @@ def test_a_run_reports_beside_constant_predictors(finished):
     assert len(results["intra_modal"]["rows"]["DERL"]) == 10
     assert len(results["inter_modal"]["conditions"]) == 7
     assert results["data"]["synthetic"] is False
+    assert processor() in results["machine"]
+    assert f"MKL_CBWR {os.environ.get('MKL_CBWR', 'unset')}" in results["machine"]
     assert len(read_predictions(folder)) == 14
     assert "converting" in done.stdout
     assert done.stdout.count("negative/zero/positive; the paper's Table A.7 has") == 3  # once for each split

@@ -16,7 +16,10 @@ from time import monotonic
 
 from processes import SMOKE, finish, start
 
-WORSE = ("--learning_rate", "0.3")  # every epoch is worse than the first, whose checkpoint is chosen
+WORSE = (  # every epoch is worse than the first, whose checkpoint is chosen
+    *("--learning_rate", "0.3", "--max_grad_norm", "1", "--standardize", "true"),
+    *("--orthogonality_weight", "0.1", "--reconstruction_weight", "0.1"),
+)
 
 
 def main() -> int:
