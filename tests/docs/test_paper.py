@@ -32,9 +32,10 @@ def equations(text: str) -> set[int]:
 
 
 def table_rows() -> list[list[str]]:
-    """The cells of every row of the page's tables, as they are written; headings are left out."""
+    """The cells of every row on the paper, as they are written; headings and measured tables are left out."""
     rows: list[list[str]] = []
-    for before, token in pairwise(MarkdownIt().enable("table").parse(PAGE.read_text())):
+    text = PAGE.read_text().partition("\n## What the open choices do\n")[0]
+    for before, token in pairwise(MarkdownIt().enable("table").parse(text)):
         if token.type == "tr_open":
             rows.append([])
         elif before.type == "td_open":
