@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from record import ROOT, write
+from record import ROOT, commit, write
 
 CHOICES: dict[str, list[str]] = {
     "as printed": [],
@@ -64,6 +64,7 @@ class Run:
             "command": " ".join(shown),
             "machine": results["machine"],
             "torch": results["versions"]["torch"],
+            "commit": commit(),
             "seconds": results["seconds"],
         }
 

@@ -23,7 +23,7 @@ def provenance(device: dict[str, Any]) -> dict[str, Any]:
         "torch": torch.__version__,
         "triton": _triton(),
         "command": " ".join(["python", *sys.argv]),
-        "commit": _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"),
+        "commit": commit(),
     }
 
 
@@ -47,6 +47,11 @@ def _triton() -> str | None:
     except ImportError:
         return None
     return triton.__version__
+
+
+def commit() -> str | None:
+    """The state of the code that runs."""
+    return _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12")
 
 
 def _output(*command: str) -> str | None:

@@ -15,6 +15,7 @@ import random
 import struct
 import sys
 import tempfile
+import threading
 import tracemalloc
 import warnings
 from collections import Counter
@@ -31,7 +32,15 @@ from derl.unpickle import Array, _Callable, _Dtype, load_pickle
 SECONDS = 1.0  # a file, at most
 MEMORY = 2**20  # bytes a file beside its own size, at most; the files are of some kilobytes
 PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, bool, type(None), complex)
-SILENT = {"open", "mmap.__new__", "object.__getattr__", "object.__setattr__", "os.listdir", "sys._getframe"}
+SILENT = {
+    "open",
+    "mmap.__new__",
+    "builtins.id",
+    "object.__getattr__",
+    "object.__setattr__",
+    "os.listdir",
+    "sys._getframe",
+}
 DANGEROUS = ("posix", "nt", "os", "subprocess", "builtins", "importlib", "shutil", "numpy", "torch", "functools")
 NAMES = ("system", "Popen", "eval", "exec", "__import__", "getattr", "rmtree", "load", "partial", "fromfile", "open")
 
@@ -233,14 +242,15 @@ def _dump(value: Any) -> bytes:
 
 
 class Watch:
-    """What the interpreter does while a file is read, as its audit hooks tell."""
+    """What the thread that reads a file makes the interpreter do, as audit hooks tell; other threads are not heard."""
 
     def __init__(self) -> None:
         self.events: Counter[str] | None = None
+        self.thread = threading.get_ident()
         sys.addaudithook(self._note)
 
     def _note(self, event: str, details: tuple[Any, ...]) -> None:
-        if self.events is not None:
+        if self.events is not None and threading.get_ident() == self.thread:
             writes = event == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR)
             if event not in SILENT or writes:
                 self.events[f"{event} {details[0]}" if event == "import" else event] += 1
