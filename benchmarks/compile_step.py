@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 import torch
+
 from record import cpu, summary, write
 from training_step import BATCH_SIZE, RESULTS, Batch, TrainingStep, make_batch
 

@@ -1,10 +1,10 @@
 """Is a provider right? Its outputs and gradients against float64, by the standard of the wide products' own error."""
 
 import torch
-from problem import NAMES, Problem
 from torch import Tensor
 
 from modx.ops import expert_mixture
+from problem import NAMES, Problem
 
 FACTOR = 1.5  # how much worse than the wide products the library may be
 BASELINE_FACTOR = 3.0  # and a baseline: one that rounds after every expert is not wrong

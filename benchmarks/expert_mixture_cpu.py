@@ -18,12 +18,12 @@ from operator import add
 from typing import Any
 
 import torch
-from record import cpu, summary
 from torch import Tensor, nn
-from training_step import RESULTS
 
 from modx.ops import composed, expert_mixture
 from modx.ops.mixture import Mixture
+from record import cpu, summary
+from training_step import RESULTS
 
 NUM_GROUPS, NUM_PRIVATE, NUM_SHARED = 3, 1, 3
 NUM_EXPERTS = NUM_GROUPS * NUM_PRIVATE + NUM_SHARED

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from expectations import CONDITIONS, LABEL, beside, suspicions
 from measure import expected_seconds, measure
 from problem import Problem, dry_problems, problems

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from modx.ops import expert_mixture
 from problem import NAMES, Problem, make_inputs
 from record import provenance, summary, write
 from stopwatch import CudaStopwatch, HostStopwatch, Stopwatch
-
-from modx.ops import expert_mixture
 
 ROUNDS = 7
 BATCH, FRAMES, WIDTH = 16, 64, 32  # of the model, where they do not grow

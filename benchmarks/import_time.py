@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from record import cpu, summary
 
 ROOT = Path(__file__).parents[1]

@@ -19,18 +19,21 @@ from typing import Any
 
 import onnxruntime
 import torch
+
 from record import ROOT, cpu, summary
 
 sys.path.append(str(ROOT / "examples"))  # as pytest's pythonpath does
 
-import derl_export
-from derl.config import DerlConfig
-from derl.data import Collator, MissingDataset, load_data
-from derl.model import DerlModel
-from derl.protocol import measure
-from derl.split import Split
-from derl.synthetic import make_synthetic
 from transformers import AutoTokenizer
+
+import derl_export
+from derl.data.load import load_data
+from derl.data.missing import Collator, MissingDataset
+from derl.data.split import Split
+from derl.data.synthetic import make_synthetic
+from derl.evaluate.protocol import measure
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 
 BATCH_SIZES = (1, 16)
 RATES = (0.0, 0.5)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from correctness import BASELINE_FACTOR, FACTOR, complaints, errors, exact, limits
 from problem import SMALL, Problem, make_inputs
 from providers import Candidate, CannotRun, Graphed, make_providers

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from derl.config import DerlConfig
-from derl.model import DerlModel
 from torch import Tensor, nn
+
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 
 Features = dict[str, Tensor]
 
 
 class PlainDerl(nn.Module):
-    """The function of :class:`derl.model.DerlModel` from text states and standardised features on, with its losses.
+    """The function of :class:`derl.model.derl.DerlModel` from text states on, with its losses.
 
     The kinds of losses are the defaults: squared error, the cosine as printed, targets that are not constants.
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import cpu
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
+
+from record import cpu
 from training_step import BATCH_SIZE, Batch, TrainingStep, make_batch
 
 RESULTS = Path(__file__).parent / "results"

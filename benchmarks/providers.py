@@ -11,10 +11,10 @@ from operator import add
 
 import torch
 import torch.nn.functional as F
-from problem import NAMES, SMALL, Problem, compiles
 from torch import Tensor, nn
 
 from modx.ops import expert_mixture
+from problem import NAMES, SMALL, Problem, compiles
 
 Outputs = tuple[Tensor, Tensor]
 Inputs = dict[str, Tensor]

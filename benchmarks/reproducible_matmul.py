@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from record import cpu, summary
 from torch import Tensor
+
+from record import cpu, summary
 from training_step import RESULTS, TrainingStep, make_batch
 
 SETTINGS = ("unset", "AUTO,STRICT", "AVX2,STRICT", "COMPATIBLE")
@@ -56,10 +57,10 @@ def training_step() -> Step:
 
 def default_step() -> Step:
     """A step of the default run, on its first batch."""
-    from derl.options import parse
-    from derl.run import RunFolder
-    from derl.setup import Setup
-    from derl.training import make_optimizer
+    from derl.train.options import parse
+    from derl.train.run import RunFolder
+    from derl.train.setup import Setup
+    from derl.train.trainer import make_optimizer
 
     options = parse([])
     setup = Setup.build(options, RunFolder(Path()))

@@ -27,7 +27,7 @@ HEADER = ["samples", "data, MiB", "own memory, MiB", "with mapped pages, MiB"]
 
 def write(folder: Path, count: int) -> None:
     """Make shards of ``count`` training samples."""
-    from derl.shard_writer import ShardWriter
+    from derl.data.shard_writer import ShardWriter
 
     draw = torch.Generator().manual_seed(0)
     with ShardWriter(folder, shard_bytes=64 * 2**20) as writer:
@@ -39,7 +39,8 @@ def write(folder: Path, count: int) -> None:
 
 def read(path: Path) -> None:
     """Serve an epoch and print the most memory that it took, in MiB: the process's own, and with mapped pages."""
-    from derl.data import Collator, MissingDataset, load_data
+    from derl.data.load import load_data
+    from derl.data.missing import Collator, MissingDataset
 
     split = load_data(path, path)["train"]
     dataset = MissingDataset(

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from expert_mixture_cpu import COMPILED, PROVIDERS, SIZES, make_calls
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")

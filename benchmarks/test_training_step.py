@@ -1,6 +1,7 @@
 """The training step under pytest-benchmark: ``pytest benchmarks --benchmark-only``."""
 
 import pytest
+
 from training_step import PROVIDERS, make_agreeing_steps, make_batch
 
 

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # as pytest's pythonpath does
 
-from derl.config import DerlConfig
-from derl.model import DerlModel
-from plain_derl import PlainDerl
-from record import cpu, summary
 from transformers import BertConfig
 
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 from modx.missing import drop_frames, erase
+from plain_derl import PlainDerl
+from record import cpu, summary
 
 BATCH_SIZE = 64
 PROVIDERS = ("plain", "modx")

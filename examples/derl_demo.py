@@ -11,10 +11,11 @@ from argparse import ArgumentParser
 
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when they are imported
 
-from derl.demo.model import open_explorer
-from derl.run import RunError
-from derl.split import DataError
 from transformers.utils.logging import disable_progress_bar
+
+from derl.data.split import DataError
+from derl.demo.model import open_explorer
+from derl.train.run import RunError
 
 
 def main() -> int:

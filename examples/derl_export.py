@@ -21,13 +21,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.model import DerlModel
-from derl.sentiment import SentimentModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
+
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
+from derl.model.sentiment import SentimentModel
 
 MODELS = {model_class.__name__: model_class for model_class in (DerlModel, PlainModel)}
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
@@ -46,7 +47,7 @@ class Deployed(nn.Module):
     """A model in evaluation that takes one dict of tensors and gives another.
 
     For every modality m it takes ``m``, ``m_mask`` and ``m_keep``: ``inputs``, ``masks`` and ``keep`` of
-    :meth:`derl.model.DerlModel.forward`. It gives ``prediction`` and, where the model has routers, their weights:
+    :meth:`derl.model.derl.DerlModel.forward`. It gives ``prediction`` and, where the model has routers, their weights:
     ``fusion_weights`` and, for every modality m, ``expert_weights_m``.
     """
 

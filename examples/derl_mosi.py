@@ -16,20 +16,21 @@ from functools import partial
 from time import perf_counter
 
 from accelerate import PartialState
-from derl.card import write_card
-from derl.conditions import Condition
-from derl.data import DataError
-from derl.departures import announce
-from derl.options import Options, parse
-from derl.processes import join
-from derl.protocol import evaluate
-from derl.report import write_report
-from derl.run import RunError, RunFolder, provenance
-from derl.setup import Setup
-from derl.stopping import stoppable
-from derl.training import SentimentTrainer, attend, make_trainer
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
+
+from derl.data.split import DataError
+from derl.evaluate.conditions import Condition
+from derl.evaluate.protocol import evaluate
+from derl.report.card import write_card
+from derl.report.write import write_report
+from derl.train.departures import announce
+from derl.train.options import Options, parse
+from derl.train.processes import join
+from derl.train.run import RunError, RunFolder, provenance
+from derl.train.setup import Setup
+from derl.train.stopping import stoppable
+from derl.train.trainer import SentimentTrainer, attend, make_trainer
 
 
 def main() -> int:

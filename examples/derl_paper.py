@@ -9,10 +9,10 @@ python examples/derl_paper.py all --report_only                     # what there
 
 import sys
 
-from derl.data import DataError
-from derl.run import RunError
+from derl.data.split import DataError
 from derl.study.command import main
 from derl.study.record import RecordError
+from derl.train.run import RunError
 
 if __name__ == "__main__":
     try:

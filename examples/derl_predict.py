@@ -11,11 +11,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from derl.config import DerlConfig
-from derl.prediction_files import load_frames, predict_csv
-from derl.predictor import Answer, Predictor, load
-from derl.split import DataError
 from transformers.utils.logging import disable_progress_bar
+
+from derl.data.split import DataError
+from derl.model.config import DerlConfig
+from derl.predict.files import load_frames, predict_csv
+from derl.predict.predictor import Answer, Predictor, load
 
 
 def main() -> int:

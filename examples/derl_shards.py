@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from derl.data import load_complete
-from derl.mmsa import describe_repairs, read_mmsa
-from derl.shard_writer import ShardWriter
-from derl.shards import verify_shards
-from derl.split import DataError, Split
+from derl.data.load import load_complete
+from derl.data.mmsa import describe_repairs, read_mmsa
+from derl.data.shard_writer import ShardWriter
+from derl.data.shards import verify_shards
+from derl.data.split import DataError, Split
 
 
 def main() -> int:

@@ -13,16 +13,17 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from derl.files import whole
+from matplotlib.backend_bases import FigureCanvasBase
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from derl.data.files import whole
 from digits.baseline import ConcatBaseline
 from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write
 from digits.training import evaluate, train
 from digits.views import Split, load_views
-from matplotlib.backend_bases import FigureCanvasBase
-from rich.console import Console
-from rich.progress import track
-from torch import nn
 
 MODELS: dict[str, type[nn.Module]] = {OURS: ViewsModel, BASELINE: ConcatBaseline}
 SETTINGS: dict[str, dict[str, Any]] = {  # chosen by --tune

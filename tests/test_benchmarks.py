@@ -1,7 +1,8 @@
 """What the benchmarks make of their figures: the README's table, fits, and no table of a dry run."""
 
-import growth
 import pytest
+
+import growth
 import table
 from problem import Problem, problems
 

@@ -2,7 +2,6 @@
 
 import re
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import oracles
 from modx import BottleneckEncoder
 
 INPUT_DIMS = {"one": 3, "two words": 2}

@@ -1,11 +1,11 @@
 """A bank of experts sums its two-layer networks by weight, and each starts as two nn.Linear do."""
 
-import oracles
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
+import oracles
 from modx import Experts
 
 

@@ -2,13 +2,13 @@
 
 import re
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import oracles
 from modx import Fused, ModalityRouter
 
 NAMES = tuple("abcdef")

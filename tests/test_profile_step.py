@@ -1,8 +1,9 @@
 """What the profile of a training step says of where its time went."""
 
-import profile_step
 import pytest
 from torch.profiler import ProfilerActivity, profile
+
+import profile_step
 from training_step import TrainingStep, make_batch
 
 

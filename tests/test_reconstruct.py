@@ -2,11 +2,11 @@
 
 import re
 
-import oracles
 import pytest
 import torch
 from torch import Tensor
 
+import oracles
 from modx import Disentangled, MultiLevelReconstructor, Reconstruction
 
 MODALITIES = ("audio", "text", "two words")

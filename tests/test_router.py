@@ -2,12 +2,12 @@
 
 import math
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracles
 from modx import Router
 
 both_kinds = pytest.mark.parametrize("hidden_dim", [None, 5], ids=["linear", "mlp"])

@@ -2,13 +2,13 @@
 
 import re
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import oracles
 from modx import TransformerBlock, TransformerEncoder
 
 DIM = 6

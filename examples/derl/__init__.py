@@ -2,11 +2,11 @@
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.model import DerlModel
-from derl.predictor import Answer, Predictor
-from derl.processor import DerlProcessor
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
+from derl.predict.predictor import Answer, Predictor
+from derl.predict.processor import DerlProcessor
 
 __all__ = ["DerlConfig", "DerlModel", "PlainModel", "DerlProcessor", "Predictor", "Answer"]
 

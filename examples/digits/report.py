@@ -8,11 +8,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from derl.files import whole
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from derl.data.files import whole
 from digits.missing import CONDITIONS, RATES
 from digits.views import SHAPES
 

@@ -2,8 +2,9 @@
 
 import sys
 
-import derl_mosi
 import pytest
+
+import derl_mosi
 
 
 @pytest.fixture(scope="session")

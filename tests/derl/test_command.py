@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import derl_mosi
 import numpy as np
 import pytest
-from derl.run import processor
-from derl.synthetic import make_synthetic
 from transformers import BertConfig, BertModel
+
+import derl_mosi
+from derl.data.synthetic import make_synthetic
+from derl.train.run import processor
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]

@@ -6,15 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import derl_export
 import pytest
 import torch
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.model import DerlModel
-from derl.synthetic import make_synthetic
-from derl_export import main
 from transformers import BertConfig
+
+import derl_export
+from derl.data.synthetic import make_synthetic
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
+from derl_export import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
 SHAPES = {  # batch size; text, audio and vision frames

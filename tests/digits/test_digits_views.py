@@ -3,10 +3,11 @@
 import json
 import sys
 
-import digits_views
 import numpy as np
 import pytest
 import torch
+
+import digits_views
 from digits.baseline import ConcatBaseline
 from digits.missing import CONDITIONS, everything, lose
 from digits.model import ViewsModel

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
-from derl import DerlConfig
 from torch.distributed.run import get_args_parser
+
+from derl import DerlConfig
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "README.md", *(TOP / "docs").rglob("*.md")))
 ELSEWHERE = {  # page -> the test that runs its blocks, which need a trained model or are an excerpt
-    "docs/predict.md": "tests/derl/test_predict_page.py",
+    "docs/predict.md": "tests/derl/predict/test_predict_page.py",
     "docs/deploy.md": "tests/derl/test_export.py",
     "docs/digits.md": "tests/digits/test_digits_views.py",
 }
@@ -153,7 +154,9 @@ def parse(script, arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
         patch.setattr(sys, "argv", [script, *arguments])
-        patch.setattr("derl.predictor.load", lambda folder: DerlConfig())  # options are named after its modalities
+        patch.setattr(
+            "derl.predict.predictor.load", lambda folder: DerlConfig()
+        )  # options are named after its modalities
         patch.setattr(sys, "path", [str((TOP / script).parent), *sys.path])
         try:
             runpy.run_path(str(TOP / script), run_name="__main__")

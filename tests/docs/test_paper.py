@@ -9,8 +9,9 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
-from derl.printed import printed_rows
 from markdown_it import MarkdownIt
+
+from derl.data.printed import printed_rows
 
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "paper.md"

@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import oracles
 from modx.ops import expert_mixture
 
 IMPLEMENTATIONS = ("reference", "eager", "auto")

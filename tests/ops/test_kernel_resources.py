@@ -4,8 +4,8 @@ import json
 
 import pytest
 import triton
-from kernel_resources import FAMILIES, RESULTS, measure_apart
 
+from kernel_resources import FAMILIES, RESULTS, measure_apart
 from modx.ops.triton.tiles import SHARED_LIMIT
 
 pytestmark = pytest.mark.slow

@@ -17,19 +17,21 @@ from typing import Any
 
 import psutil
 import torch
-from derl import setup
-from derl.conditions import Condition
-from derl.config import DerlConfig
-from derl.data import Collator, MissingDataset, load_data
-from derl.model import DerlModel
-from derl.options import parse as parse_run
-from derl.predict import predict
-from derl.run import RunFolder
-from derl.shard_writer import ShardWriter
-from derl.training import SentimentTrainer, make_trainer
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
+
+from derl.data.load import load_data
+from derl.data.missing import Collator, MissingDataset
+from derl.data.shard_writer import ShardWriter
+from derl.evaluate.conditions import Condition
+from derl.evaluate.scores import predict
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
+from derl.train import setup
+from derl.train.options import parse as parse_run
+from derl.train.run import RunFolder
+from derl.train.trainer import SentimentTrainer, make_trainer
 
 WIDTHS, FRAMES = {"audio": 74, "vision": 35}, 200  # CMU-MOSEI's widths
 EVERY = 100  # steps

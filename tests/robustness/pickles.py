@@ -25,9 +25,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from derl.mmsa import read_mmsa
-from derl.split import DataError
-from derl.unpickle import Array, _Callable, _Dtype, load_pickle
+
+from derl.data.mmsa import read_mmsa
+from derl.data.split import DataError
+from derl.data.unpickle import Array, _Callable, _Dtype, load_pickle
 
 SECONDS = 1.0  # a file, at most
 MEMORY = 2**20  # bytes a file beside its own size, at most; the files are of some kilobytes

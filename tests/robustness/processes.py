@@ -49,8 +49,9 @@ def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | No
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    import derl_mosi
     import torch
+
+    import derl_mosi
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # as it is where the command is not itself forked

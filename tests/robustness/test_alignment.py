@@ -9,13 +9,14 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.model import DerlModel
-from derl.predictor import Predictor
-from derl.synthetic import make_synthetic
-from reproducible_matmul import OFFSETS, SHAPES, at_offset
 from transformers import BertConfig, BertModel
+
+from derl.data.synthetic import make_synthetic
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
+from derl.predict.predictor import Predictor
+from reproducible_matmul import OFFSETS, SHAPES, at_offset
 
 COUNT = "import reproducible_matmul; print(*reproducible_matmul.count_moved())"
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from derl.split import save_splits
-from derl.synthetic import make_synthetic
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
+
+from derl.data.split import save_splits
+from derl.data.synthetic import make_synthetic
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from derl.config import DerlConfig
-from derl.data import Collator, MissingDataset
-from derl.model import DerlModel
-from derl.synthetic import make_synthetic
 from kill import read_predictions
 from processes import SMOKE, finish, start
 from torch.utils.data import DataLoader
 from transformers import BertConfig
 
+from derl.data.missing import Collator, MissingDataset
+from derl.data.synthetic import make_synthetic
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 from modx.missing import PATTERNS
 
 LENGTHS = {"text": 14, "audio": 9, "vision": 8}

@@ -5,18 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from derl.config import DerlConfig
-from derl.config_rules import RULES
-from derl.data import Collator, MissingDataset, load_complete, load_data
-from derl.mmsa import read_mmsa
-from derl.model import DerlModel
-from derl.predictor import Predictor, load
-from derl.processor import DerlProcessor
-from derl.shard_writer import ShardWriter
-from derl.shards import open_shards, verify_shards
-from derl.split import DataError, Split, load_splits, save_splits
-from derl.synthetic import make_synthetic
 from errors import has_remedy
+
+from derl.data.load import load_complete, load_data
+from derl.data.missing import Collator, MissingDataset
+from derl.data.mmsa import read_mmsa
+from derl.data.shard_writer import ShardWriter
+from derl.data.shards import open_shards, verify_shards
+from derl.data.split import DataError, Split, load_splits, save_splits
+from derl.data.synthetic import make_synthetic
+from derl.model.config import DerlConfig
+from derl.model.config_rules import RULES
+from derl.model.derl import DerlModel
+from derl.predict.predictor import Predictor, load
+from derl.predict.processor import DerlProcessor
 
 ODD = (None, "8", 2.5, True, math.nan, [8])
 COUNTS = (0, -1, *ODD)

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.data import Collator, MissingDataset
-from derl.model import DerlModel
-from derl.synthetic import make_synthetic
 from transformers import BertConfig
 
+from derl.data.missing import Collator, MissingDataset
+from derl.data.synthetic import make_synthetic
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 from modx import BottleneckEncoder, ModalityRouter
 from modx.missing import PATTERNS, drop, erase
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from derl.baseline import PlainModel
-from derl.config import DerlConfig
-from derl.model import DerlModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig
 
+from derl.model.baseline import PlainModel
+from derl.model.config import DerlConfig
+from derl.model.derl import DerlModel
 from modx import BottleneckEncoder, Experts, HybridExpertDisentangler, MultiLevelReconstructor
 from modx.missing import PATTERNS, drop
 

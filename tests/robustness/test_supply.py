@@ -41,7 +41,8 @@ def allowed_to_cut():
 
 
 def test_importing_asks_nothing_of_the_network():
-    done = run("import modx, modx.metrics, modx.ops, derl.model, derl.predictor, derl.training, derl.study.command")
+    modules = "derl.model.derl", "derl.predict.predictor", "derl.train.trainer", "derl.study.command"
+    done = run(f"import modx, modx.metrics, modx.ops, {', '.join(modules)}")
     assert done.returncode == 0, done.stderr
 
 

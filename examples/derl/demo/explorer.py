@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from derl.predictor import Answer, Predictor
-from derl.processor import Sample
-from derl.split import Split
+from derl.data.split import Split
+from derl.predict.predictor import Answer, Predictor
+from derl.predict.processor import Sample
 from modx.missing import drop
 
 SHOWN = 100  # samples to pick from

@@ -4,16 +4,16 @@ import json
 import tempfile
 from pathlib import Path
 
-from derl.conditions import Condition
-from derl.data import load_data
+from derl.data.load import load_data
+from derl.data.split import DataError, Split, load_splits
+from derl.data.synthetic import make_synthetic
 from derl.demo.explorer import Explorer
-from derl.options import parse
-from derl.predictor import load, model_folder
-from derl.run import DATA, OPTIONS, RunFolder
-from derl.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
-from derl.split import DataError, Split, load_splits
-from derl.synthetic import make_synthetic
-from derl.training import SentimentTrainer, attend, make_trainer
+from derl.evaluate.conditions import Condition
+from derl.predict.predictor import load, model_folder
+from derl.train.options import parse
+from derl.train.run import DATA, OPTIONS, RunFolder
+from derl.train.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
+from derl.train.trainer import SentimentTrainer, attend, make_trainer
 
 RUNS = Path("runs")
 EPOCHS = 5  # of the default run's 15

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
+from derl.data.split import DataError
 from derl.demo.explorer import Explorer
 from derl.demo.pictures import CSS, left_html, score_html
-from derl.model import DerlModel
-from derl.split import DataError
+from derl.model.derl import DerlModel
 from modx.missing import PATTERNS
 
 SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from derl.demo.explorer import Explored, Explorer
-from derl.predictor import CLASS_NAMES
+from derl.predict.predictor import CLASS_NAMES
 
 CSS = """
 .scale { position: relative; height: 3.4rem; margin: .6rem .9rem 0; }

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from derl.conditions import inter_modal
-from derl.printed import printed_mean, printed_rows
+from derl.data.printed import printed_mean, printed_rows
+from derl.evaluate.conditions import inter_modal
+from derl.report.tables import BEST_POSSIBLE, CONSTANTS, Table
 from derl.study.averages import R
 from derl.study.cell import Variant
 from derl.study.judge import Statistics
 from derl.study.references import data_set, printed_note
 from derl.study.sheet import MISSING, Sheet, number
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE, CONSTANTS, Table
 
 LETTERS = {"text": "t", "vision": "v", "audio": "a"}  # in the paper's order
 

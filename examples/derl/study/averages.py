@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derl.conditions import intra_modal
+from derl.evaluate.conditions import intra_modal
+from derl.report.tables import Table
 from derl.study.bootstrap import Difference, paired_differences
 from derl.study.cell import Variant
 from derl.study.judge import Statistics, chosen_epoch
 from derl.study.references import add_constants, add_printed
 from derl.study.sheet import MISSING, Sheet, metric_sheet, number
 from derl.study.view import View
-from derl.tables import Table
 
 R = tuple(condition.name for condition in intra_modal())
 ABOVE = ("MAE − best", "best − Corr")

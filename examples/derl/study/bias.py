@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from derl.report.tables import Table
 from derl.study.averages import R, deviation
 from derl.study.cell import Variant
 from derl.study.judge import chosen_epoch
 from derl.study.record import Record
 from derl.study.sheet import MISSING, Sheet, number
 from derl.study.view import View
-from derl.tables import Table
 
 FIGURES = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, test, less bias")
 

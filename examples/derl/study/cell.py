@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from derl.options import Options, fill_in
-from derl.recipes import RECIPES
-from derl.tables import BEST_POSSIBLE
+from derl.report.tables import BEST_POSSIBLE
+from derl.train.options import Options, fill_in
+from derl.train.recipes import RECIPES
 
 FILLED_IN = {name for recipe in RECIPES.values() for name in recipe}
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from derl.conditions import RATES
-from derl.diagnostics import COLLAPSED_SHARE, COLLAPSED_SPREAD, is_collapsed
+from derl.evaluate.conditions import RATES
+from derl.evaluate.diagnostics import COLLAPSED_SHARE, COLLAPSED_SPREAD, is_collapsed
+from derl.report.tables import CONSTANTS, Table
 from derl.study.averages import R, deviation
 from derl.study.sheet import MISSING, Sheet, number
 from derl.study.variants import DERL, METHODS, ROBUST
 from derl.study.view import View
-from derl.tables import CONSTANTS, Table
 
 
 def recipes(view: View) -> list[Sheet]:

@@ -9,8 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from derl.options import LEAST, Options, fill_in
-from derl.run import RunError
 from derl.study.commands import commands
 from derl.study.folder import STUDY, open_study, read_study
 from derl.study.judge import PROTOCOLS
@@ -18,6 +16,8 @@ from derl.study.ledger import Ledger
 from derl.study.report import write
 from derl.study.view import View
 from derl.study.work import work
+from derl.train.options import LEAST, Options, fill_in
+from derl.train.run import RunError
 
 SHARED = {  # options of a single run that all cells of a study share
     "data": str,

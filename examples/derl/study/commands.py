@@ -6,12 +6,12 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from derl.report.tables import BEST_POSSIBLE
 from derl.study import collapse, pictures, tables, transfer
 from derl.study.cell import Cell, Variant
 from derl.study.sheet import Sheet
 from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts, trained_on
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from derl.data import load_data, sha256
-from derl.files import is_draft, write_file
-from derl.label_counts import describe_label_counts
-from derl.options import Options
-from derl.run import DATA, RunError
-from derl.setup import load_tokenizer
+from derl.data.files import is_draft, write_file
+from derl.data.label_counts import describe_label_counts
+from derl.data.load import load_data, sha256
+from derl.train.options import Options
+from derl.train.run import DATA, RunError
+from derl.train.setup import load_tokenizer
 
 STUDY = "study.json"
 LOCK = ".study.lock"

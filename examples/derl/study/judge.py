@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from derl.protocol import average, measure
-from derl.recipes import LAST
+from derl.evaluate.protocol import average, measure
+from derl.evaluate.scores import Metrics
 from derl.study.record import Record
-from derl.tables import Metrics
+from derl.train.recipes import LAST
 
 PROTOCOLS = {
     "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",

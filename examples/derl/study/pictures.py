@@ -7,15 +7,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from derl.conditions import RATES
-from derl.figures import COLORS, GREY, PANELS, finish, show_confusion
-from derl.protocol import CONFUSION_RATES, confusion
+from derl.evaluate.conditions import RATES
+from derl.evaluate.protocol import CONFUSION_RATES, confusion
+from derl.report.figures import COLORS, GREY, PANELS, finish, show_confusion
+from derl.report.tables import BEST_POSSIBLE, CONSTANTS
 from derl.study.averages import R
 from derl.study.judge import chosen_epoch
 from derl.study.transfer import best_pattern_row, pattern_row
 from derl.study.variants import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE, CONSTANTS
 from modx.missing import PATTERNS
 
 STYLES = dict(zip(METHODS, zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True), strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from derl.files import whole
+from derl.data.files import whole
 
 
 class RecordError(ValueError):

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from derl.label_counts import label_counts
-from derl.mmsa import SPLITS
-from derl.printed import DATA_SETS, PRINTED, in_shares, printed_rows
+from derl.data.label_counts import label_counts
+from derl.data.printed import DATA_SETS, PRINTED, in_shares, printed_rows
+from derl.data.split import SPLITS
+from derl.report.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS
 from derl.study.judge import Statistics
 from derl.study.sheet import Sheet
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS
 
 
 def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:

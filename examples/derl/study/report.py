@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from derl.files import write_file
-from derl.report import print_table
+from derl.data.files import write_file
+from derl.report.write import print_table
 from derl.study.commands import Command
 from derl.study.judge import PROTOCOLS
 from derl.study.view import View

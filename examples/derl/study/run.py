@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from derl.conditions import RATES, Condition, intra_modal, pattern_conditions, table_conditions
-from derl.data import MissingDataset
-from derl.diagnostics import diagnose
-from derl.options import Options
-from derl.predict import predict
-from derl.protocol import routing
-from derl.recipes import LAST
-from derl.run import RunFolder, machine
-from derl.setup import Setup
+from derl.data.missing import MissingDataset
+from derl.evaluate.conditions import RATES, Condition, intra_modal, pattern_conditions, table_conditions
+from derl.evaluate.diagnostics import diagnose
+from derl.evaluate.protocol import routing
+from derl.evaluate.scores import predict
 from derl.study.cell import Cell
 from derl.study.judge import epoch_values
 from derl.study.record import Record
-from derl.training import SentimentTrainer, make_trainer
+from derl.train.options import Options
+from derl.train.recipes import LAST
+from derl.train.run import RunFolder, machine
+from derl.train.setup import Setup
+from derl.train.trainer import SentimentTrainer, make_trainer
 
 SEPARATOR = " / "  # between a split and a condition
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from tabulate import tabulate
 
+from derl.evaluate.scores import Metrics
+from derl.report.tables import COLUMNS, Table, markdown
 from derl.study.judge import Statistics
-from derl.tables import COLUMNS, Metrics, Table, markdown
 
 MISSING = "missing"
 PAIRS: tuple[tuple[str, ...], ...] = (

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from derl.conditions import RATES
-from derl.printed import in_shares, printed_rows
-from derl.protocol import average, measure
-from derl.recipes import LAST
+from derl.data.printed import in_shares, printed_rows
+from derl.evaluate.conditions import RATES
+from derl.evaluate.protocol import average, measure
+from derl.evaluate.scores import Metrics
+from derl.report.tables import BEST_POSSIBLE, CONSTANTS, Table
 from derl.study.availability import f1_by_available
 from derl.study.averages import R, above, averages, differences, distance
 from derl.study.bias import bias_sheet
@@ -18,7 +19,7 @@ from derl.study.references import add_constants, add_printed, data_set, printed_
 from derl.study.sheet import MISSING, Sheet, metric_cell, metric_sheet
 from derl.study.variants import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE, CONSTANTS, Metrics, Table
+from derl.train.recipes import LAST
 
 QUALITY = (("mae",), ("f1_has0", "f1_non0"), ("acc7",))  # of Table 6
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from derl.conditions import PATTERN_RATES
+from derl.evaluate.conditions import PATTERN_RATES
+from derl.report.tables import BEST_POSSIBLE, CONSTANTS, Table
 from derl.study.averages import deviation
 from derl.study.cell import Variant
 from derl.study.judge import Statistics, figures
 from derl.study.sheet import MISSING, Sheet, number
 from derl.study.variants import trained_on
 from derl.study.view import View
-from derl.tables import BEST_POSSIBLE, CONSTANTS, Table
 from modx.missing import PATTERNS
 
 

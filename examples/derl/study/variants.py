@@ -2,9 +2,9 @@
 
 from itertools import product
 
-from derl.recipes import RECIPES
-from derl.setup import PRESETS
 from derl.study.cell import Variant
+from derl.train.recipes import RECIPES
+from derl.train.setup import PRESETS
 from modx.missing import PATTERNS
 from modx.reconstruct import LEVELS
 

@@ -6,13 +6,14 @@ from functools import cache
 
 import torch
 
-from derl.options import Options
-from derl.protocol import average, constants, measure
+from derl.evaluate.protocol import average, constants, measure
+from derl.evaluate.scores import Metrics
+from derl.report.tables import BEST_POSSIBLE
 from derl.study.cell import FILLED_IN, Cell, Variant
 from derl.study.judge import Statistics, figures
 from derl.study.ledger import Ledger
 from derl.study.record import Record, RecordError
-from derl.tables import BEST_POSSIBLE, Metrics
+from derl.train.options import Options
 
 
 class View:
@@ -98,7 +99,7 @@ class View:
         return found
 
     def diagnostics(self, variant: Variant, condition: str) -> list[dict[str, float]]:
-        """What `derl.diagnostics` says of each seed's chosen epoch."""
+        """What `derl.evaluate.diagnostics` says of each seed's chosen epoch."""
         return [record.facts["diagnostics"][condition] for record in self.records(variant) or []]
 
     def any_record(self) -> Record | None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from derl.data import DataError
-from derl.options import Options
-from derl.run import RunError
+from derl.data.split import DataError
 from derl.study.cell import Cell
 from derl.study.ledger import Ledger
 from derl.study.run import run_cell
+from derl.train.options import Options
+from derl.train.run import RunError
 
 POLL_SECONDS = 1.0
 

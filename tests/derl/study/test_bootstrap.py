@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from derl.study.bootstrap import paired_differences
 from scipy import stats
 
+from derl.study.bootstrap import paired_differences
 from modx.metrics import sentiment_metrics
 
 

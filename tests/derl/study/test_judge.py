@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from derl.protocol import measure
+
+from derl.evaluate.protocol import measure
 from derl.study.judge import Statistics, chosen_epoch, epoch_values, figures
 from derl.study.record import Record
 

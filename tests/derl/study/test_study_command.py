@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from derl.data import DataError, save_splits
-from derl.options import Options, fill_in, parse
-from derl.recipes import RECIPES
-from derl.run import RunError
+from optuna.trial import TrialState
+
+from derl.data.split import DataError, save_splits
+from derl.data.synthetic import make_synthetic
 from derl.study import work
 from derl.study.cell import Variant
 from derl.study.command import main
@@ -22,8 +22,9 @@ from derl.study.commands import commands
 from derl.study.folder import open_study
 from derl.study.ledger import Ledger
 from derl.study.record import RecordError
-from derl.synthetic import make_synthetic
-from optuna.trial import TrialState
+from derl.train.options import Options, fill_in, parse
+from derl.train.recipes import RECIPES
+from derl.train.run import RunError
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from derl.conditions import PATTERN_RATES, RATES, pattern_conditions, table_conditions
-from derl.options import parse
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score
+
+from derl.evaluate.conditions import PATTERN_RATES, RATES, pattern_conditions, table_conditions
 from derl.study import collapse, pictures, tables, transfer
 from derl.study.averages import R
 from derl.study.cell import Variant
@@ -15,9 +17,7 @@ from derl.study.ledger import CELLS, Ledger
 from derl.study.record import Record
 from derl.study.variants import ABLATIONS, DERL, METHODS, PAPER, ROBUST, trained_on
 from derl.study.view import View
-from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score
-
+from derl.train.options import parse
 from modx.missing import PATTERNS, drop_block, register_pattern
 
 EPOCHS, SEEDS, SIZES = 3, 2, {"train": 50, "valid": 30, "test": 40}

@@ -1,0 +1,57 @@
+"""The splits of a file: an MMSA pickle through a cache, ``.safetensors``, or shards."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from derl.data.files import checksum
+from derl.data.mmsa import describe_repairs, read_mmsa
+from derl.data.shards import INDEX, ShardedSplit, open_shards
+from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, save_splits
+
+
+def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | ShardedSplit]:
+    """Read the splits of an MMSA pickle, through a safetensors cache, or of a `.safetensors` file or shards directly.
+
+    The first time, the pickle is converted to `cache` with its sha256, which is said aloud. While that sha256
+    is the pickle's, only the cache is read. Values that were repaired are printed every time.
+
+    Raises:
+        DataError: if the pickle or the cache cannot be read or written.
+    """
+    path, cache = Path(path), Path(cache)
+    if path.is_dir():
+        return open_shards(path)
+    if path.suffix == ".safetensors":
+        splits = load_complete(path)
+    else:
+        found = sha256(path)
+        if not cache.exists() or read_source(cache) != found:
+            print(f"converting {path} to {cache}")
+            save_splits(read_mmsa(path), cache, source=found)
+        splits = load_splits(cache)
+    for line in describe_repairs(splits):
+        print(line)
+    return splits
+
+
+def load_complete(path: str | Path) -> dict[str, Split]:
+    """Read train, valid and test from a `.safetensors` file.
+
+    Raises:
+        DataError: as of `load_splits`, or one of them is not there.
+    """
+    splits = load_splits(path)
+    if not splits.keys() >= set(SPLITS):
+        raise DataError(f"{path}: expected the splits {SPLITS}, found {tuple(splits)}; save all of them in one file.")
+    return splits
+
+
+def sha256(path: Path) -> str:
+    """A file's checksum; of shards, that of their index, which holds theirs."""
+    path = path / INDEX if path.is_dir() else path
+    try:
+        return checksum(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a pickle or a .safetensors file, found {error.strerror}; check the path."
+        ) from error

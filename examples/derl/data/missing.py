@@ -1,0 +1,303 @@
+"""Samples of a split whose input goes missing, and batches of them."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from derl.data.shards import ShardedSplit
+from derl.data.split import DataError, Split
+from modx.missing import PATTERNS, drop, keep_modalities, parse_pattern
+
+_ROWS = 1024  # tokenized at a time
+
+
+class MissingDataset(Dataset[dict[str, Any]]):
+    """A split whose frames go missing by a pattern, the same way every time they are asked for.
+
+    - Training (neither `rate` nor `available`): `corrupted_share` of the samples of an epoch, rounded down, are
+      corrupted, each modality at a rate of its own from U(0, 1), or at `train_rate`. A pattern that ties
+      modalities together has one rate for all. `set_epoch` draws anew.
+    - Evaluation at `rate`: every sample loses frames at it. What is lost at a lower rate is lost at a higher one,
+      as far as the pattern is nested.
+    - Evaluation with `available`: the other modalities are lost whole.
+
+    A frame's fate depends on the seed, the epoch in training, the sample's id and the modality (for patterns that
+    tie modalities together: on which there are), and on nothing else: not on batch size, workers or order.
+    Samples of one id are told apart by their order in the split. Which of them lose frames in an epoch of training
+    also depends on the ids that the split holds.
+
+    Item i is a dict: `inputs`, modality -> token ids `(L,)` int64 or features `(L, D)`, untouched; `masks`,
+    modality -> `(L,)` bool, True where real; `keep`, modality -> `(L,)` bool, True where real and not lost;
+    `labels`, a float; `index`, i. L is the sample's own length; where that is 0, one masked frame of zeros.
+
+    Args:
+        split: what to serve.
+        tokenizer: a Hugging Face tokenizer; text is cut to `max_lengths["text"]` tokens.
+        max_lengths: modality -> most frames a sample may have.
+        modalities: what to serve of the split.
+        seed: of all draws.
+        rate: evaluate at this probability of loss.
+        available: evaluate with these modalities alone.
+        pattern: how frames go missing: a name of `modx.missing.PATTERNS`, registered ones included, or several with
+            "+" between them, of which each sample draws one.
+        corrupted_share: in training, the share of the samples that are corrupted.
+        corrupt_by: "sample": the same samples in every modality; "modality": each modality draws its own.
+        train_rate: in training, the rate of corrupted samples; None: drawn from U(0, 1).
+
+    Raises:
+        DataError: if the split lacks a modality, or a sample has more frames than `max_lengths` allows.
+        ValueError: if both `rate` and `available` are given, `rate` or `corrupted_share` is not in [0, 1], or a
+            modality or the pattern is unknown.
+    """
+
+    def __init__(
+        self,
+        split: Split | ShardedSplit,
+        tokenizer: Any,
+        *,
+        max_lengths: Mapping[str, int],
+        modalities: Sequence[str],
+        seed: int,
+        rate: float | None = None,
+        available: Collection[str] | None = None,
+        pattern: str = "frames",
+        corrupted_share: float = 0.5,
+        corrupt_by: str = "sample",
+        train_rate: float | None = None,
+    ) -> None:
+        _check_kinds(split, tokenizer, modalities, max_lengths, available, seed)
+        _check_protocol(modalities, rate, available, corrupted_share, corrupt_by, train_rate)
+        _check_split(split, modalities, max_lengths)
+        self.split, self.modalities, self.seed = split, tuple(modalities), seed
+        self.rate, self.available = rate, None if available is None else tuple(available)
+        self.pattern, self._patterns, self.corrupted_share = pattern, parse_pattern(pattern), corrupted_share
+        self.corrupt_by, self.train_rate = corrupt_by, train_rate
+        text = split.text if "text" in modalities else None
+        self._tokens, self._token_ends = _tokenize(text or [], tokenizer, max_lengths.get("text", 0))
+        self._names = _distinct(split.ids)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see set_epoch
+        self._corrupted: dict[tuple[str, ...], frozenset[str]] = {}
+        self._corrupted_epoch = -1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the losses of training anew; evaluation does not change."""
+        self._epoch.fill_(epoch)
+
+    def epoch(self) -> int:
+        """The epoch whose losses are drawn."""
+        return int(self._epoch)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def lengths(self) -> dict[str, Tensor]:
+        """Real elements of every sample, for each modality."""
+        return {
+            modality: self._token_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
+            if modality == "text"
+            else self.split.lengths[modality]
+            for modality in self.modalities
+        }
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        inputs, masks = {}, {}
+        for modality in self.modalities:
+            inputs[modality], masks[modality] = self._real(modality, index)
+        return {
+            "inputs": inputs,
+            "masks": masks,
+            "keep": self._keep(masks, self._names[index]),
+            "labels": self.split.labels[index].item(),
+            "index": index,
+        }
+
+    def _real(self, modality: str, index: int) -> tuple[Tensor, Tensor]:
+        """Return a sample's content and mask, a masked zero where it has none."""
+        if modality == "text":
+            start = int(self._token_ends[index - 1]) if index else 0
+            content = self._tokens[start : int(self._token_ends[index])].long()
+            length = len(content)
+        else:
+            content = self.split.features[modality][index]
+            length = int(self.split.lengths[modality][index])
+        if not length:
+            return content.new_zeros(1, *content.shape[1:]), torch.zeros(1, dtype=torch.bool)
+        return content[:length], torch.ones(length, dtype=torch.bool)
+
+    def _keep(self, masks: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+        rows = {modality: mask[None] for modality, mask in masks.items()}
+        if self.available is not None:
+            rows = keep_modalities(rows, self.available)
+        elif self.rate is not None:
+            rows = drop(rows, self.rate, self.pattern, **self._generators(name))
+        else:
+            chosen = [modality for modality in rows if name in self._corrupted_names(modality)]
+            if chosen:
+                corrupted = self._corrupt(rows, self._generators(self.epoch(), name))
+                rows |= {modality: corrupted[modality] for modality in chosen}
+        return {modality: mask[0] for modality, mask in rows.items()}
+
+    def _corrupt(self, rows: dict[str, Tensor], generators: dict[str, Any]) -> dict[str, Tensor]:
+        own, shared = generators["generator"], generators["shared_generator"]
+        pattern = self._patterns[int(torch.randint(len(self._patterns), (), generator=shared))]
+        if PATTERNS[pattern].across:
+            return drop(rows, self._train_rate(shared), pattern, **generators)
+        rates = {modality: self._train_rate(own[modality]) for modality in rows}
+        return drop(rows, rates, pattern, **generators)
+
+    def _train_rate(self, generator: torch.Generator) -> Tensor:
+        drawn = torch.rand((), generator=generator)  # in either case, so that the frames drawn next stay the same
+        return drawn if self.train_rate is None else torch.tensor(self.train_rate)
+
+    def _generators(self, *key: int | str) -> dict[str, Any]:
+        """Return a generator per modality, one for what they share, and the order it draws in, as `drop` takes them."""
+        own = {modality: self._generator(*key, modality) for modality in self.modalities}
+        return {"generator": own, "shared_generator": self._generator(*key, ""), "order": self.modalities}
+
+    def _corrupted_names(self, modality: str) -> frozenset[str]:
+        """Return the samples that this epoch corrupts in a modality: the first in an order drawn by hashing."""
+        epoch, key = self.epoch(), () if self.corrupt_by == "sample" else (modality,)
+        if self._corrupted_epoch != epoch:
+            self._corrupted, self._corrupted_epoch = {}, epoch
+        if key not in self._corrupted:
+            order = sorted(self._names, key=lambda name: _digest(self.seed, epoch, name, *key))
+            self._corrupted[key] = frozenset(order[: math.floor(len(order) * self.corrupted_share)])
+        return self._corrupted[key]
+
+    def _generator(self, *key: int | str) -> torch.Generator:
+        return torch.Generator().manual_seed(_digest(self.seed, *key))
+
+
+class Collator:
+    """Pads items of `MissingDataset` to the longest of the batch: text with `pad_token_id`, the rest with 0.
+
+    Returns a dict: `inputs`, modality -> `(B, L)` int64 or `(B, L, D)`; `masks` and `keep`, modality -> `(B, L)`
+    bool; `labels`, `(B,)` float32, if the items have any.
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        if not isinstance(pad_token_id, Integral):
+            raise TypeError(
+                f"Collator expected pad_token_id to be an int, got {pad_token_id!r}; give the tokenizer a pad token."
+            )
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = {
+            key: {modality: self._pad([item[key][modality] for item in items]) for modality in items[0][key]}
+            for key in ("inputs", "masks", "keep")
+        }
+        if "labels" in items[0]:
+            batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
+        return batch
+
+    def _pad(self, rows: list[Tensor]) -> Tensor:
+        padding = self.pad_token_id if rows[0].dtype == torch.int64 else 0
+        return pad_sequence(rows, batch_first=True, padding_value=padding)
+
+
+def _digest(*key: int | str) -> int:
+    """Hash a key to 63 bits, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _distinct(ids: list[str]) -> list[str]:
+    """Append to each id how many of the same came before."""
+    seen: Counter[str] = Counter()
+    names = []
+    for name in ids:
+        names.append(f"{name}#{seen[name]}")
+        seen[name] += 1
+    return names
+
+
+def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
+    """Return the ids of all rows end to end, and where each ends: a few bytes a token."""
+    ids, lengths = [torch.empty(0, dtype=torch.int32)], []
+    for start in range(0, len(text), _ROWS):
+        rows = tokenizer(list(text[start : start + _ROWS]), truncation=True, max_length=max_length)["input_ids"]
+        ids.append(torch.tensor([token for row in rows for token in row], dtype=torch.int32))
+        lengths += [len(row) for row in rows]
+    return torch.cat(ids), torch.tensor(lengths, dtype=torch.int64).cumsum(0)
+
+
+def _check_kinds(split: Any, tokenizer: Any, modalities: Any, max_lengths: Any, available: Any, seed: Any) -> None:
+    for name, value, kinds, what in (
+        ("split", split, (Split, ShardedSplit), "one split, as load_data(...)['train'] is"),
+        ("modalities", modalities, Sequence, "a list of names"),
+        ("max_lengths", max_lengths, Mapping, "modality -> most frames"),
+        ("available", available, (Collection, type(None)), "a collection of names, or None"),
+        ("seed", seed, Integral, "an int"),
+        ("tokenizer", tokenizer, Callable if "text" in (modalities or ()) else object, "a tokenizer, as text needs"),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"MissingDataset expected {name}: {what}, got {type(value).__name__}; pass one.")
+    for name, length in max_lengths.items():
+        if not isinstance(length, Integral) or length < 1:
+            raise ValueError(
+                f"MissingDataset expected max_lengths[{name!r}] as an int >= 1, got {length!r}; correct it."
+            )
+
+
+def _check_protocol(
+    modalities: Sequence[str],
+    rate: float | None,
+    available: Collection[str] | None,
+    corrupted_share: float,
+    corrupt_by: str,
+    train_rate: float | None,
+) -> None:
+    if corrupt_by not in ("sample", "modality"):
+        raise ValueError(f"MissingDataset expected corrupt_by 'sample' or 'modality', got {corrupt_by!r}; pass one.")
+    if rate is not None and available is not None:
+        raise ValueError(
+            f"MissingDataset expected rate or available, or neither for training, got rate={rate} and "
+            f"available={tuple(available)}; evaluate one at a time."
+        )
+    for label, share in (("rate", rate), ("train_rate", train_rate), ("corrupted_share", corrupted_share)):
+        if share is None and label != "corrupted_share":
+            continue
+        if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
+            raise ValueError(
+                f"MissingDataset expected {label} in [0, 1], got {share!r}; pass a number, it is not a percentage."
+            )
+    unknown = set(available or ()) - set(modalities)
+    if isinstance(available, str) or unknown:
+        raise ValueError(
+            f"MissingDataset expected available to be a collection of names out of {tuple(modalities)}, got "
+            f"{available!r}; check the spelling."
+        )
+
+
+def _check_split(split: Split | ShardedSplit, modalities: Sequence[str], max_lengths: Mapping[str, int]) -> None:
+    missing = [modality for modality in modalities if modality not in split.modalities]
+    if missing or not modalities or len(set(modalities)) < len(modalities):
+        raise DataError(
+            f"MissingDataset expected modalities out of {split.modalities}, those of the split, each once, found "
+            f"{tuple(modalities)}; ask for what the file holds."
+        )
+    unbounded = [modality for modality in modalities if modality not in max_lengths]
+    if unbounded:
+        raise ValueError(
+            f"MissingDataset expected max_lengths for {tuple(modalities)}, got {dict(max_lengths)}; add "
+            f"{tuple(unbounded)}."
+        )
+    for modality in modalities:
+        if modality == "text":
+            continue  # the tokenizer truncates
+        too_long = (split.lengths[modality] > max_lengths[modality]).nonzero()
+        if len(too_long):
+            row = int(too_long[0])
+            raise DataError(
+                f"MissingDataset expected at most max_lengths[{modality!r}] = {max_lengths[modality]} frames "
+                f"of {modality}, found {int(split.lengths[modality][row])} in row {row}; raise the maximum."
+            )

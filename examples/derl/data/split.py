@@ -1,0 +1,203 @@
+"""One split of a sentiment data set: text, frames and labels, checked when made, and kept as safetensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from derl.data.files import whole
+from modx._modalities import is_name
+
+SPLITS = ("train", "valid", "test")
+_FORMAT = "derl-splits-1"
+
+
+class DataError(ValueError):
+    """Data that cannot be used; says what was expected, what was found and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A split of n utterances. Text and every modality of `features` are optional, but not all at once.
+
+    Attributes:
+        ids: n names, not necessarily distinct.
+        text: n transcripts, or None.
+        features: modality -> `(n, L, D)` float32, finite; frames past an utterance's length are padding.
+        lengths: modality -> `(n,)` int64, real frames of each utterance, 0 to L.
+        labels: `(n,)` float32, finite.
+        repaired: modality -> count of values that were not finite and became 0.
+        first_repaired: modality -> first row that held such a value.
+
+    Raises:
+        DataError: if a field has another type, shape or dtype, or holds a value that is not finite.
+    """
+
+    ids: list[str]
+    text: list[str] | None
+    features: dict[str, Tensor]
+    lengths: dict[str, Tensor]
+    labels: Tensor
+    repaired: dict[str, int] = field(default_factory=dict)
+    first_repaired: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("features", "lengths"):
+            if not isinstance(getattr(self, name), dict):
+                found = type(getattr(self, name)).__name__
+                raise DataError(f"Split expected {name} to be a dict by modality, found {found}; pass {{}} for none.")
+        _check_strings("ids", self.ids, len(self.ids))
+        if not self.ids:
+            raise DataError("Split expected at least one row, found none; was the split filtered empty?")
+        if not self.modalities:
+            raise DataError("Split expected text or features, found neither; a sample needs a modality.")
+        if self.text is not None:
+            _check_strings("text", self.text, len(self.ids))
+        if self.lengths.keys() != self.features.keys():
+            raise DataError(
+                f"Split expected lengths for the modalities of features, {tuple(self.features)}, found "
+                f"{tuple(self.lengths)}; give each modality the real length of every row."
+            )
+        for name in self.features:
+            check_name("Split", name)
+        _check_tensor("labels", self.labels, (len(self.ids),), torch.float32)
+        _check_finite("labels", self.labels)
+        for name, frames in self.features.items():
+            _check_tensor(f"features[{name!r}]", frames, (len(self.ids), None, None), torch.float32)
+            _check_finite(f"features[{name!r}]", frames)
+            _check_tensor(f"lengths[{name!r}]", self.lengths[name], (len(self.ids),), torch.int64)
+            wrong = (self.lengths[name] < 0) | (self.lengths[name] > frames.shape[1])
+            if wrong.any():
+                row = int(wrong.nonzero()[0])
+                raise DataError(
+                    f"Split expected lengths[{name!r}] in 0 to {frames.shape[1]}, the frames stored, found "
+                    f"{int(self.lengths[name][row])} in row {row}; count the real frames of that row."
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities held, text first."""
+        return (("text",) if self.text is not None else ()) + tuple(self.features)
+
+
+def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = "") -> None:
+    """Write splits to one safetensors file, whole or not at all; `source` is kept beside them.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    path = Path(path)
+    tensors, strings = {}, {}
+    for name, split in splits.items():
+        tensors[f"{name}/labels"] = split.labels
+        for modality, frames in split.features.items():
+            tensors[f"{name}/features/{modality}"] = frames
+            tensors[f"{name}/lengths/{modality}"] = split.lengths[modality]
+        strings[name] = {
+            "ids": split.ids,
+            "text": split.text,
+            "modalities": list(split.features),
+            "repaired": split.repaired,
+            "first_repaired": split.first_repaired,
+        }
+    metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as draft:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft, metadata)
+    except Exception as error:
+        raise DataError(
+            f"{path}: expected a place to write the splits to, found {type(error).__name__}: {error}; choose "
+            "a folder that is writable and has room."
+        ) from error
+
+
+def load_splits(path: str | Path) -> dict[str, Split]:
+    """Read what `save_splits` wrote.
+
+    Raises:
+        DataError: if the file is missing, truncated, or not from `save_splits`.
+    """
+    return _read(path)[1]
+
+
+def read_source(path: str | Path) -> str:
+    """Read the `source` that `save_splits` kept, without reading the splits; errors as `load_splits`."""
+    return _read(path, contents=False)[0]
+
+
+def _read(path: str | Path, *, contents: bool = True) -> tuple[str, dict[str, Split]]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise DataError(f"metadata format is {metadata.get('format')!r}, not {_FORMAT!r}")
+            strings = json.loads(metadata["splits"]) if contents else {}
+            return metadata["source"], {name: _split(file, name, entry) for name, entry in strings.items()}
+    except Exception as error:
+        raise DataError(
+            f"{path}: expected splits written by save_splits, found {type(error).__name__}: {error}; delete "
+            "the file and convert the pickle again, or pass the right path."
+        ) from error
+
+
+def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
+    return Split(
+        ids=entry["ids"],
+        text=entry["text"],
+        features={m: file.get_tensor(f"{name}/features/{m}") for m in entry["modalities"]},
+        lengths={m: file.get_tensor(f"{name}/lengths/{m}") for m in entry["modalities"]},
+        labels=file.get_tensor(f"{name}/labels"),
+        repaired=entry["repaired"],
+        first_repaired=entry["first_repaired"],
+    )
+
+
+def check_name(owner: str, name: Any) -> None:
+    """Refuse a modality's name that no model can have, before anything is trained.
+
+    Raises:
+        DataError: says which.
+    """
+    if not is_name(name):
+        raise DataError(
+            f"{owner} expected names of modalities without a '.' and that torch.nn.ModuleDict and ParameterDict do not "
+            f"use, found {name!r}; rename that column or key."
+        )
+
+
+def _check_strings(name: str, values: Any, rows: int) -> None:
+    if not isinstance(values, list) or len(values) != rows or not all(isinstance(v, str) for v in values):
+        found = f"{type(values).__name__} of {len(values)} items"
+        raise DataError(f"Split expected {name} to be a list of {rows} str, found {found}; convert it first.")
+
+
+def _check_tensor(name: str, tensor: Any, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    found = f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+    fits = (
+        isinstance(tensor, Tensor)
+        and tensor.dtype == dtype
+        and tensor.ndim == len(shape)
+        and all(got > 0 if size is None else got == size for size, got in zip(shape, tensor.shape, strict=True))
+    )
+    if not fits:
+        raise DataError(f"Split expected {name} to be {dtype} ({sizes}), found {found}; convert it first.")
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    rows = (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()
+    if len(rows):
+        raise DataError(
+            f"Split expected finite {name}, found nan or infinity first in row {int(rows[0])}; repair the "
+            "values, as read_mmsa does, or drop the row."
+        )

@@ -1,0 +1,286 @@
+"""Read a pickle of plain data and numpy arrays without running anything it holds.
+
+A pickle is a program. This reader refuses every global except the few that spell numpy arrays and plain
+containers, and answers those with stand-ins of its own, so no constructor of numpy ever meets the file's
+arguments unchecked.
+"""
+
+import math
+import mmap
+import pickle
+import pickletools
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from derl.data.split import DataError
+
+
+def load_pickle(path: Path) -> Any:
+    """Read a pickle of protocol 0 to 5; an array comes out as an :class:`Array`.
+
+    Raises:
+        DataError: the file cannot be read, is not a whole pickle, or holds anything but plain data and arrays. Damage
+            can also surface as another exception, for the caller to turn into a DataError.
+    """
+    try:
+        if not path.stat().st_size:
+            refuse("a pickle", "an empty file", "get the file again")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+            _inspect(stream)
+            stream.seek(0)
+            return _Unpickler(stream).load()
+    except OSError as error:
+        refuse("a file that can be read", str(error.strerror or error), "check the path")
+
+
+_MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
+_MOST_CONTAINERS = 10_000  # a file of MMSA has some hundred; an empty set takes 216 bytes of memory and 1 of the file
+_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text, whose hashes a file can choose to collide
+_CONTAINERS = {
+    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("FROZENSET", "BYTEARRAY8", "REDUCE", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+}
+_REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+
+
+def _inspect(stream: mmap.mmap) -> None:
+    """Walk the opcodes before they run, and refuse what could exhaust memory, time or the C stack.
+
+    Those are indices that would blow up the memo table, tuples as dict keys or set members, whose hash recurses through
+    them, a flood of containers, and one of keys that are numbers. Also refused: persistent ids, extension codes and
+    out-of-band buffers.
+    """
+    stack: list[str] = []
+    memo: dict[int, str] = {}
+    containers = number_keys = 0
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            name = opcode.name
+            if name in _REFUSED_OPCODES:
+                refuse("a pickle of plain data and numpy arrays", f"opcode {name}", "do not trust this file")
+            if name == "MEMOIZE" or name.endswith("PUT"):
+                index = len(memo) if name == "MEMOIZE" else argument
+                if not 0 <= index <= len(memo) + 1:
+                    refuse("memo indices in order", f"{index} after {len(memo)}", "do not trust this file")
+                memo[index] = stack[-1]
+            elif name.endswith("GET"):
+                stack.append(memo[argument])
+            else:
+                taken = _take(stack, opcode)
+                hashed = _hashed(name, taken)
+                if _TUPLE in hashed:
+                    refuse("plain dict keys and set members", "a tuple", "do not trust this file")
+                number_keys += len(hashed) - hashed.count(_TEXT)
+                containers += name in _CONTAINERS
+                if containers > _MOST_CONTAINERS or number_keys > _MOST_NUMBER_KEYS:
+                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are no text"
+                    refuse(most, "more", "do not trust this file")
+                stack.extend(_given(name, taken, opcode))
+    except DataError:
+        raise
+    except Exception as error:
+        if stream.tell() >= len(stream):
+            refuse("a whole pickle", f"its end too early ({error})", "it is truncated; get the file again")
+        if stream[0] != pickle.PROTO[0] and stream.tell() < 100:
+            refuse("a pickle", "bytes that are not one", "check the path, or get the file again")
+        found = f"a break at byte {stream.tell()}, {type(error).__name__}: {error}"
+        refuse("a sound pickle", found, "it is damaged; get the file again")
+
+
+def _take(stack: list[str], opcode: Any) -> list[str]:
+    """Pop what an opcode consumes, lowest first; a slice between mark and top comes without the mark."""
+    needs = opcode.stack_before
+    if pickletools.markobject not in needs:
+        return [stack.pop() for _ in needs][::-1]
+    items = []
+    while (item := stack.pop()) != _MARK:
+        items.append(item)
+    return [stack.pop() for _ in range(needs.index(pickletools.markobject))][::-1] + items[::-1]
+
+
+def _hashed(name: str, taken: list[str]) -> list[str]:
+    """Return the items an opcode hashes, of those it takes."""
+    match name:
+        case "SETITEM" | "SETITEMS":
+            return taken[1::2]
+        case "DICT":
+            return taken[::2]
+        case "ADDITEMS" | "FROZENSET":
+            return taken
+    return []
+
+
+def _given(name: str, taken: list[str], opcode: Any) -> list[str]:
+    if name == "DUP":
+        return taken * 2
+    if name == "MARK":
+        return [_MARK]
+    is_text = any(part in name for part in ("UNICODE", "STRING", "BYTES"))
+    return [_TUPLE if "TUPLE" in name else _TEXT if is_text else _OTHER] * len(opcode.stack_after)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles plain data; a numpy array comes out as an `Array`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _GLOBALS[module, name]
+        except KeyError:
+            found = f"{module}.{name}"[:200]
+            refuse("a pickle of plain data and numpy arrays", f"global {found}", "do not trust this file")
+
+
+class _Callable:
+    """What a global of the pickle turns into. It can be called and passed on, and never changed."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        refuse("a pickle of plain data and numpy arrays", "a changed global", "do not trust this file")
+
+
+class _Dtype:
+    """Stands in for a numpy dtype: a kind, a size and a byte order, once `__setstate__` has told it."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, spec: Any, align: Any = False, copy: Any = True) -> None:
+        if not isinstance(spec, str) or not re.fullmatch(r"f[248]|[iu][1248]|b1|[US][0-9]{1,6}|O8?", spec):
+            refuse("arrays of numbers, bool or str", f"dtype {kind(spec)}", "save the column as float or str")
+        self.dtype = np.dtype(spec)
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *fields = state
+        if order not in ("<", ">", "|", "=") or any(value is not None for value in fields[:3]):
+            refuse("arrays of numbers, bool or str", "a structured dtype", "save its columns apart")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class Array:
+    """Stands in for a numpy array: `content` is a view of the file's bytes, or a list where dtype is object."""
+
+    __slots__ = ("content", "dtype", "shape")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._set((0,), np.dtype("f4"), False, b"")
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        self._set(shape, dtype.dtype, fortran, content)
+
+    def _set(self, shape: Any, dtype: np.dtype, fortran: Any, content: Any) -> None:
+        """Check that the content fills the shape before anything is built."""
+        whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+        if not whole or len(shape) > 8:
+            refuse("arrays of at most 8 sizes >= 0", kind(shape), "the file is damaged; get it again")
+        of_objects = dtype.kind == "O"
+        if not isinstance(content, list if of_objects else (bytes, bytearray)):
+            refuse("the bytes of an array", type(content).__name__, "the file is damaged; get it again")
+        expected = math.prod(shape) * (1 if of_objects else dtype.itemsize)
+        if len(content) != expected or not dtype.itemsize:
+            unit = "objects" if of_objects else "bytes"
+            found = f"{len(content)} {unit} for {dtype} {shape}"
+            refuse(f"an array of {expected} {unit}", found, "the file is damaged; get it again")
+        self.shape, self.dtype = shape, dtype
+        if of_objects:
+            self.content = content
+        else:
+            flat = np.frombuffer(content, dtype=dtype) if expected else np.empty(0, dtype=dtype)
+            self.content = flat.reshape(shape, order="F" if fortran else "C")
+
+
+_NDARRAY = _Callable(lambda *args: refuse("numpy's own pickles", "a call of ndarray", "save it again"))
+
+
+def _reconstruct(kind: Any, shape: Any, dtype: Any) -> Array:
+    if kind is not _NDARRAY:
+        refuse("arrays of numpy.ndarray", "another class", "save them as plain arrays")
+    return Array()
+
+
+def _from_buffer(content: Any, dtype: _Dtype, shape: Any, order: str, axis_order: Any = None) -> Array:
+    if order not in ("C", "F", "K") or axis_order is not None:
+        refuse("arrays in C or Fortran order", f"order {kind(order)}", "save contiguous arrays")
+    array = Array()
+    array._set(shape, dtype.dtype, order == "F", content)
+    return array
+
+
+def _scalar(dtype: _Dtype, content: Any) -> Any:
+    array = Array()
+    array._set((1,), dtype.dtype, False, content)
+    return plain(array)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        refuse("bytes spelled in latin1", kind(encoding), "save with pickle protocol 4")
+    return text.encode("latin1")
+
+
+def _bytes(*args: Any) -> bytes:
+    if args:
+        refuse("an empty call of bytes", "arguments", "do not trust this file")
+    return b""
+
+
+def _bytearray(content: Any = b"", encoding: str = "latin1") -> bytearray:
+    return bytearray(_encode(content, encoding) if isinstance(content, str) else _checked(content, bytes))
+
+
+def _set(items: Any) -> set[Any]:
+    return {_checked(item, str, bytes, int, float, type(None)) for item in _checked(items, list)}
+
+
+def _frozenset(items: Any) -> frozenset[Any]:
+    return frozenset(_set(items))
+
+
+def _checked(value: Any, *types: type) -> Any:
+    if not isinstance(value, types):
+        refuse(f"{types[0].__name__} in a container", type(value).__name__, "do not trust this file")
+    return value
+
+
+_GLOBALS = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Callable(_Dtype),
+    ("_codecs", "encode"): _Callable(_encode),
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _GLOBALS[f"{_core}.multiarray", "_reconstruct"] = _Callable(_reconstruct)
+    _GLOBALS[f"{_core}.multiarray", "scalar"] = _Callable(_scalar)
+    _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Callable(_from_buffer)
+for _builtins in ("builtins", "__builtin__"):  # protocols 0 to 2 use the old name
+    _GLOBALS[_builtins, "bytes"] = _Callable(_bytes)
+    _GLOBALS[_builtins, "bytearray"] = _Callable(_bytearray)
+    _GLOBALS[_builtins, "set"] = _Callable(_set)
+    _GLOBALS[_builtins, "frozenset"] = _Callable(_frozenset)
+
+
+def plain(value: Any) -> Any:
+    """Return a list as it is and a one-dimensional array as a list; anything else stays."""
+    if isinstance(value, Array) and len(value.shape) == 1:
+        return value.content if isinstance(value.content, list) else value.content.tolist()
+    return value
+
+
+def kind(value: Any) -> str:
+    """Describe a value of the file without spelling it out: a nested one may have no end."""
+    if isinstance(value, str):
+        return f"str {value[:60]!r}"
+    return f"array {value.dtype} {value.shape}" if isinstance(value, Array) else type(value).__name__
+
+
+def refuse(expected: str, found: str, remedy: str) -> NoReturn:
+    raise DataError(f"expected {expected}, found {found}; {remedy}.")

@@ -1,0 +1,137 @@
+"""How a model is judged under missing input, always beside constant predictors and, where known, the best possible."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from derl.data.missing import MissingDataset
+from derl.evaluate.conditions import RATES, Condition, inter_modal, intra_modal
+from derl.evaluate.diagnostics import diagnose, entropy, load
+from derl.evaluate.scores import Metrics, Predicted, predict
+from derl.model.config import DerlConfig
+from modx.metrics import ConstantInputWarning, sentiment_metrics
+
+CONFUSION_RATES = (0.1, 0.5, 0.9)
+
+
+def constants(train_labels: Tensor) -> dict[str, float]:
+    """Predictors that ignore their input: the means of the negative, of the positive and of all training labels.
+
+    Where the training split has no label of a sign, that constant is -1 or 1.
+    """
+    negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
+    return {
+        "all negative": negative.mean().item() if len(negative) else -1.0,
+        "all positive": positive.mean().item() if len(positive) else 1.0,
+        "training mean": train_labels.mean().item(),
+    }
+
+
+def evaluate(
+    trainer: Trainer,
+    make_dataset: Callable[[Condition], MissingDataset],
+    train_labels: Tensor,
+    *,
+    model_name: str,
+    pattern: str = "frames",
+    best_possible: Callable[[MissingDataset], Metrics] | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Judge a model under every condition.
+
+    Args:
+        trainer: holds the model.
+        make_dataset: the test split under a condition.
+        train_labels: ``(n,)``, from which the constant predictors are made.
+        model_name: name of the model's row.
+        pattern: how input goes missing at a rate.
+        best_possible: metrics of the best possible predictor on what a dataset shows; None where it is not known.
+
+    Returns:
+        ``(results, predictions)``, as :func:`derl.report.write.write_report` takes them.
+    """
+    config = trainer.model.config
+    groups = {"intra_modal": intra_modal(pattern), "inter_modal": inter_modal(config.modalities)}
+    datasets = {condition.name: make_dataset(condition) for group in groups.values() for condition in group}
+    predicted = predict(trainer, datasets)
+    split = next(iter(datasets.values())).split
+    labels = split.labels
+    rows: dict[str, dict[str, list[Metrics]]] = {}
+    for key, group in groups.items():
+        rows[key] = {model_name: [measure(predicted[condition.name].scores, labels) for condition in group]}
+        for name, value in constants(train_labels).items():
+            rows[key][name] = [measure(torch.full_like(labels, value), labels)] * len(group)
+        if best_possible is not None:
+            rows[key]["best possible"] = [best_possible(datasets[condition.name]) for condition in group]
+    incomplete = len(groups["inter_modal"]) - 1
+    results = {
+        "pattern": pattern,
+        "intra_modal": {
+            "rates": list(RATES),
+            "rows": rows["intra_modal"],
+            "average": {name: average(metrics) for name, metrics in rows["intra_modal"].items()},
+        },
+        "inter_modal": {
+            "conditions": [list(condition.available or ()) for condition in groups["inter_modal"]],
+            "rows": rows["inter_modal"],
+            "average_incomplete": {
+                name: average(metrics[:incomplete] or metrics) for name, metrics in rows["inter_modal"].items()
+            },
+            "average_all": {name: average(metrics) for name, metrics in rows["inter_modal"].items()},
+        },
+        "diagnostics": {name: diagnose(answer, labels) for name, answer in predicted.items()},
+        "routing": routing([predicted[condition.name] for condition in groups["intra_modal"]], config),
+        "confusion": {
+            "rates": list(CONFUSION_RATES),
+            "matrices": [confusion(predicted[f"r={rate}"].scores, labels) for rate in CONFUSION_RATES],
+        },
+    }
+    columns = {"id": split.ids, "label": labels.tolist()}
+    columns |= {name: answer.scores.tolist() for name, answer in predicted.items()}
+    return results, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def measure(scores: Tensor, labels: Tensor) -> Metrics:
+    """All sentiment metrics; nan, without a warning, where one is not defined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)  # the report says so where it prints the nan
+        return {name: value.item() for name, value in sentiment_metrics(scores, labels).items()}
+
+
+def average(rows: Sequence[Metrics]) -> Metrics:
+    """The mean of every metric."""
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
+    """Counts of the seven classes, rows true, columns predicted."""
+    classes = [(values.clamp(-3, 3).round() + 3).long() for values in (labels, scores)]
+    counts = torch.bincount(classes[0] * 7 + classes[1], minlength=49)
+    return counts.reshape(7, 7).tolist()
+
+
+def routing(predicted: Sequence[Predicted], config: DerlConfig) -> dict[str, Any] | None:
+    """Mean router weights at every rate: which view and which expert is trusted as input fades."""
+    fusion = [answer.fusion_weights for answer in predicted if answer.fusion_weights is not None]
+    if not fusion or not predicted[0].expert_weights:
+        return None
+    labels = [
+        f"{kind} {index + 1}"
+        for kind, count in (("private", config.num_private_experts), ("shared", config.num_shared_experts))
+        for index in range(count)
+    ]
+    views = [f"{name} {view}" for view in ("private", "shared") for name in config.modalities]
+    fusion_loads = [load(weights) for weights in fusion]
+    experts = {}
+    for name in config.modalities:
+        loads = [load(answer.expert_weights[name]) for answer in predicted]
+        experts[name] = {label: [shares[index] for shares in loads] for index, label in enumerate(labels)}
+    return {
+        "rates": list(RATES),
+        "fusion": {view: [shares[index] for shares in fusion_loads] for index, view in enumerate(views)},
+        "experts": experts,
+        "entropy": [entropy(weights) for weights in fusion],
+    }

@@ -1,0 +1,56 @@
+"""One pass of a model over a split under many conditions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+from transformers import Trainer
+
+from derl.data.missing import MissingDataset
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model answers to n samples: scores `(n,)`, and its routers' weights where it has any."""
+
+    scores: Tensor
+    expert_weights: dict[str, Tensor]
+    fusion_weights: Tensor | None
+
+
+def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[str, Predicted]:
+    """Answer every dataset, samples of like length together: padding costs, and is masked anyway."""
+    everything = ConcatDataset(datasets.values())
+    lengths = np.concatenate([sum(dataset.lengths().values()) for dataset in datasets.values()])
+    order = np.argsort(-lengths, kind="stable")
+    outputs = trainer.predict(Subset(everything, order.tolist())).predictions
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    back = torch.from_numpy(np.argsort(order))
+    parts = [_rows(output, back) for output in outputs]
+    sizes = [len(dataset) for dataset in datasets.values()]
+    return {
+        name: Predicted(
+            scores=_cut(parts[0], start, size).float(),
+            expert_weights=next((_cut(part, start, size) for part in parts[1:] if isinstance(part, dict)), {}),
+            fusion_weights=next((_cut(part, start, size) for part in parts[1:] if isinstance(part, Tensor)), None),
+        )
+        for name, start, size in zip(datasets, np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True)
+    }
+
+
+def _rows(output: Any, index: Tensor) -> Any:
+    if isinstance(output, Mapping):
+        return {name: _rows(part, index) for name, part in output.items()}
+    return torch.as_tensor(output)[index]
+
+
+def _cut(part: Any, start: int, size: int) -> Any:
+    if isinstance(part, Mapping):
+        return {name: _cut(value, start, size) for name, value in part.items()}
+    return part[start : start + size]

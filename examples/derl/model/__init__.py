@@ -1,0 +1,1 @@
+"""The models, their configuration and the registry; imports ``data`` alone."""

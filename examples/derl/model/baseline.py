@@ -1,0 +1,48 @@
+"""PlainModel: what DERL has to beat, a linear layer on means."""
+
+import torch
+from torch import Tensor, nn
+
+from derl.model.config import DerlConfig
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+
+
+class PlainModel(SentimentModel):
+    """Average every modality over its real frames, put the means side by side, and apply one linear layer.
+
+    The same text encoder, fine-tuned, and the same corruption as DERL; nothing else.
+    """
+
+    def __init__(self, config: DerlConfig) -> None:
+        super().__init__(config)
+        self.head = nn.Linear(sum(self.input_dims().values()), 1)
+        self.post_init()
+
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        masks: dict[str, Tensor] | None = None,
+        keep: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> DerlOutput:
+        """Predict from what was kept; arguments as of :meth:`derl.model.derl.DerlModel.forward`."""
+        self.check(inputs, masks, keep, labels)
+        masks = all_real(inputs) if masks is None else masks
+        inputs = self.standardize(inputs)
+        seen = inputs if keep is None else self.corrupt(inputs, keep)
+        compare = self.training and labels is not None and keep is not None and self.compares_scores
+        if compare:
+            rows = lost_rows(masks, keep)
+            seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
+        embedded = self.embed(seen, masks)
+        means = [
+            torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
+            for name, part in sorted(embedded.items())
+        ]
+        scores = self.score(torch.cat(means, dim=1))
+        prediction = scores[: next(iter(inputs.values())).shape[0]]
+        loss = None if labels is None else self.task_loss(prediction, labels)
+        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
+        if compare:
+            self.compare(output, scores[len(prediction) :], rows, labels)
+        return output

@@ -1,0 +1,134 @@
+"""DerlConfig: the paper's numbers in one place."""
+
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from derl.model.config_rules import check
+from modx.reconstruct import LEVELS
+
+
+class DerlConfig(PreTrainedConfig):
+    """Sizes and losses of :class:`derl.model.derl.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
+
+    Sizes, tokens, experts and losses are the paper's (section 4.2, eq. 18); what it leaves open is in docs/paper.md.
+
+    Attributes:
+        modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
+        input_dims: width of a frame for every modality but text.
+        max_lengths: the most frames (for text: tokens) for every modality.
+        typical_lengths: how many a training sample has in the median, and so has what stands in for a missing
+            modality; left out: the most.
+        text_config: configuration of the text encoder.
+        unk_token_id: the token that stands for a missing word.
+        special_token_ids: tokens that are never replaced by it: [PAD], [CLS], [SEP].
+        dim: D, width of a token.
+        num_tokens: N, bottleneck tokens a modality.
+        encoder_depth: transformer blocks of each modality's encoder.
+        fusion_depth: transformer blocks after fusion.
+        num_heads, head_dim, ffn_dim: of every transformer block.
+        num_private_experts, num_shared_experts, expert_dim: P, S and hidden width of HED.
+        disentangler: "experts" (HED), or "mlp": one private MLP a modality and one shared by all, and no router.
+        reconstruction_levels: of MLCR, "input", "disentangled", "joint"; none: no MLCR.
+        reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
+        fusion: "router" (MRF), or "mean": every view weighs the same.
+        router_dim: hidden width of the modality router.
+        task_loss: "mse" or "mae".
+        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in the loss; eq. 18 has no weights: 1 and 1.
+        orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
+        detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
+        consistency_weight: of the squared distance to the complete input's score, itself a constant; not the paper's.
+        complete_weight: of the task's loss on the complete input's score; not the paper's.
+
+    Raises:
+        ValueError: a number or a word is not one that the field may hold, or a modality lacks a width or a length.
+    """
+
+    model_type = "derl"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["task_loss", "orthogonality_loss", "reconstruction_loss"]
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
+    }
+
+    modalities: list[str] | tuple[str, ...] = ("text", "audio", "vision")
+    input_dims: dict[str, int] | None = None
+    max_lengths: dict[str, int] | None = None
+    typical_lengths: dict[str, int] | None = None
+    text_config: PreTrainedConfig | dict[str, Any] | None = None
+    unk_token_id: int = 100
+    special_token_ids: list[int] | tuple[int, ...] = (0, 101, 102)
+    dim: int = 128
+    num_tokens: int = 4
+    encoder_depth: int = 1
+    fusion_depth: int = 2
+    num_heads: int = 8
+    head_dim: int = 64
+    ffn_dim: int = 128
+    num_private_experts: int = 1
+    num_shared_experts: int = 3
+    expert_dim: int = 256
+    disentangler: str = "experts"
+    reconstruction_levels: list[str] | tuple[str, ...] = LEVELS
+    reconstructor_dim: int = 128
+    fusion: str = "router"
+    router_dim: int = 256
+    task_loss: str = "mse"
+    orthogonality_weight: float = 1.0
+    reconstruction_weight: float = 1.0
+    orthogonality_penalty: str = "cosine"
+    detach_target: bool = False
+    consistency_weight: float = 0.0
+    complete_weight: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        check(self)
+        self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
+        if self.max_lengths is None:
+            self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
+        self.typical_lengths = dict(self.max_lengths) | (self.typical_lengths or {})
+        self.modalities = list(self.modalities)
+        for name in self.modalities:
+            if name not in self.max_lengths:
+                raise ValueError(
+                    f"DerlConfig expected max_lengths for {self.modalities}, got {list(self.max_lengths)}; add "
+                    f"{name!r}."
+                )
+            if name != "text" and name not in self.input_dims:
+                raise ValueError(
+                    f"DerlConfig expected input_dims for every modality but text of {self.modalities}, "
+                    f"got {list(self.input_dims)}; add {name!r}."
+                )
+        for name, length in self.typical_lengths.items():
+            if length > self.max_lengths.get(name, 0):
+                raise ValueError(
+                    f"DerlConfig expected typical_lengths within max_lengths {self.max_lengths}, got {length} for "
+                    f"{name!r}; lower it, or correct the name."
+                )
+        super().__post_init__(**kwargs)
+        self.architectures = self.architectures or ["DerlModel"]  # AutoModel asks; save_pretrained names another
+
+    @classmethod
+    def mosei(cls, **overrides: Any) -> "DerlConfig":
+        """DERL on CMU-MOSEI: 8 tokens, 3 private experts, 74 acoustic and 35 visual features."""
+        preset: dict[str, Any] = {
+            "num_tokens": 8,
+            "num_private_experts": 3,
+            "input_dims": {"audio": 74, "vision": 35},
+            "max_lengths": {"text": 50, "audio": 500, "vision": 500},
+        }
+        return cls(**(preset | overrides))
+
+    @classmethod
+    def smoke(cls, **overrides: Any) -> "DerlConfig":
+        """A model that trains in seconds, to check that everything runs; its figures mean nothing."""
+        preset: dict[str, Any] = {
+            "dim": 16,
+            "num_heads": 2,
+            "head_dim": 8,
+            "ffn_dim": 16,
+            "expert_dim": 16,
+            "reconstructor_dim": 16,
+            "router_dim": 16,
+        }
+        return cls(**(preset | overrides))

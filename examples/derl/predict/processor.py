@@ -1,0 +1,266 @@
+"""DerlProcessor: from raw text and arrays to a batch, whatever is missing."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from derl.data.missing import Collator
+from derl.data.split import DataError
+from derl.model.config import DerlConfig
+
+Sample = dict[str, Tensor | None]
+
+
+class DerlProcessor:
+    """Turn raw samples into a batch for a model: ``model(**processor(text="...", audio=frames))``.
+
+    It has no file of its own. Widths and lengths are in the model's configuration, the tokenizer lies beside it, and
+    the statistics that standardise features are buffers of the model.
+
+    Args:
+        config: of the model.
+        tokenizer: of its text; None for a model without text.
+
+    Raises:
+        DataError: a tokenizer is needed and not there.
+
+    Example:
+        >>> config = DerlConfig(modalities=["audio", "vision"])
+        >>> batch = DerlProcessor(config, None)(audio=np.zeros((7, 5)))
+        >>> batch["inputs"]["audio"].shape, batch["keep"]["vision"].any()
+        (torch.Size([1, 7, 5]), tensor(False))
+    """
+
+    def __init__(self, config: DerlConfig, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        if not isinstance(config, DerlConfig):
+            raise TypeError(
+                f"DerlProcessor expected config to be a DerlConfig, got {type(config).__name__}; pass model.config."
+            )
+        if "text" in config.modalities and tokenizer is None:
+            raise DataError("DerlProcessor expected a tokenizer for a model that reads text, got None; pass its own.")
+        if not isinstance(tokenizer, (PreTrainedTokenizerBase, type(None))):
+            raise TypeError(
+                f"DerlProcessor expected tokenizer from transformers, got {type(tokenizer).__name__}; pass what "
+                "AutoTokenizer.from_pretrained returns."
+            )
+        self.config, self.tokenizer = config, tokenizer
+        self._collate = Collator(0 if tokenizer is None else tokenizer.pad_token_id)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "DerlProcessor":
+        """Read the configuration and the tokenizer of a saved model; ``AutoProcessor`` does so too.
+
+        Args:
+            folder: of the model, or its name on the Hub.
+            kwargs: as of ``AutoTokenizer.from_pretrained``.
+
+        Raises:
+            DataError: there is no tokenizer, and the model reads text.
+        """
+        config = DerlConfig.from_pretrained(folder)
+        kwargs.pop("_from_auto", None)
+        if "text" not in config.modalities:
+            return cls(config, None)
+        try:
+            return cls(config, AutoTokenizer.from_pretrained(folder, **kwargs))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder}: expected a tokenizer beside the model, found none ({str(error).splitlines()[0]}); save it "
+                "there with save_pretrained."
+            ) from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what the model's ``save_pretrained`` leaves out: the tokenizer."""
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+    def __call__(self, **samples: Any) -> dict[str, dict[str, Tensor]]:
+        """Make a batch of raw samples.
+
+        Args:
+            samples: as of :meth:`read`.
+
+        Returns:
+            ``inputs``, ``masks`` and ``keep``, as :meth:`derl.model.derl.DerlModel.forward` takes them. What is missing
+            stands there lost whole, as in training: as many [UNK] or frames as a typical training sample has.
+        """
+        return self.batch(self.read(**samples)[0])
+
+    def read(self, **samples: Any) -> tuple[list[Sample], bool]:
+        """Check raw samples, tokenize them and cut them to the model's lengths.
+
+        Args:
+            samples: by the model's names of modalities. One sample is a string for text, and for the others frames
+                ``(L, D)``: an array, a tensor or nested lists, of any length. Several are a list of these, or an array
+                ``(B, L, D)``. What is missing is left out, or None in a list. Frames beyond
+                ``config.max_lengths`` are cut off at the end, with a warning; an array without frames is missing.
+
+        Returns:
+            ``(samples, single)``: for every sample, modality -> token ids ``(L,)`` or frames ``(L, D)``, None where
+            missing; and whether one sample was given by itself.
+
+        Raises:
+            DataError: a name, type, width or number of samples does not fit, a value is not finite, or a sample has
+                nothing at all.
+        """
+        names = tuple(self.config.modalities)
+        unknown = [name for name in samples if name not in names]
+        if unknown:
+            raise DataError(f"predict expected modalities out of {names}, got {unknown[0]!r}; check the spelling.")
+        given = {name: value for name, value in samples.items() if value is not None}
+        if not given:
+            raise DataError(f"predict expected at least one of {names}, got none; pass what there is.")
+        single = {name: _is_single(name, value) for name, value in given.items()}
+        if len(set(single.values())) > 1:
+            kinds = ", ".join(f"{'one' if one else 'several'} of {name}" for name, one in single.items())
+            raise DataError(f"predict expected one sample or several of every modality, got {kinds}; pass lists.")
+        rows = {name: [value] if single[name] else list(value) for name, value in given.items()}
+        sizes = {name: len(part) for name, part in rows.items()}
+        if len(set(sizes.values())) > 1 or 0 in sizes.values():
+            raise DataError(
+                f"predict expected as many samples of every modality, at least one, got {sizes}; "
+                "put None where a sample lacks one."
+            )
+        parts = {
+            name: self._read_text(part) if name == "text" else self._read(name, part) for name, part in rows.items()
+        }
+        read: list[Sample] = [
+            {name: parts[name][row] if name in parts else None for name in names}
+            for row in range(next(iter(sizes.values())))
+        ]
+        for row, sample in enumerate(read):
+            if all(content is None for content in sample.values()):
+                raise DataError(
+                    f"predict expected at least one of {names} in every sample, got none{_where(row, read)}; pass "
+                    "what there is."
+                )
+        return read, all(single.values())
+
+    def batch(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
+        """Pad samples that were read to a batch, with stand-ins for what is missing."""
+        items = []
+        for sample in samples:
+            inputs = {name: self._absent(name) if part is None else part for name, part in sample.items()}
+            masks = {name: torch.ones(len(part), dtype=torch.bool) for name, part in inputs.items()}
+            keep = {name: mask & (sample[name] is not None) for name, mask in masks.items()}
+            items.append({"inputs": inputs, "masks": masks, "keep": keep})
+        return self._collate(items)
+
+    def _absent(self, name: str) -> Tensor:
+        length = self.config.typical_lengths[name]
+        if name == "text":
+            words = " ".join([self.tokenizer.unk_token] * length)
+            return torch.tensor(self.tokenizer(words, truncation=True, max_length=length)["input_ids"])
+        return torch.zeros(length, self.config.input_dims[name])
+
+    def _read_text(self, rows: Sequence[Any]) -> list[Tensor | None]:
+        for row, text in enumerate(rows):
+            if text is not None and not isinstance(text, str):
+                raise DataError(
+                    f"predict expected text to be strings, got {type(text).__name__}{_where(row, rows)}; pass the raw "
+                    "words, the model has its own tokenizer."
+                )
+        limit = self.config.max_lengths["text"]
+        tokens = [None if text is None else self.tokenizer(text, verbose=False)["input_ids"] for text in rows]
+        self._warn_of_cut("text", "tokens", [0 if part is None else len(part) for part in tokens])
+        cut = [
+            self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+            if part is not None and len(part) > limit
+            else part
+            for text, part in zip(rows, tokens, strict=True)
+        ]
+        special = {self.config.unk_token_id, *self.config.special_token_ids}
+        unknown = sum(part is not None and special.issuperset(part) for part in cut)
+        if unknown:
+            warnings.warn(
+                f"text holds no word that the model knows in {unknown} of {len(rows)} samples: it counts as given, but "
+                "says nothing.",
+                stacklevel=2,
+            )
+        return [torch.tensor(part, dtype=torch.int64) if part else None for part in cut]
+
+    def _read(self, name: str, rows: Sequence[Any]) -> list[Tensor | None]:
+        frames = [None if part is None else _frames(name, part, _where(row, rows)) for row, part in enumerate(rows)]
+        width = self.config.input_dims[name]
+        for row, part in enumerate(frames):
+            if part is None:
+                continue
+            if part.shape[1] != width:
+                raise DataError(
+                    f"predict expected {name} of shape (frames, {width}), got {tuple(part.shape)}{_where(row, rows)}; "
+                    f"the model was trained on {width} features a frame."
+                )
+            if not part.isfinite().all():
+                raise DataError(
+                    f"predict expected finite {name}, got nan or infinity{_where(row, rows)}; repair the values, or "
+                    "pass None for what is missing."
+                )
+        self._warn_of_cut(name, "frames", [0 if part is None else len(part) for part in frames])
+        limit = self.config.max_lengths[name]
+        return [None if part is None or not len(part) else part[:limit] for part in frames]
+
+    def _warn_of_cut(self, name: str, unit: str, lengths: Sequence[int]) -> None:
+        limit = self.config.max_lengths[name]
+        longer = [length for length in lengths if length > limit]
+        if longer:
+            warnings.warn(
+                f"{name} was cut to its first {limit} {unit}, the model's maximum, in {len(longer)} of {len(lengths)} "
+                f"samples; the longest had {max(longer)}.",
+                stacklevel=2,
+            )
+
+
+def _is_single(name: str, value: Any) -> bool:
+    if name == "text":
+        if not isinstance(value, (str, list, tuple)):
+            raise DataError(
+                f"predict expected text to be a string or a list of strings, got {type(value).__name__}; pass the raw "
+                "words, the model has its own tokenizer."
+            )
+        return isinstance(value, str)
+    ndim = _ndim(value)
+    if ndim not in (2, 3):
+        raise DataError(
+            f"predict expected {name} to be frames (L, D) or a list of such, got {ndim} axes; one frame is (1, D)."
+        )
+    return ndim == 2
+
+
+def _ndim(value: Any) -> int:
+    """Count axes of an array or of nested lists, by the first element that is not None."""
+    if isinstance(value, (list, tuple)):
+        first = next((part for part in value if part is not None), None)
+        if first is None:
+            return 3  # no sample, or only samples without this modality
+        return 1 + _ndim(first)
+    return int(getattr(value, "ndim", 0))
+
+
+def _where(row: int, rows: Sequence[Any]) -> str:
+    return f" in sample {row}" if len(rows) > 1 else ""
+
+
+def _frames(name: str, value: Any, where: str) -> Tensor:
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+            frames = value if isinstance(value, Tensor) else torch.tensor(_numbers(value).astype(np.float32))
+        if frames.ndim != 2 or frames.is_complex():
+            raise ValueError(f"shape {tuple(frames.shape)} of {frames.dtype}")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"predict expected {name} to be numbers (frames, features), got {error}{where}; convert it first."
+        ) from error
+    return frames.detach().cpu().float()
+
+
+def _numbers(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {array.dtype}")
+    return array

@@ -1,0 +1,144 @@
+"""The model card of a run: what was trained on what, how well it does, and how to use it."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from derl.data.files import write_file
+from derl.evaluate.scores import Metrics
+from derl.model.config import DerlConfig
+from derl.report.tables import headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
+
+METRICS = {  # ours -> the Hub's identifier and a name to show
+    "mae": ("mae", "MAE"),
+    "corr": ("pearsonr", "Corr"),
+    "acc2_has0": ("accuracy", "Acc-2, negative against non-negative"),
+    "acc2_non0": ("accuracy", "Acc-2, negative against positive"),
+    "f1_has0": ("f1", "F1, negative against non-negative"),
+    "f1_non0": ("f1", "F1, negative against positive"),
+    "acc5": ("accuracy", "Acc-5"),
+    "acc7": ("accuracy", "Acc-7"),
+}
+TAGS = ["multimodal", "sentiment-analysis", "missing-modalities", "mixture-of-experts"]
+
+
+def write_card(results: dict[str, Any], config: DerlConfig, folder: Path) -> None:
+    """Write a run's model card into the model's folder, whole or not at all.
+
+    Args:
+        results: as :func:`derl.report.write.write_report` takes them.
+        config: of the model.
+        folder: of the model.
+    """
+    write_file(folder / "README.md", f"{model_card(results, config)}\n".encode())
+
+
+def model_card(results: dict[str, Any], config: DerlConfig) -> ModelCard:
+    """A card with the run's figures in its metadata and in its tables."""
+    synthetic, encoder = results["data"]["synthetic"], results["options"]["text_encoder"]
+    data = ModelCardData(
+        library_name="modx",
+        license="apache-2.0" if synthetic else None,  # of real data, whoever publishes the model has to say
+        base_model=None if encoder is None or Path(encoder).exists() else encoder,
+        tags=[*TAGS, *(["synthetic-data"] if synthetic else [])],
+        model_name=_title(results),
+        eval_results=[
+            *_eval_results(results, "complete input", results["intra_modal"]["rows"][results["model"]][0]),
+            *_eval_results(
+                results, f"{_pattern(results)}, average", results["intra_modal"]["average"][results["model"]]
+            ),
+        ],
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(results, config)}")
+
+
+def _eval_results(results: dict[str, Any], condition: str, metrics: Metrics) -> list[EvalResult]:
+    name = results["data"]["name"]
+    return [
+        EvalResult(
+            task_type="other",
+            task_name="Multimodal sentiment regression",
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
+            dataset_name=name,
+            dataset_config=condition,
+            dataset_split="test",
+            metric_type=METRICS[metric][0],
+            metric_name=METRICS[metric][1],
+            metric_value=round(value, 4),
+        )
+        for metric, value in metrics.items()
+        if math.isfinite(value)
+    ]
+
+
+def _pattern(results: dict[str, Any]) -> str:
+    rates = results["intra_modal"]["rates"]
+    return f"{results['pattern']} missing at r = {rates[0]:g}, {rates[1]:g} .. {rates[-1]:g}"
+
+
+def _title(results: dict[str, Any]) -> str:
+    return f"{results['model']} on {results['data']['name']}"
+
+
+def _text(results: dict[str, Any], config: DerlConfig) -> str:
+    synthetic = results["data"]["synthetic"]
+    facts = {
+        "command": f"`{results['command']}`",
+        "machine": results["machine"],
+        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+    }
+    limits = [
+        "Scores are those of the training data's language, speakers and features: frames have to come from the same "
+        "feature extractor.",
+        "A missing modality costs accuracy; the tables say how much.",
+    ]
+    if synthetic:
+        limits.insert(
+            0, "Trained on SYNTHETIC data: it knows a made-up vocabulary, and says nothing of real sentiment."
+        )
+    parts = [
+        f"# {_title(results)}",
+        headline(results),
+        "A score of sentiment, about -3 to 3, from whatever there is of: "
+        f"{', '.join(config.modalities)}. Made with modx, mixture-of-disentangled-experts layers for PyTorch.",
+        "## How to use it",
+        "With modx's `examples` folder on the Python path, and `.` for this folder:",
+        _example(config, synthetic),
+        "The answer holds the score, one of seven classes (-3 to 3), and each modality's share of the fusion's router "
+        "weights. Every modality can be left out. Importing `derl` also registers the model with `AutoConfig`, "
+        "`AutoModel` and `AutoProcessor`.",
+        _inputs(config),
+        "## How well it does",
+        *(markdown(table) for table in (intra_modal_table(results), inter_modal_table(results))),
+        "\n".join(f"- {line}" for line in [*notes(results), *warnings(results)]),
+        "## Limits",
+        "\n".join(f"- {line}" for line in limits),
+        "## How it was made",
+        "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
+    ]
+    return "\n\n".join(parts)
+
+
+def _example(config: DerlConfig, synthetic: bool) -> str:
+    words = "lovely captain great ship storm" if synthetic else "I liked it"
+    arguments = ", ".join(
+        f'text="{words}"'
+        if name == "text"
+        else f"{name}=np.zeros(({config.typical_lengths[name]}, {config.input_dims[name]}))"
+        for name in config.modalities
+    )
+    return (
+        "```python\nimport numpy as np\nfrom derl import Predictor\n\n"
+        f'predictor = Predictor.from_pretrained(".")\nprint(predictor.predict({arguments}))\n```'
+    )
+
+
+def _inputs(config: DerlConfig) -> str:
+    lines = ["| modality | what | longest | median in training |", "| --- | --- | ---: | ---: |"]
+    for name in config.modalities:
+        what = "a string" if name == "text" else f"frames of {config.input_dims[name]} numbers"
+        lines.append(f"| {name} | {what} | {config.max_lengths[name]} | {config.typical_lengths[name]} |")
+    return "\n".join(lines) + "\n\nWhat is longer is cut off at its end."

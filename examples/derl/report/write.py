@@ -1,0 +1,126 @@
+"""What a run says at its end: tables on the terminal, and files that hold everything."""
+
+import csv
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.box import HORIZONTALS
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from derl.data.files import write_file
+from derl.report.figures import figures
+from derl.report.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
+
+LABEL_WIDTH = 20
+
+
+def write_report(
+    results: dict[str, Any], predictions: list[dict[str, Any]], folder: Path, console: Console | None = None
+) -> None:
+    """Print the tables, and write results.json, report.md, predictions.csv and the pictures, each whole or not at all.
+
+    Args:
+        results: what :func:`derl.evaluate.protocol.evaluate` found, and where it comes from.
+        predictions: a dict a test sample: id, label, and the score under every condition.
+        folder: where the files go; those of an earlier report are replaced.
+        console: where the tables go; None: standard output.
+
+    Raises:
+        OSError: a file cannot be written; its name is in the error.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 100)
+    tables = [intra_modal_table(results), inter_modal_table(results)]
+    _print(console, results, tables)
+    write_file(folder / "results.json", _json(results))
+    write_file(folder / "predictions.csv", _csv(predictions))
+    pictures = figures(results)
+    for name, draw in pictures.items():
+        picture = io.BytesIO()
+        draw(results).savefig(picture, format="png", dpi=150)
+        write_file(folder / name, picture.getvalue())
+    write_file(folder / "report.md", _markdown(results, tables, list(pictures)).encode())
+    console.print(Text(f"report, predictions and pictures: {folder}"))
+
+
+def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> None:
+    console.print(Text(f"\n{headline(results)}\n"))
+    for table in tables:
+        print_table(console, table)
+    for line in notes(results):
+        console.print(Text(line))
+    for line in warnings(results):
+        console.print(Text(line, style="bold"))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Show a table on the terminal, in parts below one another where it is too wide."""
+    for number, columns in enumerate(_parts(table, console.width)):
+        title = None if number else table.title
+        printed = RichTable(title=title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
+        printed.add_column(table.header[0], overflow="fold", ratio=1, min_width=LABEL_WIDTH)
+        for column in columns:
+            printed.add_column(table.header[column], justify="right", no_wrap=True)
+        for index, row in enumerate(table.rows):
+            cells = [row[0], *(row[column] for column in columns)]
+            printed.add_row(*map(Text, cells), end_section=index + 1 in table.rules)
+        console.print(printed)
+        console.print()
+
+
+def _parts(table: Table, width: int) -> list[list[int]]:
+    """Columns that fit beside the labels, part by part."""
+    parts: list[list[int]] = [[]]
+    used = LABEL_WIDTH
+    for column, cells in enumerate(zip(table.header, *table.rows, strict=True)):
+        if column:
+            needed = max(map(len, cells)) + len(" | ")
+            if used + needed > width and parts[-1]:
+                parts.append([])
+                used = LABEL_WIDTH
+            parts[-1].append(column)
+            used += needed
+    return parts
+
+
+def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:
+    parts = [f"# {results['model']} on {results['data']['name']}", headline(results)]
+    parts += [markdown(table) for table in tables]
+    parts += ["\n".join(f"- {line}" for line in [*notes(results), *warnings(results)])]
+    parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
+    facts = {
+        "command": f"`{results['command']}`",
+        "machine": results["machine"],
+        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+        "seconds": ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["seconds"].items()),
+    }
+    parts += ["## How", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+    if "options" in results:
+        parts += ["```json\n" + json.dumps(results["options"], indent=2) + "\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _json(results: dict[str, Any]) -> bytes:
+    return (json.dumps(_strict(results), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _strict(value: Any) -> Any:
+    """The same structure with None for nan and infinities, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _strict(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(predictions: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(predictions[0]))
+    writer.writeheader()
+    writer.writerows(predictions)
+    return text.getvalue().encode()

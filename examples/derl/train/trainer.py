@@ -1,0 +1,270 @@
+"""Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from derl.data.missing import Collator, MissingDataset
+from derl.evaluate.protocol import average, measure
+from derl.model.sentiment import SentimentModel
+from derl.train.averaging import AveragedAdamW
+from derl.train.checkpoint import SafeTrainer
+from derl.train.options import Options, describe_rates
+from derl.train.processes import SharedBatches, any_process
+from derl.train.recipes import LAST
+from derl.train.stopping import at_stop, interrupt
+
+AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")
+LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consistency_loss")
+
+
+class SentimentTrainer(SafeTrainer):
+    """A Trainer that also logs the parts of the loss, and whose batches are those of one process in any number.
+
+    Args:
+        options: of the run.
+        arguments: as of ``transformers.Trainer``.
+    """
+
+    def __init__(self, *, options: Options, **arguments: Any) -> None:
+        self.options = options
+        super().__init__(**arguments)
+        self._batches = SharedBatches(
+            len(self.train_dataset),
+            options.batch_size,
+            options.seed,
+            self.train_dataset.epoch,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        if self.args.world_size > 1:
+            torch.manual_seed(options.seed + self.args.process_index)  # each drops out units of its own
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Share out whole batches; accelerate would repeat samples until the last one is full."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a learning rate of its own for the text encoder, and no decay of biases and scales."""
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(self.model if model is None else model, self.options)
+        return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        output = model(**inputs)
+        if model.training:
+            weight = self._batches.weight(self.state.global_step)
+            output.loss = output.loss * weight
+            self._parts = {name: output[name].detach() * weight for name in LOSS_PARTS if output.get(name) is not None}
+        return (output.loss, output) if return_outputs else output.loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs = logs | {name: self.accelerator.gather(part).mean().item() for name, part in self._parts.items()}
+        super().log(logs, *args, **kwargs)
+
+
+class EpochLine(ProgressCallback):
+    """A progress bar, and a line an epoch with the validation figures."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.rates = describe_rates(options.select_rates or [])
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the raw logs to TensorBoard."""
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        """Show a bar while the validation split is judged; the protocol has one of its own."""
+        if self.training_bar is not None:
+            super().on_prediction_step(*args, **kwargs)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().on_evaluate(args, state, control, **kwargs)
+        if self.training_bar is not None and metrics is not None:
+            self.training_bar.write(
+                f"epoch {state.epoch:.0f}: validation at r = {self.rates}: MAE {metrics['eval_mae']:.3f}, "
+                f"Corr {metrics['eval_corr']:.3f}, Acc-2 {100 * metrics['eval_acc2_non0']:.2f}"
+            )
+
+
+class SetEpoch(TrainerCallback):
+    """Tell the training data which epoch it is: accelerate does not when it goes on in the middle of one."""
+
+    def __init__(self, dataset: MissingDataset) -> None:
+        self.dataset = dataset
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.dataset.set_epoch(math.floor(state.epoch or 0))
+
+
+class StopAfterStep(TrainerCallback):
+    """On the first Ctrl-C or SIGTERM, finish the step, write a checkpoint and stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.stopped = self._requested = False
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        self._requested = True
+        at_stop(interrupt)
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        at_stop(self._request)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        self.stopped = any_process(self._requested)
+        if self.stopped:
+            control.should_training_stop = True
+            control.should_save = not self._epoch_is_whole(state)  # a whole one is saved once it is evaluated
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.stopped and not self._epoch_is_whole(state):
+            control.should_evaluate = control.should_save = False  # no choice of checkpoint by part of an epoch
+        return control
+
+    @staticmethod
+    def _epoch_is_whole(state: TrainerState) -> bool:
+        return float(state.epoch or 0).is_integer()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.stopped = self.stopped or any_process(self._requested)  # while the last epoch was judged or saved
+        at_stop(interrupt)
+
+
+def make_trainer(
+    trainer_class: type[AnyTrainer],
+    model: SentimentModel,
+    collator: Collator,
+    train: MissingDataset,
+    valid: Sequence[MissingDataset],
+    options: Options,
+    folder: Path,
+) -> AnyTrainer:
+    """Set up training of ``model``, with checkpoints in ``folder``; it says nothing while it works.
+
+    Args:
+        trainer_class: of the trainer to make.
+        valid: the validation split at each of ``options.select_rates``; a checkpoint is chosen on their average.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=-(-options.batch_size // PartialState().num_processes),  # of all: --batch_size
+        per_device_eval_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=options.warmup,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        seed=options.seed,
+        dataloader_num_workers=options.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=options.precision == "bf16" or (options.precision == "auto" and _has_bf16_units()),
+        use_cpu=not torch.accelerator.is_available(),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=options.select_metric != LAST,
+        metric_for_best_model=None if options.select_metric == LAST else options.select_metric,
+        greater_is_better=None if options.select_metric == LAST else options.select_metric != "mae",
+        logging_strategy="steps",
+        logging_steps=5,
+        report_to="none",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=False,
+    )
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=train,
+        eval_dataset=ConcatDataset(valid),
+        compute_metrics=partial(_metrics, num_parts=len(valid)),
+        options=options,
+        callbacks=[SetEpoch(train)],
+    )
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopAfterStep:
+    """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C or SIGTERM."""
+    stop = StopAfterStep()
+    trainer.add_callback(stop)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))
+        trainer.add_callback(EpochLine(options))
+    return stop
+
+
+def _has_bf16_units() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware: a recent GPU, or a CPU with AMX."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # the latter: an older torch
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = ("text_encoder" in name, parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "lr": options.text_learning_rate if is_text else options.learning_rate,
+            "weight_decay": options.weight_decay if is_matrix else 0.0,
+        }
+        for (is_text, is_matrix), parameters in groups.items()
+    ]
+    if options.average_decay:
+        return AveragedAdamW(settings, average_decay=options.average_decay)
+    return torch.optim.AdamW(settings)
+
+
+def _metrics(evaluation: EvalPrediction, num_parts: int) -> dict[str, float]:
+    predictions = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
+    parts = zip(
+        torch.as_tensor(predictions).float().chunk(num_parts),
+        torch.as_tensor(evaluation.label_ids).float().chunk(num_parts),
+        strict=True,
+    )
+    metrics = average([measure(scores, labels) for scores, labels in parts])
+    return {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}  # nan: a constant's corr

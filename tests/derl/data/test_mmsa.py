@@ -1,0 +1,458 @@
+import copyreg
+import io
+import os
+import pickle
+import pickletools
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from derl.data.mmsa import describe_repairs, read_mmsa
+from derl.data.split import DataError
+from derl.data.unpickle import load_pickle
+
+REAL = Path(__file__).parents[4] / "shared/data/mosi/unaligned_text_audio.pkl"
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+
+
+def entry(rows=3, frames=4, seed=0, **changes):
+    """One split in MMSA's layout; a change to None takes a key out."""
+    rng = np.random.default_rng(seed)
+    content = {
+        "raw_text": np.array([f"word {i} é" for i in range(rows)], dtype=object),
+        "id": np.array([f"v$_${i}" for i in range(rows)], dtype=object),
+        "audio": rng.standard_normal((rows, frames, 2)).astype(np.float32),
+        "audio_lengths": [frames] * rows,
+        "vision": np.asfortranarray(rng.standard_normal((rows, frames + 1, 3))),
+        "vision_lengths": [frames + 1] * rows,
+        "regression_labels": np.linspace(-3, 3, rows).astype(np.float32),
+        "classification_labels": np.zeros(rows),
+        "annotations": np.array(["Neutral"] * rows),
+        "text_bert": np.zeros((rows, 3, 5), np.float32),
+    }
+    content |= changes
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def layout(**changes):
+    return {name: entry(rows=i + 2, seed=i, **changes) for i, name in enumerate(("train", "valid", "test"))}
+
+
+def changed(split, **changes):
+    content = layout()
+    content[split] = entry(rows={"train": 2, "valid": 3, "test": 4}[split], **changes)
+    return content
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, protocol=4):
+        path = tmp_path / "data.pkl"
+        path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol))
+        return path
+
+    return write
+
+
+def as_numpy_1(data):
+    """Respell a protocol 4 or 5 pickle the way numpy 1 does; frames are optional and left out."""
+    cuts = [i for opcode, _, i in pickletools.genops(data) if opcode.name == "FRAME"]
+    for cut in reversed(cuts):
+        data = data[:cut] + data[cut + 9 :]
+    for module in (b"multiarray", b"numeric"):
+        new, old = b"numpy._core." + module, b"numpy.core." + module
+        data = data.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
+    return data
+
+
+# --- what it reads ---
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_reads_the_same(write, protocol):
+    content = layout()
+    splits = read_mmsa(write(content, protocol))
+    assert list(splits) == ["train", "valid", "test"]
+    for name, split in splits.items():
+        assert split.ids == list(content[name]["id"])
+        assert split.text == list(content[name]["raw_text"])
+        assert split.modalities == ("text", "audio", "vision")
+        for modality in ("audio", "vision"):
+            expected = torch.from_numpy(np.ascontiguousarray(content[name][modality])).float()
+            torch.testing.assert_close(split.features[modality], expected, rtol=0, atol=0)
+            assert split.lengths[modality].tolist() == content[name][f"{modality}_lengths"]
+        torch.testing.assert_close(split.labels, torch.from_numpy(content[name]["regression_labels"]))
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_numpy_1_spelling(write, protocol):
+    data = as_numpy_1(pickle.dumps(layout(), protocol))
+    assert b"numpy.core" in data
+    assert b"numpy._core" not in data
+    torch.testing.assert_close(read_mmsa(write(data))["test"].features, read_mmsa(write(layout()))["test"].features)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", ">f8", "<i2", "u1"])
+def test_every_number_becomes_float32(write, dtype):
+    audio = np.arange(16).reshape(2, 4, 2).astype(dtype)
+    split = read_mmsa(write(changed("train", audio=audio)))["train"]
+    assert split.features["audio"].dtype == torch.float32
+    assert split.features["audio"].flatten().tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("held", [("raw_text",), ("raw_text", "audio"), ("audio", "vision"), ("vision",)])
+def test_reads_the_modalities_that_the_file_holds(write, held):
+    absent = {key: None for key in ("raw_text", "audio", "vision") if key not in held}
+    absent |= {f"{key}_lengths": None for key in absent}
+    split = read_mmsa(write(layout(**absent)))["train"]
+    assert split.modalities == tuple("text" if key == "raw_text" else key for key in held)
+
+
+def test_lists_fixed_width_strings_and_scalars_are_columns_too(write):
+    content = changed(
+        "train",
+        id=["a", "a"],
+        raw_text=np.array(["one", "two words"]),
+        audio_lengths=[np.int64(0), np.int32(4)],
+        vision_lengths=np.array([5, 1]),
+        regression_labels=[np.float64(0.2), 1],
+    )
+    for protocol in PROTOCOLS:
+        split = read_mmsa(write(content, protocol))["train"]
+        assert split.ids == ["a", "a"]
+        assert split.text == ["one", "two words"]
+        assert split.lengths["audio"].tolist() == [0, 4]
+        assert split.lengths["vision"].tolist() == [5, 1]
+        assert split.labels.tolist() == pytest.approx([0.2, 1])
+
+
+def test_without_lengths_an_utterance_ends_at_its_last_frame_that_is_not_zero(write):
+    audio = np.zeros((4, 5, 2), np.float32)
+    audio[0, 2, 1] = audio[1, 4, 0] = audio[2, 0, 0] = 1
+    split = read_mmsa(write(changed("test", audio=audio, audio_lengths=None)))["test"]
+    assert split.lengths["audio"].tolist() == [3, 5, 1, 1]
+
+
+def test_values_that_are_not_finite_are_zeroed_and_reported(write):
+    audio = np.ones((3, 4, 2), np.float64)
+    audio[1, 0, 0], audio[2, 1, 1], audio[2, 3, 0], audio[2, 0, 0] = -np.inf, np.nan, np.inf, 1e300
+    splits = read_mmsa(write(changed("valid", audio=audio)))
+    assert splits["valid"].repaired == {"audio": 4, "vision": 0}
+    expected = np.where(np.isfinite(audio) & (audio < 1e300), audio, 0)
+    assert splits["valid"].features["audio"].tolist() == expected.tolist()
+    assert describe_repairs(splits) == ["valid: 4 values of audio were not finite and are now 0, first in row 1"]
+
+
+# --- what departs from the layout ---
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "expected a dict of the splits"),
+        ({"train": entry(), "test": entry()}, "expected split 'valid', found only 'train', 'test'"),
+        ({"train": [1]}, "expected split 'train' to be a dict, found list"),
+        (changed("valid", id=None), "split 'valid': expected key 'id', found only 'raw_text', 'audio'"),
+        (changed("test", regression_labels=None), "split 'test': expected key 'regression_labels'"),
+        (layout(raw_text=None, audio=None, vision=None), "expected key 'raw_text', 'audio' or 'vision'"),
+        (changed("train", raw_text=["a"]), "one row per utterance .* 'raw_text': 1"),
+        (changed("train", audio=np.zeros((3, 4, 2))), "one row per utterance .* 'audio': 3"),
+        (changed("train", audio_lengths=[1]), "expected audio_lengths of 2 rows"),
+        (changed("train", audio_lengths=[1, 5]), "audio_lengths in 0 to 4, found 5 in row 1"),
+        (changed("train", audio_lengths=[-1, 4]), "audio_lengths in 0 to 4, found -1 in row 0"),
+        (changed("train", audio_lengths=[1, 2.5]), "int in key 'audio_lengths', found float in row 1"),
+        (changed("train", audio=np.zeros((2, 4))), r"array \(N, L, D\), found array float64 \(2, 4\)"),
+        (changed("train", audio=[[0.0]]), r"numeric array \(N, L, D\), found list"),
+        (changed("train", audio=np.zeros((2, 0, 2))), r"frames in key 'audio', found array float64 \(2, 0, 2\)"),
+        (changed("train", audio=np.zeros((2, 4, 7))), "audio of one width in every split, found {'train': 7"),
+        (changed("train", vision=None, vision_lengths=None), "the same modalities in every split"),
+        (changed("train", regression_labels=[0.0, 3.5]), r"in \[-3, 3\], found 3.5 in row 1"),
+        (changed("train", regression_labels=[np.nan, 0.0]), r"in \[-3, 3\], found nan in row 0"),
+        (changed("train", regression_labels=[10**400, 0.0]), "breaks its reader"),
+        (changed("train", regression_labels=[True, 0.0]), "float or int .* found bool in row 0"),
+        (changed("train", regression_labels=np.zeros((2, 1))), r"array \(N,\) of float"),
+        (changed("train", raw_text=["a", 1]), "expected str in key 'raw_text', found int in row 1"),
+        (changed("train", id=7), "key 'id' to be a list"),
+        (layout(**{key: [] for key in ("id", "raw_text", "regression_labels")}), "one row per utterance"),
+    ],
+)
+def test_a_departure_from_the_layout_is_named(write, content, message):
+    path = write(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_mmsa(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_files_that_are_no_pickle(write, tmp_path):
+    for path, message in [
+        (tmp_path / "absent.pkl", "expected a file that can be read, found No such file"),
+        (tmp_path, "expected a file that can be read"),
+        (write(b""), "found an empty file"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            read_mmsa(path)
+    for data in (b"hello, this is text\n" * 9, b"\x89HDF\r\n\x1a\n" + bytes(99), b"\x93NUMPY" + bytes(99)):
+        with pytest.raises(DataError, match="expected a pickle, found bytes that are not one"):
+            read_mmsa(write(data))
+
+
+# --- what is hostile ---
+
+
+class Calls:
+    """Pickles as a call of any function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Persistent(pickle.Pickler):
+    def persistent_id(self, obj):
+        return "id" if isinstance(obj, Calls) else None
+
+
+def persistent():
+    buffer = io.BytesIO()
+    Persistent(buffer, 4).dump([Calls(print)])
+    return buffer.getvalue()
+
+
+def text(value):
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def protocol_4(*parts):
+    return b"\x80\x04" + b"".join(parts) + b"."
+
+
+def global_(module, name):
+    return text(module) + text(name) + b"\x93"
+
+
+def array_state(shape, dtype="f4", raw=b""):
+    """A hand-written pickle of one array with a state of our choice."""
+    return protocol_4(
+        global_("numpy._core.multiarray", "_reconstruct"),
+        global_("numpy", "ndarray") + body((0,)) + body(b"b") + b"\x87R",
+        b"(K\x01" + body(shape),
+        global_("numpy", "dtype") + body((dtype, False, True)) + b"R\x89" + body(raw) + b"tb",
+    )
+
+
+def body(value):
+    """The opcodes that push a plain value, without header, memo and stop."""
+    body = pickletools.optimize(pickle.dumps(value, 3))
+    return body[2:-1]
+
+
+def hostile(tmp_path):
+    proof = str(tmp_path / "proof")
+    bomb = Calls(os.mkdir, proof)
+    return {
+        "posix.mkdir": [pickle.dumps(bomb, protocol) for protocol in PROTOCOLS]
+        + [pickle.dumps(changed("train", raw_text=np.array([bomb, "b"], dtype=object)), p) for p in PROTOCOLS]
+        + [pickle.dumps({"train": {"deep": [({"x": bomb},)]}}, 4)],
+        "posix.system": [pickle.dumps(Calls(os.system, f"mkdir {proof}"), 4)],
+        "os.system": [
+            b"cos\nsystem\n(S'true'\ntR.",
+            b"(S'true'\nios\nsystem\n.",
+            b"(cos\nsystem\nS'true'\no.",
+            protocol_4(global_("os", "system"), body(("true",)), b"\x81"),
+            protocol_4(global_("os", "system"), body(("true",)), b"}\x92"),
+        ],
+        "builtins.eval": [pickle.dumps(Calls(eval, f"__import__('os').mkdir({proof!r})"), 4)],
+        "builtins.getattr": [pickle.dumps(Calls(getattr, "", "join"), 4)],
+        "numpy.ndarray.__class__": [protocol_4(global_("numpy", "ndarray.__class__"))],
+        "numpy.ndarray.__init__.__globals__": [protocol_4(global_("numpy", "ndarray.__init__.__globals__"))],
+        "numpy.load": [protocol_4(global_("numpy", "load"))],
+        "builtins.set.add": [protocol_4(global_("builtins", "set.add"))],
+        "copyreg._reconstructor": [protocol_4(global_("copyreg", "_reconstructor"))],
+    }
+
+
+def test_no_global_beyond_arrays_is_ever_resolved(write, tmp_path):
+    for name, attacks in hostile(tmp_path).items():
+        for data in attacks:
+            with pytest.raises(DataError, match=f"found global {name}; do not trust"):
+                read_mmsa(write(data))
+    assert not (tmp_path / "proof").exists()
+
+
+def test_the_attacks_would_work_on_a_plain_unpickler(tmp_path):
+    pickle.loads(hostile(tmp_path)["posix.mkdir"][0])
+    assert (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "opcode"),
+    [(persistent(), "BINPERSID"), (b"P1\n.", "PERSID"), (protocol_4(b"\x97"), "NEXT_BUFFER")],
+)
+def test_refused_opcodes(write, data, opcode):
+    with pytest.raises(DataError, match=f"opcode {opcode}"):
+        read_mmsa(write(data))
+
+
+def test_extension_codes_are_refused_even_where_registered(write):
+    copyreg.add_extension("os", "system", 240)
+    try:
+        with pytest.raises(DataError, match="opcode EXT1"):
+            read_mmsa(write(protocol_4(b"\x82\xf0")))
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (array_state((2**40,)), "array of 4398046511104 bytes, found 0 bytes"),
+        (array_state((2**70, 0)), "breaks its reader"),
+        (array_state((2,), raw=b"abc"), "array of 8 bytes, found 3 bytes"),
+        (array_state((-1,), raw=b""), "sizes >= 0"),
+        (array_state((True,), raw=b"abcd"), "sizes >= 0"),
+        (array_state([2], raw=bytes(8)), "sizes >= 0"),
+        (array_state((1,) * 9, raw=bytes(4)), "at most 8 sizes"),
+        (array_state((2,), "O8", []), "array of 2 objects"),
+        (array_state((2,), "O8", bytes(16)), "the bytes of an array, found bytes"),
+        (array_state((2**60,), "U0"), "array of 0 bytes"),
+        (array_state((1,), "V8", bytes(8)), "dtype str 'V8'"),
+        (array_state((1,), "M8", bytes(8)), "dtype str 'M8'"),
+        (array_state((1,), "f4,f4", bytes(8)), "dtype"),
+        (array_state((1,), [("a", "f4")], bytes(4)), "dtype list"),
+        (array_state((1,), "U9999999", bytes(4)), "dtype"),
+    ],
+)
+def test_an_array_is_built_only_when_its_bytes_fill_its_shape(write, data, message):
+    with pytest.raises(DataError, match=message):
+        read_mmsa(write(data))
+
+
+@pytest.mark.parametrize("name", ["dtype", "ndarray"])
+def test_a_global_cannot_be_changed(write, name):
+    for state in (({"__call__": 1}), (None, {"_call": 1})):
+        with pytest.raises(DataError, match="a changed global"):
+            read_mmsa(write(protocol_4(global_("numpy", name), body(state), b"b")))
+    assert len(read_mmsa(write(layout()))) == 3
+
+
+def test_ndarray_itself_is_never_called(write):
+    with pytest.raises(DataError, match="a call of ndarray"):
+        read_mmsa(write(protocol_4(global_("numpy", "ndarray"), body(((2**40,),)), b"R")))
+
+
+def test_only_plain_arrays_in_a_plain_order_are_built(write):
+    kind = array_state((1,), raw=bytes(4)).replace(global_("numpy", "ndarray"), global_("builtins", "set"))
+    with pytest.raises(DataError, match="another class"):
+        read_mmsa(write(kind))
+    dtype = global_("numpy", "dtype") + body(("f4", False, True)) + b"R"
+    for order in (body("A"), body("K") + body((1, 0))):
+        arguments = b"(" + body(bytes(8)) + dtype + body((2, 1)) + order + b"t"
+        with pytest.raises(DataError, match="C or Fortran order"):
+            read_mmsa(write(protocol_4(global_("numpy._core.numeric", "_frombuffer"), arguments, b"R")))
+
+
+@pytest.mark.parametrize("name", ["bytes", "bytearray"])
+def test_sizes_are_not_allocated(write, name):
+    with pytest.raises(DataError, match="do not trust"):
+        read_mmsa(write(protocol_4(global_("builtins", name), body((2**40,)), b"R")))
+
+
+def test_a_memo_index_out_of_order_allocates_nothing(write):
+    with pytest.raises(DataError, match="memo indices in order"):
+        read_mmsa(write(b"\x80\x02Nr" + struct.pack("<I", 2**31) + b"."))
+
+
+def test_nesting_neither_overflows_nor_hangs(write):
+    depth = 200_000
+    lists = b"\x80\x04" + b"]" * depth + b"a" * (depth - 1) + b"."
+    with pytest.raises(DataError, match="expected at most 10000 containers"):
+        read_mmsa(write(lists))
+    fewer = b"\x80\x04" + b"]" * 9_000 + b"a" * 8_999 + b"."
+    with pytest.raises(DataError, match="expected a dict of the splits"):
+        read_mmsa(write(fewer))
+    deep_key = b"\x80\x04})" + b"\x85" * 9_000 + b"Ns."
+    wide_key = b"\x80\x04})" + b"2\x86" * 60 + b"Ns."  # 2^60 leaves to hash
+    from_memo = b"\x80\x04)" + b"2\x86" * 60 + b"\x940}h\x00Ns."
+    in_set = b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90."
+    for data in (deep_key, wide_key, from_memo, in_set):
+        with pytest.raises(DataError, match="plain dict keys and set members"):
+            read_mmsa(write(data))
+    shape = array_state((1,)).replace(body((1,)), b")" + b"2\x86" * 60, 1)  # 2^60 leaves to print
+    assert shape != array_state((1,))
+    with pytest.raises(DataError):
+        read_mmsa(write(shape))
+    with pytest.raises(DataError, match="found list in row 0"):
+        read_mmsa(write(changed("train", raw_text=[eval("[" * 50 + "]" * 50), "b"])))
+
+
+@pytest.mark.parametrize("data", [b"\x8f" * 400_000, b"}" * 400_000, b")" * 400_000])
+def test_a_flood_of_containers_is_refused_before_it_is_built(write, data):
+    with pytest.raises(DataError, match="expected at most 10000 containers and 1000 keys that are no text"):
+        read_mmsa(write(b"\x80\x04" + data + b"."))
+
+
+def test_so_are_keys_that_a_file_can_make_collide(write):
+    keys = {number * (2**61 - 1): None for number in range(1_100)}
+    for value in (keys, set(keys)):
+        with pytest.raises(DataError, match="1000 keys that are no text"):
+            read_mmsa(write(value))
+
+
+def test_truncation_is_named_wherever_it_happens(write):
+    data = pickle.dumps(layout(), 4)
+    for size in {*range(1, 200), *range(200, len(data), 97), len(data) - 1}:
+        with pytest.raises(DataError, match="truncated"):
+            read_mmsa(write(data[:size]))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_random_damage_loads_or_is_refused(write, protocol):
+    data = pickle.dumps(layout(audio=None, vision=None), protocol)
+    rng = random.Random(protocol)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        try:
+            read_mmsa(write(bytes(damaged)))
+        except DataError:
+            continue
+
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+KEYS = st.integers() | st.text() | st.binary()
+PLAIN = st.recursive(
+    ATOMS | st.sets(KEYS) | st.frozensets(KEYS),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner) | st.tuples(inner, inner) | st.tuples(),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=PLAIN, protocol=st.sampled_from(PROTOCOLS))
+def test_plain_data_survives_exactly(write, value, protocol):
+    for data in (pickle.dumps(value, protocol), pickletools.optimize(pickle.dumps(value, protocol))):
+        assert load_pickle(write(data)) == value
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real file {REAL.name} is not beside the repository")
+def test_real_mosi():
+    splits = read_mmsa(REAL)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 1284, "valid": 229, "test": 686}
+    signs = {name: [int((split.labels.sign() == sign).sum()) for sign in (-1, 0, 1)] for name, split in splits.items()}
+    assert signs == {"train": [552, 53, 679], "valid": [92, 13, 124], "test": [379, 30, 277]}  # Table A.7
+    for split in splits.values():
+        assert split.modalities == ("text", "audio")
+        assert all(split.text)
+        assert split.features["audio"].shape[1:] == (1, 73)
+        assert split.lengths["audio"].eq(1).all()
+        assert split.labels.abs().max() == 3 or len(split) == 229
+    assert describe_repairs(splits) == []

@@ -1,0 +1,150 @@
+"""The command that scores, as a user runs it."""
+
+import csv
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import derl_predict
+from derl import Predictor
+
+
+@pytest.fixture
+def run(smoke_run, capsys, monkeypatch):
+    """Runs the command on the run's model; returns its exit code, output and errors."""
+
+    def command(*arguments, model=smoke_run):
+        monkeypatch.setattr(sys, "argv", ["derl_predict.py", *([str(model)] if model else []), *arguments])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command's own, for this test alone
+        capsys.readouterr()
+        try:
+            code = derl_predict.main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def predictor(smoke_run):
+    return Predictor.from_pretrained(smoke_run / "model")
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A file of frames for each modality, and what they hold."""
+    rng = np.random.default_rng(0)
+    arrays = {"audio": rng.standard_normal((9, 5)), "vision": rng.standard_normal((8, 20))}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return arrays
+
+
+def test_one_sample_is_scored_from_what_is_given(run, predictor, frames, tmp_path):
+    code, output, errors = run("--text", "great ship", "--audio", str(tmp_path / "audio.npy"))
+    answer = predictor.predict(text="great ship", audio=frames["audio"])
+    assert (code, errors) == (0, "")
+    assert f"score {answer.score:+.3f}: {answer.name}" in output
+    assert f"text {answer.weights['text']:.2f}, audio {answer.weights['audio']:.2f}, vision missing" in output
+
+
+def test_a_csv_file_is_scored_row_by_row(run, predictor, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr("derl.predict.files.CHUNK", 2)
+    (tmp_path / "in.csv").write_text(
+        'id,text,audio,vision\n1,"great, lovely ship",audio.npy,vision.npy\n2,,audio.npy,\n3,awful ship,,\n',
+        encoding="utf-8-sig",
+    )
+    code, output, _ = run("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"))
+    assert code == 0
+    assert "3 samples scored" in output
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = predictor.predict(
+        text=["great, lovely ship", None, "awful ship"],
+        audio=[frames["audio"], frames["audio"], None],
+        vision=[frames["vision"], None, None],
+    )
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert rows[0]["text"] == "great, lovely ship"
+    for row, answer in zip(rows, expected, strict=True):
+        assert float(row["score"]) == pytest.approx(answer.score, abs=1e-5)
+        assert (int(row["class"]), row["class_name"]) == (answer.sentiment, answer.name)
+        for name, weight in answer.weights.items():
+            assert float(row[f"weight_{name}"]) == pytest.approx(weight, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,audio\ngreat,audio.npy\n,\n", "in.csv, line 3: predict expected at least one of"),
+        ("text,audio\ngreat,vision.npy\n", r"line 2: predict expected audio of shape (frames, 5), got (8, 20)"),
+        ("text,audio\ngreat,nowhere.npy\n", "nowhere.npy: expected an array in a .npy file, found No such file"),
+        ("text,audio\ngreat,objects.npy\n", "pickled objects, which are never read"),
+        ("text,audio\ngreat,in.csv\n", "in.csv: expected an array in a .npy file"),
+        ("text,audio\ngreat\n", "line 2: expected as many cells as the header has"),
+        ("text,audio\ngreat,,,\n", "line 2: expected as many cells as the header has"),
+        ("words\ngreat\n", "expected a header with some of ('text', 'audio', 'vision')"),
+        ("text,text\ngreat,great\n", "expected every column once"),
+        ("text,score\ngreat,1\n", "expected no column 'score'"),
+        ("text\n", "expected rows below the header"),
+        ("", "expected a header"),
+        ("text\n\xff\n", "expected a CSV file in UTF-8"),
+    ],
+)
+def test_a_csv_file_that_does_not_fit_is_one_line_and_writes_nothing(run, frames, tmp_path, content, message):
+    (tmp_path / "in.csv").write_bytes(content.encode("latin-1"))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    before = sorted(tmp_path.iterdir())
+    code, _, errors = run("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"))
+    assert code == 2
+    assert message in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one sample, by --text, --audio, --vision, or many"),
+        (["--text", "great", "--csv", "a", "--out", "b"], "give one sample"),
+        (["--csv", "in.csv"], "--csv and --out belong together"),
+        (["--csv", "nowhere.csv", "--out", "out.csv"], "nowhere.csv: expected a CSV file in UTF-8, found No such file"),
+        (["--csv", "a.csv", "--out", "nowhere/out.csv"], "nowhere/out.csv: expected a folder to write to"),
+        (["--audio", "nowhere.npy"], "nowhere.npy: expected an array in a .npy file"),
+        (["--smell", "a.npy"], "unrecognized arguments: --smell"),
+    ],
+)
+def test_a_command_line_that_does_not_fit_says_what_would(run, arguments, message):
+    code, _, errors = run(*arguments)
+    assert code == 2
+    assert message in errors
+
+
+def test_the_input_is_never_overwritten(run, tmp_path):
+    (tmp_path / "in.csv").write_text("text\ngreat\n")
+    code, _, errors = run("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "in.csv"))
+    assert (code, (tmp_path / "in.csv").read_text()) == (2, "text\ngreat\n")
+    assert "expected another file than the input" in errors
+
+
+def test_a_model_that_cannot_be_read_is_one_line(run, smoke_run, tmp_path):
+    code, _, errors = run("--text", "great", model=tmp_path)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "expected the folder of a run or of its model, found no config.json" in errors
+    for path in (smoke_run / "model").iterdir():
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(content[: len(content) // 2] if path.suffix == ".safetensors" else content)
+    code, _, errors = run("--text", "great", model=tmp_path)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "expected a model that derl_mosi.py saved, found SafetensorError" in errors
+
+
+def test_help_needs_no_model(run):
+    code, output, _ = run("--help", model=None)
+    assert code == 0
+    assert "--vision FILE" in output
+    assert run("--text", "great", model=None)[0] == 2
