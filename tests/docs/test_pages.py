@@ -154,9 +154,8 @@ def parse(script, arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
         patch.setattr(sys, "argv", [script, *arguments])
-        patch.setattr(
-            "derl.predict.predictor.load", lambda folder: DerlConfig()
-        )  # options are named after its modalities
+        # options are named after the modalities of the loaded model's config
+        patch.setattr("derl.predict.predictor.load", lambda folder: DerlConfig())
         patch.setattr(sys, "path", [str((TOP / script).parent), *sys.path])
         try:
             runpy.run_path(str(TOP / script), run_name="__main__")

@@ -11,10 +11,11 @@ from torch.distributed.fsdp import fully_shard
 from transformers import BertConfig, BertModel
 from transformers.utils import ModelOutput
 
+from derl.model import by_length, sentiment
 from derl.model.baseline import PlainModel
 from derl.model.by_length import encode_by_length
 from derl.model.config import DerlConfig
-from derl.model.derl import DerlModel, by_length, sentiment
+from derl.model.derl import DerlModel
 
 SIZE, LENGTH = 24, 40
 TEXT = BertConfig(
