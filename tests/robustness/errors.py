@@ -1,6 +1,6 @@
 """Every public callable of modx with bad values for each argument, and what the error says of them.
 
-python tests/robustness/errors.py        # the list as Markdown
+python tests/robustness/errors.py > tests/robustness/errors.txt
 """
 
 import ast
@@ -647,18 +647,17 @@ def main() -> None:
     reached = {origin(error) for row in ROWS if (error := caught(row))}
     every = raises()
     elsewhere = [place for place, key in every.items() if key in ELSEWHERE]
-    print(
-        "# What goes wrong, and what it says\n\n`python tests/robustness/errors.py > docs/errors.md` made this list.\n"
-    )
-    print("| callable | argument | what came | error |\n|---|---|---|---|")
-    shown = set()
+    print("By callable: an argument, the type of a wrong value, and the error. Written by errors.py, beside this file.")
+    shown: set[object] = set()
     for row in ROWS:
         error = caught(row)
         key = row.name, row.argument, origin(error) if error else None
+        if row.name not in shown:
+            print(f"\n{row.name}")
         if key not in shown:  # the first of those that one check refuses
-            shown.add(key)
-            text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").replace("|", r"\|")
-            print(f"| `{row.name}` | `{row.argument}` | {type(row.value).__name__} | {text} |")
+            shown |= {row.name, key}
+            text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
+            print(f"    {row.argument} ({type(row.value).__name__}): {text}")
     print(
         f"\n{len({row.name for row in ROWS})} callables, {len({row[:2] for row in ROWS})} arguments, {len(ROWS)} bad "
         f"calls; {len(reached & set(every))} of {len(every)} raise statements reached here, {len(elsewhere)} by tests "
