@@ -8,7 +8,8 @@ from derl.data.load import load_data
 from derl.data.split import DataError, Split, load_splits
 from derl.data.synthetic import make_synthetic
 from derl.demo.explorer import Explorer
-from derl.predict.predictor import load, model_folder
+from derl.model.saved import model_folder
+from derl.predict.predictor import load
 from derl.train.fit import fit, open_trainer
 from derl.train.options import parse
 from derl.train.run import DATA, OPTIONS, RunFolder

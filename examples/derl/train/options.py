@@ -1,13 +1,14 @@
 """What the command can be told."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
+from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
 from modx.reconstruct import LEVELS
@@ -34,7 +35,7 @@ LEAST = {
 }
 
 
-def _option(default: Any, text: str, choices: list[str] | None = None) -> Any:
+def _option(default: Any, text: str, choices: Collection[str] | None = None) -> Any:
     return field(default=default, metadata={"help": text} | ({"choices": choices} if choices else {}))
 
 
@@ -51,7 +52,7 @@ class Options:
         "sizes of the paper's model on that data set; smoke: of a quick check, and little synthetic data",
         ["mosi", "mosei", "smoke"],
     )
-    model: str = _option("derl", "derl, or its plain baseline: a linear layer on means", ["derl", "plain"])
+    model: str = _option("derl", "what to train; plain: a linear layer on means", MODELS)
     disentangler: str = _option(
         "experts", "HED, or one private MLP a modality and one shared by all, without a router", ["experts", "mlp"]
     )
