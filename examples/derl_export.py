@@ -9,7 +9,6 @@ What the files take and give: docs/deploy.md.
 
 import argparse
 import importlib.util
-import json
 import logging
 import re
 import sys
@@ -21,16 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
-from derl.model.baseline import PlainModel
+from derl.data.split import DataError
 from derl.model.config import DerlConfig
-from derl.model.derl import DerlModel
+from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 
-MODELS = {model_class.__name__: model_class for model_class in (DerlModel, PlainModel)}
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
 OPSET = 23  # the newest that torch's exporter names; the first with attention as one operator
 ONNX_LIMIT = 2**31  # bytes of a protobuf
@@ -54,8 +51,7 @@ class Deployed(nn.Module):
     def __init__(self, model: SentimentModel) -> None:
         super().__init__()
         self.model = model.eval()
-        if isinstance(model, DerlModel):
-            model.reconstructor = None  # only training rebuilds what is missing
+        model.drop_training_parts()
 
     def forward(self, batch: Batch) -> Batch:
         names = self.model.config.modalities
@@ -130,20 +126,18 @@ def export(folder: Path, target: str, out: Path, *, int8: bool = False, overwrit
     return f"{out}: {size:.1f} MiB; answers within {worst:.0e} of {folder}'s on {len(batches)} batches"
 
 
-def load(folder: Path) -> SentimentModel:
-    """Load a model of any class that derl_mosi.py trains.
+def load(path: Path) -> SentimentModel:
+    """Load a model of any registered class; ``path`` is its folder or its run's.
 
     Raises:
         ExportError: the folder holds none.
     """
     try:
-        model_class = MODELS[json.loads((folder / "config.json").read_text())["architectures"][0]]
-        return model_class.from_pretrained(folder)
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        raise ExportError(
-            f"{folder}: expected the folder of a model, as derl_mosi.py writes it to RUN/model, with config.json and "
-            f"model.safetensors, found none ({str(error).splitlines()[0]}); check the path."
-        ) from error
+        folder = model_folder(path)
+        with explained(folder):
+            return read_model(folder)
+    except DataError as error:
+        raise ExportError(str(error)) from error
 
 
 def dynamic_shapes(config: DerlConfig) -> dict[str, dict[int, Any]]:

@@ -20,26 +20,26 @@ from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
 from derl.data.split import DataError
-from derl.evaluate.conditions import Condition
 from derl.evaluate.protocol import evaluate
 from derl.report.card import write_card
 from derl.report.write import write_report
 from derl.train.departures import announce
+from derl.train.fit import fit, open_trainer
 from derl.train.options import Options, parse
 from derl.train.processes import join
-from derl.train.run import RunError, RunFolder, provenance
+from derl.train.provenance import provenance
+from derl.train.run import RunError, RunFolder
 from derl.train.setup import Setup
 from derl.train.stopping import stoppable
-from derl.train.trainer import SentimentTrainer, attend, make_trainer
 
 
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C or SIGTERM, 1 when it broke."""
-    options = parse()
+    asked = parse()
     state = join()
     disable_progress_bar()  # of writing and reading weights; training and judging keep theirs
     try:
-        with stoppable(), RunFolder.open(options) as folder:
+        with stoppable(), RunFolder.open(asked) as (folder, options):
             return attempt(options, folder)
     except (DataError, RunError) as error:
         if state.is_main_process:
@@ -63,7 +63,7 @@ def attempt(options: Options, folder: RunFolder) -> int:
             if options.resume is None and options.evaluate is None and state.is_main_process:
                 folder.abandon()
             raise
-        return run(setup, options, folder)
+        return run(setup, folder)
     except (DataError, RunError):
         raise
     except KeyboardInterrupt:
@@ -77,40 +77,30 @@ def attempt(options: Options, folder: RunFolder) -> int:
         return 1
 
 
-def run(setup: Setup, options: Options, folder: RunFolder) -> int:
+def run(setup: Setup, folder: RunFolder) -> int:
     """Train, unless there is a model already; then evaluate and report."""
     started = perf_counter()
-    trainer = make_trainer(
-        SentimentTrainer,
-        setup.model,
-        setup.collator,
-        setup.dataset("train"),
-        [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []],
-        options,
-        folder.path,
-    )
-    stop = attend(trainer, options, folder.path)
-    if options.evaluate is None:
+    trainer = open_trainer(setup, folder)
+    if setup.options.evaluate is None:
         print(f"training {setup.model_name} on {setup.data_name}; everything goes to {folder.path}")
-        trainer.train(resume_from_checkpoint=folder.last_checkpoint() if options.resume else None)
-        if stop.stopped:
-            raise KeyboardInterrupt
-        folder.save_model(trainer, setup.tokenizer, options)
+        fit(trainer, setup, folder)
     trained = perf_counter()
+    pattern = setup.options.eval_pattern
     results, predictions = evaluate(
         trainer,
         partial(setup.dataset, "test"),
         setup.splits["train"].labels,
         model_name=setup.model_name,
-        pattern=options.eval_pattern,
+        pattern=pattern,
         best_possible=setup.best_possible,
     )
     seconds = {"train": trained - started, "evaluate": perf_counter() - trained}
     if not trainer.is_world_process_zero():
         return 0
-    results = provenance(setup, options, folder, seconds) | results
-    write_report(results, predictions, folder.report(options))
-    if folder.report(options) == folder.path:
+    results = provenance(setup, folder.checkpoint(), seconds) | results
+    report = folder.report(pattern)
+    write_report(results, predictions, report)
+    if report == folder.path:
         write_card(results, setup.model.config, folder.path / "model")
     return 0
 

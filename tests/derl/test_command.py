@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel
 
 import derl_mosi
 from derl.data.synthetic import make_synthetic
-from derl.train.run import processor
+from derl.train.provenance import processor
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]

@@ -257,7 +257,8 @@ def test_what_is_no_model_is_named(content, tmp_path, capsys):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     error = complaint(capsys, tmp_path, "--to", "torch", tmp_path / "a.pt2")
-    assert f"{tmp_path}: expected the folder of a model" in error
+    expected = "expected a model" if content else "expected the folder of a run or of its model, found no config.json"
+    assert f"{tmp_path}: {expected}" in error
     assert not (tmp_path / "a.pt2").exists()
 
 
@@ -266,7 +267,9 @@ def test_a_model_without_whole_weights_is_named(weights, folder, tmp_path, capsy
     shutil.copy(folder / "model" / "config.json", tmp_path)
     if weights is not None:
         (tmp_path / "model.safetensors").write_bytes(weights)
-    assert "expected the folder of a model" in complaint(capsys, tmp_path, "--to", "torch", tmp_path / "a.pt2")
+    assert "expected a model that derl_mosi.py saved" in complaint(
+        capsys, tmp_path, "--to", "torch", tmp_path / "a.pt2"
+    )
 
 
 def test_an_unknown_target_is_refused(folder, tmp_path, capsys):

@@ -9,13 +9,14 @@ import shlex
 import sys
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
-from derl import DerlConfig
+from derl import MODELS, DerlConfig
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "README.md", *(TOP / "docs").rglob("*.md")))
@@ -50,6 +51,13 @@ def commands(page):
     lines = "".join(text for language, text in blocks(page) if language == "sh").splitlines()
     parts = [part for line in lines for part in re.split(r"\s&&\s", line)]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+@pytest.fixture(autouse=True)
+def models():
+    """A model that a page registers is gone after it."""
+    with patch.dict(MODELS):
+        yield
 
 
 @pytest.mark.parametrize("page", [page for page in with_blocks("python") if page not in ELSEWHERE])

@@ -8,12 +8,12 @@ from derl.data.load import load_data
 from derl.data.split import DataError, Split, load_splits
 from derl.data.synthetic import make_synthetic
 from derl.demo.explorer import Explorer
-from derl.evaluate.conditions import Condition
-from derl.predict.predictor import load, model_folder
+from derl.model.saved import model_folder
+from derl.predict.predictor import load
+from derl.train.fit import fit, open_trainer
 from derl.train.options import parse
 from derl.train.run import DATA, OPTIONS, RunFolder
 from derl.train.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
-from derl.train.trainer import SentimentTrainer, attend, make_trainer
 
 RUNS = Path("runs")
 EPOCHS = 5  # of the default run's 15
@@ -51,22 +51,13 @@ def latest_run() -> Path | None:
 
 def train() -> Path:
     """Train DERL on synthetic data for a few epochs, and return the run's folder."""
-    options = parse(["--epochs", str(EPOCHS)])
-    with RunFolder.open(options) as folder:
+    with RunFolder.open(parse(["--epochs", str(EPOCHS)])) as (folder, options):
         print(
             f"no finished run in {RUNS}: training DERL on synthetic data, {EPOCHS} epochs, once; it goes to "
             f"{folder.path}"
         )
         setup = Setup.build(options, folder)
-        valid = [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in options.select_rates or []]
-        trainer = make_trainer(
-            SentimentTrainer, setup.model, setup.collator, setup.dataset("train"), valid, options, folder.path
-        )
-        stop = attend(trainer, options, folder.path)
-        trainer.train()
-        if stop.stopped:
-            raise KeyboardInterrupt
-        folder.save_model(trainer, setup.tokenizer, options)
+        fit(open_trainer(setup, folder), setup, folder)
         return folder.path
 
 

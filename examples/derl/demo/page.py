@@ -7,7 +7,6 @@ import gradio as gr
 from derl.data.split import DataError
 from derl.demo.explorer import Explorer
 from derl.demo.pictures import CSS, left_html, score_html
-from derl.model.derl import DerlModel
 from modx.missing import PATTERNS
 
 SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch
@@ -58,7 +57,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 carried = gr.Label(
                     label="Who carried it: shares of the router's weight",
                     show_heading=False,
-                    visible=isinstance(explorer.predictor.model, DerlModel),
+                    visible=explorer.predictor.model.fuses,
                     elem_id="carried",
                 )
                 left = gr.HTML(elem_id="left", label="What is left", container=True, show_label=True, padding=True)

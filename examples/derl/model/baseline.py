@@ -13,6 +13,8 @@ class PlainModel(SentimentModel):
     The same text encoder, fine-tuned, and the same corruption as DERL; nothing else.
     """
 
+    label = "plain"
+
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
         self.head = nn.Linear(sum(self.input_dims().values()), 1)

@@ -31,6 +31,9 @@ class DerlModel(SentimentModel):
         torch.Size([2])
     """
 
+    label = "DERL"
+    fuses = True
+
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
         names = config.modalities
@@ -110,6 +113,9 @@ class DerlModel(SentimentModel):
                 _, complete_views = _take(features, views, slice(batch_size, None))
                 self.compare(output, self._predict(complete_views)[0], rows, labels)
         return output
+
+    def drop_training_parts(self) -> None:
+        self.reconstructor = None  # only training rebuilds what is missing
 
     def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
         """Fuse the six views and score them (eq. 13-16)."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +53,18 @@ class DerlOutput(ModelOutput):
 
 
 class SentimentModel(PreTrainedModel):
-    """What DERL and its plain baseline share: a fine-tuned text encoder, and how input goes missing."""
+    """What DERL and its plain baseline share: a fine-tuned text encoder, and how input goes missing.
 
+    A model of your own adds ``forward`` and a ``head``, and is registered by
+    :func:`derl.model.registry.register_model`.
+
+    Attributes:
+        label: the model's name in tables.
+        fuses: whether it answers with ``fusion_weights``, which say who carried a score.
+    """
+
+    label: ClassVar[str] = "unnamed"
+    fuses: ClassVar[bool] = False
     config_class = DerlConfig
     base_model_prefix = "derl"
 
@@ -151,6 +161,9 @@ class SentimentModel(PreTrainedModel):
         if "text" in embedded:
             embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], masks["text"])
         return embedded
+
+    def drop_training_parts(self) -> None:
+        """Remove what only training uses, before an export."""
 
     def score(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast: a score rounded to bf16 has two or three digits."""

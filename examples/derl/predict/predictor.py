@@ -6,12 +6,9 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModel
 
-from derl.data.split import DataError
-from derl.model.config import DerlConfig
+from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample
 
@@ -95,18 +92,7 @@ class Predictor:
                 tokenizer where the model reads text.
             OSError: it cannot be read.
         """
-        model, info = AutoModel.from_pretrained(folder, output_loading_info=True, **kwargs)
-        if not isinstance(model, SentimentModel):
-            raise DataError(
-                f"{folder}: expected a model of type {DerlConfig.model_type!r}, found {model.config.model_type!r}; "
-                "name a folder that derl_mosi.py wrote."
-            )
-        if info["missing_keys"]:
-            raise DataError(
-                f"{folder}: expected weights of the whole model, found none of {sorted(info['missing_keys'])[0]}; save "
-                "it again with save_pretrained."
-            )
-        return cls(model, DerlProcessor.from_pretrained(folder))
+        return cls(read_model(folder, **kwargs), DerlProcessor.from_pretrained(folder))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -158,22 +144,6 @@ class Predictor:
         return [Answer(*row) for row in zip(scores.tolist(), classes.tolist(), weights, strict=True)]
 
 
-def model_folder(path: str | Path) -> Path:
-    """The folder of a model, of which that or its run's may be named.
-
-    Raises:
-        DataError: there is none.
-    """
-    path = Path(path)
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise DataError(
-        f"{path}: expected the folder of a run or of its model, found no config.json; train one with derl_mosi.py, or "
-        "check the path."
-    )
-
-
 def load(path: str | Path) -> Predictor:
     """Read the model of a run's folder or of its own.
 
@@ -181,15 +151,8 @@ def load(path: str | Path) -> Predictor:
         DataError: says in one line why it cannot be read.
     """
     folder = model_folder(path)
-    try:
+    with explained(folder):
         return Predictor.from_pretrained(folder)
-    except DataError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DataError(
-            f"{folder}: expected a model that derl_mosi.py saved, found {type(error).__name__}: "
-            f"{str(error).splitlines()[0]}; copy the folder again, or train a new one."
-        ) from error
 
 
 def _shares(weights: Tensor, present: Tensor) -> Tensor:

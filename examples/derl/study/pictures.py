@@ -1,6 +1,7 @@
 """The paper's figures, and those of the question it leaves open, read from a study."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from derl.study.variants import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, al
 from derl.study.view import View
 from modx.missing import PATTERNS
 
-STYLES = dict(zip(METHODS, zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True), strict=True))
+STYLES = dict(zip(METHODS, cycle(zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1))), strict=True)), strict=False))
 
 
 def figure2(view: View) -> Figure | None:

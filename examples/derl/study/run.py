@@ -22,8 +22,9 @@ from derl.study.cell import Cell
 from derl.study.judge import epoch_values
 from derl.study.record import Record
 from derl.train.options import Options
+from derl.train.provenance import machine
 from derl.train.recipes import LAST
-from derl.train.run import RunFolder, machine
+from derl.train.run import RunFolder
 from derl.train.setup import Setup
 from derl.train.trainer import SentimentTrainer, make_trainer
 

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from derl.model.registry import MODELS
 from derl.study.cell import Variant
 from derl.train.recipes import RECIPES
 from derl.train.setup import PRESETS
@@ -10,15 +11,12 @@ from modx.reconstruct import LEVELS
 
 DERL = "DERL, paper's recipe"
 ROBUST = "DERL, robust recipe"
-PLAIN = "plain, paper's recipe"
-PLAIN_ROBUST = "plain, robust recipe"
 
 PAPER = Variant({"recipe": "paper"})
-METHODS = {
-    DERL: PAPER,
-    ROBUST: Variant({"recipe": "robust"}),
-    PLAIN: Variant({"recipe": "paper", "model": "plain"}),
-    PLAIN_ROBUST: Variant({"recipe": "robust", "model": "plain"}),
+METHODS = {  # every registered model by every recipe, DERL first
+    f"{model.label}, {called} recipe": Variant({"recipe": recipe} | ({} if name == "derl" else {"model": name}))
+    for name, model in MODELS.items()
+    for recipe, called in (("paper", "paper's"), ("robust", "robust"))
 }
 ABLATIONS = {  # in the order of the paper's Tables 3 and 4
     "without HED": Variant({"recipe": "paper", "disentangler": "mlp"}),

@@ -1,13 +1,14 @@
 """What the command can be told."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
+from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
 from modx.reconstruct import LEVELS
@@ -34,11 +35,11 @@ LEAST = {
 }
 
 
-def _option(default: Any, text: str, choices: list[str] | None = None) -> Any:
+def _option(default: Any, text: str, choices: Collection[str] | None = None) -> Any:
     return field(default=default, metadata={"help": text} | ({"choices": choices} if choices else {}))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
     """Every option of ``examples/derl_mosi.py``; batch size, schedule and learning rate are the paper's (Li et al.)."""
 
@@ -51,7 +52,7 @@ class Options:
         "sizes of the paper's model on that data set; smoke: of a quick check, and little synthetic data",
         ["mosi", "mosei", "smoke"],
     )
-    model: str = _option("derl", "derl, or its plain baseline: a linear layer on means", ["derl", "plain"])
+    model: str = _option("derl", "what to train; plain: a linear layer on means", MODELS)
     disentangler: str = _option(
         "experts", "HED, or one private MLP a modality and one shared by all, without a router", ["experts", "mlp"]
     )
@@ -172,48 +173,47 @@ def parse(arguments: list[str] | None = None) -> Options:
     if options.num_private_experts == options.num_shared_experts == 0:
         parser.error("--num_private_experts and --num_shared_experts expected at least one expert in all, got 0 and 0")
     if options.reconstruction_levels == ["none"]:
-        options.reconstruction_levels = []
+        options = replace(options, reconstruction_levels=[])
     others = sorted(set(options.reconstruction_levels) - set(LEVELS))
     if others:
         parser.error(f"--reconstruction_levels expected some of {', '.join(LEVELS)}, got {', '.join(others)}")
     for name in ("train_pattern", "eval_pattern"):
         try:
-            parse_pattern(getattr(options, name) or "frames")
+            parse_pattern("frames" if getattr(options, name) is None else getattr(options, name))
         except ValueError as error:
             parser.error(f"--{name}: {error}")
     return options if options.resume or options.evaluate else fill_in(options)
 
 
 def fill_in(options: Options) -> Options:
-    """Set what depends on the data, so that the run's folder records what was used, wherever it is gone on with."""
+    """Settle what depends on the data, so that a run's folder records what was used, wherever the run is resumed."""
+    settled = vars(options).copy()
     for name in ("data", "text_encoder"):
-        path = getattr(options, name)
+        path = settled[name]
         if path is not None and Path(path).exists():
-            setattr(options, name, str(Path(path).absolute()))
-    options.eval_pattern = options.eval_pattern or "frames"
+            settled[name] = str(Path(path).absolute())
     if options.data is not None and options.text_encoder is None:
-        options.text_encoder = "bert-base-uncased"
-    for name, value in RECIPES[options.recipe].items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    if options.epochs is None:
-        options.epochs = PAPER_EPOCHS if options.recipe == "paper" and options.data is not None else SHORT_EPOCHS
-    from_nothing = options.data is None and options.text_encoder is None
-    if options.learning_rate is None:
-        options.learning_rate = 2e-4 if options.data is None else 1e-4
-    if options.text_learning_rate is None:
-        options.text_learning_rate = 1e-3 if from_nothing else options.learning_rate
+        settled["text_encoder"] = "bert-base-uncased"
+    from_nothing = options.data is None and settled["text_encoder"] is None
+    rate = options.learning_rate if options.learning_rate is not None else 2e-4 if options.data is None else 1e-4
+    defaults = RECIPES[options.recipe] | {
+        "eval_pattern": "frames",
+        "epochs": PAPER_EPOCHS if options.recipe == "paper" and options.data is not None else SHORT_EPOCHS,
+        "learning_rate": rate,
+        "text_learning_rate": 1e-3 if from_nothing else rate,
+    }
+    settled |= {name: value for name, value in defaults.items() if settled[name] is None}
     if options.precision == "auto" and from_nothing:
-        options.precision = "fp32"  # its encoder is too small to gain from bf16
-    return options
+        settled["precision"] = "fp32"  # its encoder is too small to gain from bf16
+    return Options(**settled)
 
 
-def describe_selection(options: Options) -> str:
+def describe_selection(metric: str, rates: Sequence[float]) -> str:
     """Name the criterion by which a checkpoint is chosen."""
-    if options.select_metric == LAST:
+    if metric == LAST:
         return "no figure: it is the last"
-    metric = {"mae": "MAE", "corr": "Corr"}[options.select_metric or "mae"]
-    return f"{metric} on validation at r = {describe_rates(options.select_rates or [])}"
+    shown = {"mae": "MAE", "corr": "Corr"}[metric]
+    return f"{shown} on validation at r = {describe_rates(rates)}"
 
 
 def describe_rates(rates: Sequence[float]) -> str:

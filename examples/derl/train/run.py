@@ -1,27 +1,23 @@
-"""A run's folder and where its figures come from."""
+"""The folder of a run: who holds it, what it was started with, and the model that it leaves."""
 
 import json
 import os
-import platform
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from derl.data.files import is_draft, write_file
 from derl.train.checkpoint import find_checkpoint
-from derl.train.options import Options, describe_selection, fill_in
+from derl.train.options import Options, fill_in
 from derl.train.processes import by_main
 
 OPTIONS = "options.json"
@@ -42,20 +38,21 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, options: Options) -> Iterator["RunFolder"]:
-        """Hold a new folder, or that of the run to go on with, whose options then replace ``options``.
+    def open(cls, options: Options) -> Iterator[tuple["RunFolder", Options]]:
+        """Hold a new folder, or that of an earlier run, and return it with the options to run by.
 
-        A run that torchrun starts again goes on in its ``options.output_dir``.
+        An earlier run goes on by the options that it was started with. A run that torchrun starts again goes on in its
+        ``options.output_dir``.
 
         Raises:
             RunError: the folder cannot be written, holds something already, holds no run, or is another process's.
         """
         with ExitStack() as held:
-            path, options.resume = by_main(lambda: _claim(options, held))
-            folder = cls(path)
-            if options.resume is not None or options.evaluate is not None:
-                folder._restore(options)
-            yield folder
+            path, resume = by_main(lambda: _claim(options, held))
+            folder, resolved = cls(path), replace(options, resume=resume)
+            if resume is not None or options.evaluate is not None:
+                resolved = folder.restore(resolved)
+            yield folder, resolved
 
     def abandon(self) -> None:
         """Remove the folder again where a run ended before it held more than its options and converted data."""
@@ -82,53 +79,50 @@ class RunFolder:
         """
         return by_main(lambda: find_checkpoint(self.path / "checkpoints"))
 
-    def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options) -> None:
-        """Keep the chosen model, and which epoch it comes from, whole or not at all."""
+    def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, criterion: str) -> None:
+        """Save the chosen model, whole or not at all, with the epoch it comes from and the criterion that chose it."""
         draft, model, before = (self.path / name for name in (".model.tmp", "model", ".model.before.tmp"))
         by_main(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in (draft, before)])
         trainer.save_model(str(draft))  # every process has a part in it, where weights are sharded
         if trainer.is_world_process_zero():
-            self._describe_model(draft, trainer, tokenizer, options)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(str(draft))
+            write_file(draft / "checkpoint.json", json.dumps(_chosen(trainer, criterion), indent=2).encode())
             if model.exists():
                 os.rename(model, before)
             os.rename(draft, model)
             shutil.rmtree(before, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
 
-    def _describe_model(
-        self, folder: Path, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, options: Options
-    ) -> None:
-        if tokenizer is not None:
-            tokenizer.save_pretrained(str(folder))
-        state = trainer.state
-        chosen = Path(state.best_model_checkpoint or f"checkpoint-{state.max_steps}").name.removeprefix("checkpoint-")
-        checkpoint = {
-            "epoch": int(chosen) * state.num_train_epochs / max(state.max_steps, 1),
-            "criterion": describe_selection(options),
-            "value": state.best_metric,
-        }
-        write_file(folder / "checkpoint.json", json.dumps(checkpoint, indent=2).encode())
-
     def checkpoint(self) -> dict[str, Any]:
         """Which checkpoint the model is."""
         found: dict[str, Any] = json.loads((self.path / "model" / "checkpoint.json").read_text())
         return found
 
-    def report(self, options: Options) -> Path:
-        """Where the report goes: beside the model, or below it if judged by another pattern than the run's own."""
+    def report(self, pattern: str) -> Path:
+        """Where the report goes: beside the model, or one folder below if evaluated under another pattern."""
         own = json.loads((self.path / OPTIONS).read_text()).get("eval_pattern")
-        if options.eval_pattern == own:
+        if pattern == own:
             return self.path
-        folder = self.path / f"judged_by_{options.eval_pattern}"
+        folder = self.path / f"judged_by_{pattern}"
         folder.mkdir(exist_ok=True)
         return folder
 
-    def _restore(self, options: Options) -> None:
+    def restore(self, asked: Options) -> Options:
+        """The options that the run was started with, with those of ``asked`` that go with an earlier run.
+
+        Raises:
+            RunError: the folder holds no run, or no model to evaluate.
+        """
+        kept = {"resume": asked.resume, "evaluate": asked.evaluate}
+        if asked.eval_pattern is not None:
+            kept["eval_pattern"] = asked.eval_pattern
         try:
             saved = json.loads((self.path / OPTIONS).read_text())
             if not isinstance(saved, dict):
                 raise ValueError(f"a {type(saved).__name__} in it")
-        except (OSError, ValueError) as error:
+            options = Options(**(saved | kept))
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{self.path}: expected the folder of a run, with {OPTIONS}, found {error}; check the path."
             ) from error
@@ -136,20 +130,27 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: expected a finished run, found no model; go on with it: --resume {self.path}."
             )
-        kept: dict[str, Any] = {"resume": options.resume, "evaluate": options.evaluate}
-        if options.eval_pattern is not None:
-            kept["eval_pattern"] = options.eval_pattern
-        for name, value in (saved | kept).items():
-            setattr(options, name, value)
-        fill_in(options)
+        return fill_in(options)
+
+
+def _chosen(trainer: Trainer, criterion: str) -> dict[str, Any]:
+    """Which checkpoint the trainer's model is."""
+    state = trainer.state
+    chosen = Path(state.best_model_checkpoint or f"checkpoint-{state.max_steps}").name.removeprefix("checkpoint-")
+    return {
+        "epoch": int(chosen) * state.num_train_epochs / max(state.max_steps, 1),
+        "criterion": criterion,
+        "value": state.best_metric,
+    }
 
 
 def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
     """Lock a folder for this process, and return it with the run to go on with, if any."""
-    existing = options.resume or options.evaluate
+    resume = options.resume
+    existing = resume or options.evaluate
     path = Path(existing or options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
     if existing is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and _was_started_by(options, path):
-        existing = options.resume = str(path)
+        existing = resume = str(path)
     try:
         if existing is None:
             _check_new(path)
@@ -173,7 +174,7 @@ def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
             f"{path}: expected a folder that can be written, found {error.strerror}; choose another --output_dir, or "
             "check its permissions and room."
         ) from error
-    return path, options.resume
+    return path, resume
 
 
 def _was_started_by(options: Options, path: Path) -> bool:
@@ -192,44 +193,3 @@ def _check_new(path: Path) -> None:
             f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
             f"or go on with that run: --resume {path}."
         )
-
-
-def provenance(setup: Any, options: Options, folder: RunFolder, seconds: dict[str, float]) -> dict[str, Any]:
-    """Everything a figure needs beside it: data, seed, checkpoint, command, machine and versions."""
-    return {
-        "model": setup.model_name,
-        "seed": options.seed,
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": machine(),
-        "versions": {
-            name: version(name)
-            for name in ("modx", "torch", "transformers", "torchmetrics", "safetensors", "tokenizers")
-        }
-        | {"python": platform.python_version()},
-        "data": {
-            "name": setup.data_name,
-            "synthetic": setup.synthetic is not None,
-            "modalities": list(setup.model.config.modalities),
-            "sizes": {name: len(split) for name, split in setup.splits.items()},
-        },
-        "checkpoint": folder.checkpoint(),
-        "seconds": seconds,
-        "options": asdict(options),
-    }
-
-
-def machine() -> str:
-    """Processor, cores, threads, accelerator, and the mode of MKL's matmuls."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    threads = torch.get_num_threads()
-    counted = f"{threads} thread{'s' if threads > 1 else ''}"
-    mode = os.environ.get("MKL_CBWR", "unset")
-    return f"{processor()}, {os.cpu_count()} cores, {counted}, {device}, MKL_CBWR {mode}"
-
-
-def processor() -> str:
-    """The CPU's name, or its architecture where the system tells no more."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -15,15 +15,13 @@ from derl.data.missing import Collator, MissingDataset
 from derl.data.split import Split
 from derl.data.synthetic import SyntheticMosi, best_possible, make_synthetic
 from derl.evaluate.conditions import Condition
-from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
-from derl.model.derl import DerlModel
+from derl.model.registry import MODELS
 from derl.model.sentiment import SentimentModel
 from derl.train.options import Options
 from derl.train.processes import main_first
 from derl.train.run import DATA, RunError, RunFolder
 
-MODELS: dict[str, tuple[str, type[SentimentModel]]] = {"derl": ("DERL", DerlModel), "plain": ("plain", PlainModel)}
 PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei, "smoke": DerlConfig.smoke}
 SMOKE_SIZES = {"train": 48, "valid": 24, "test": 48}
 SMOKE_LENGTHS = {"text": 16, "audio": 12, "vision": 12}
@@ -62,7 +60,7 @@ class Setup:
         if "text" in splits["train"].modalities and encoder is not None:
             tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
         set_seed(options.seed)
-        model_name, model_class = MODELS[options.model]
+        model_class = MODELS[options.model]
         if options.evaluate is not None:
             model = model_class.from_pretrained(folder.path / "model")
         else:
@@ -74,7 +72,7 @@ class Setup:
                 model = model_class(config)
             if options.standardize:
                 model.fit_features(splits["train"].features, splits["train"].lengths)
-        setup = cls(options, splits, synthetic, data_name, tokenizer, model_name, model)
+        setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
             lengths = setup.dataset("train").lengths()
             model.config.typical_lengths = {name: max(int(part.median()), 1) for name, part in lengths.items()}

@@ -86,9 +86,9 @@ class SentimentTrainer(SafeTrainer):
 class EpochLine(ProgressCallback):
     """A progress bar, and a line an epoch with the validation figures."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, rates: Sequence[float]) -> None:
         super().__init__()
-        self.rates = describe_rates(options.select_rates or [])
+        self.rates = describe_rates(rates)
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         """Leave the raw logs to TensorBoard."""
@@ -222,13 +222,13 @@ def make_trainer(
     return trainer
 
 
-def attend(trainer: SentimentTrainer, options: Options, folder: Path) -> StopAfterStep:
+def attend(trainer: SentimentTrainer, folder: Path) -> StopAfterStep:
     """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C or SIGTERM."""
     stop = StopAfterStep()
     trainer.add_callback(stop)
     if trainer.is_world_process_zero():
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))
-        trainer.add_callback(EpochLine(options))
+        trainer.add_callback(EpochLine(trainer.options.select_rates or []))
     return stop
 
 

@@ -24,8 +24,7 @@ COMBINATIONS = [("text",), ("audio",), ("vision",), ("text", "audio"), ("audio",
 def judged(smoke_run, tmp_path_factory):
     """The run's predictor, and what its evaluation needs."""
     folder = RunFolder(smoke_run)
-    options = parse(["--evaluate", str(smoke_run)])
-    folder._restore(options)
+    options = folder.restore(parse(["--evaluate", str(smoke_run)]))
     setup = Setup.build(options, folder)
     valid = [setup.dataset("valid", Condition("r=0.5", rate=0.5))]
     trainer = make_trainer(

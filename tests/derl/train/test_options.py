@@ -1,10 +1,13 @@
 """Recipes fill in what the command line leaves out, and nothing else."""
 
+from dataclasses import FrozenInstanceError, asdict, replace
+
 import pytest
 
 from derl.study.cell import Cell, Variant
 from derl.train.options import describe_selection, fill_in, parse
 from derl.train.recipes import RECIPES
+from derl.train.run import RunError, RunFolder
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -25,18 +28,53 @@ def test_recipes_name_the_same_options():
 
 def test_filling_in_twice_changes_nothing():
     options = parse(["--recipe", "robust"])
-    before = vars(options).copy()
-    assert vars(fill_in(options)) == before
+    assert fill_in(options) == options
+
+
+def test_nothing_can_rewrite_the_options_of_a_caller():
+    options = parse([])
+    with pytest.raises(FrozenInstanceError):
+        options.seed = 3
+
+
+def test_a_run_that_is_resumed_gets_the_options_it_was_started_with_in_an_object_of_its_own(tmp_path):
+    started = parse(["--preset", "smoke", "--seed", "5", "--output_dir", str(tmp_path / "run")])
+    with RunFolder.open(started) as (folder, options):
+        assert options == started
+    asked = parse(["--resume", str(folder.path)])
+    before = asdict(asked)
+    with RunFolder.open(asked) as (again, options):
+        assert options == replace(started, resume=str(folder.path))
+    assert again == folder
+    assert asdict(asked) == before
+    (folder.path / "model").mkdir()
+    (folder.path / "model" / "checkpoint.json").write_text("{}")
+    asked = parse(["--evaluate", str(folder.path), "--eval_pattern", "bursts"])
+    with RunFolder.open(asked) as (_, options):
+        assert options == replace(started, evaluate=str(folder.path), eval_pattern="bursts")
+
+
+def test_a_run_that_torchrun_starts_again_is_resumed(tmp_path, monkeypatch):
+    started = parse(["--preset", "smoke", "--output_dir", str(tmp_path / "run")])
+    with RunFolder.open(started):
+        pass
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with RunFolder.open(started) as (folder, options):
+        assert options == replace(started, resume=str(folder.path))
+    assert started.resume is None
+
+
+def test_options_of_another_version_are_refused(tmp_path):
+    (tmp_path / "options.json").write_text('{"colour": "red"}')
+    with pytest.raises(RunError, match=r"expected the folder of a run, with options\.json, found .*'colour'"):
+        RunFolder(tmp_path).restore(parse(["--resume", str(tmp_path)]))
 
 
 def test_the_criterion_is_named_as_it_is():
-    assert describe_selection(parse([])) == "MAE on validation at r = 0.5"
-    assert describe_selection(parse(["--recipe", "robust"])) == "no figure: it is the last"
-    rates = [str(rate / 10) for rate in range(10)]
-    assert describe_selection(parse(["--select_rates", *rates])) == "MAE on validation at r = 0, 0.1 .. 0.9"
-    assert describe_selection(parse(["--select_metric", "corr", "--select_rates", "0.1", "0.7"])) == (
-        "Corr on validation at r = 0.1, 0.7"
-    )
+    assert describe_selection("mae", [0.5]) == "MAE on validation at r = 0.5"
+    assert describe_selection("last", [0.5]) == "no figure: it is the last"
+    assert describe_selection("mae", [rate / 10 for rate in range(10)]) == "MAE on validation at r = 0, 0.1 .. 0.9"
+    assert describe_selection("corr", [0.1, 0.7]) == "Corr on validation at r = 0.1, 0.7"
 
 
 def test_a_cell_trains_by_its_own_recipe_in_a_study_of_another():

@@ -1,0 +1,55 @@
+"""Where a figure comes from: data, options, command, machine and versions."""
+
+import os
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from derl.train.setup import Setup
+
+
+def provenance(setup: Setup, checkpoint: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+    """Everything a figure needs beside it: data, seed, checkpoint, command, machine and versions."""
+    return {
+        "model": setup.model_name,
+        "seed": setup.options.seed,
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine(),
+        "versions": {
+            name: version(name)
+            for name in ("modx", "torch", "transformers", "torchmetrics", "safetensors", "tokenizers")
+        }
+        | {"python": platform.python_version()},
+        "data": {
+            "name": setup.data_name,
+            "synthetic": setup.synthetic is not None,
+            "modalities": list(setup.model.config.modalities),
+            "sizes": {name: len(split) for name, split in setup.splits.items()},
+        },
+        "checkpoint": checkpoint,
+        "seconds": seconds,
+        "options": asdict(setup.options),
+    }
+
+
+def machine() -> str:
+    """Processor, cores, threads, accelerator, and the mode of MKL's matmuls."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    threads = torch.get_num_threads()
+    counted = f"{threads} thread{'s' if threads > 1 else ''}"
+    mode = os.environ.get("MKL_CBWR", "unset")
+    return f"{processor()}, {os.cpu_count()} cores, {counted}, {device}, MKL_CBWR {mode}"
+
+
+def processor() -> str:
+    """The CPU's name, or its architecture where the system tells no more."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
