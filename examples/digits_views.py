@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from derl.data.files import whole
 from digits.baseline import ConcatBaseline
 from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write
@@ -60,8 +59,7 @@ def main() -> int:
         facts = {"command": f"python {' '.join(sys.argv)}", "settings": SETTINGS, "epochs": options.epochs}
         write(options.out, accuracies, facts | {"parameters": sizes, "seconds": round(perf_counter() - started)})
     if options.picture:
-        with whole(options.picture) as draft:
-            draw(accuracies).savefig(draft, format=options.picture.suffix[1:] or "png", dpi=150)
+        draw(accuracies).savefig(options.picture, dpi=150)
     return 0
 
 

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from derl.data.files import whole
 from digits.missing import CONDITIONS, RATES
 from digits.views import SHAPES
 
@@ -81,8 +80,7 @@ def draw(accuracies: Accuracies) -> Figure:
 def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
     """Write every seed's figures as JSON, and what they came from."""
     machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__}
-    with whole(path) as draft:
-        draft.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
+    path.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
 
 
 def _statistics(seeds: list[dict[str, float]], conditions: list[str]) -> tuple[list[float], list[float] | None]:
