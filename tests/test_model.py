@@ -1,5 +1,6 @@
 """MissingModalityFusion: the blocks behind one call."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -159,8 +160,6 @@ def test_keep_may_name_some_modalities_alone():
     every = {name: torch.ones_like(mask) for name, mask in masks.items()} | {"vision": keep["vision"]}
     for given in (masks, None):
         got, expected = fusion(inputs, given, some), fusion(inputs, given, every)
-        if given is None:  # and so nothing says what is real
-            torch.testing.assert_close(tree_leaves(got), tree_leaves(expected))
         torch.testing.assert_close(tree_leaves(got), tree_leaves(expected))
 
 
@@ -274,8 +273,6 @@ def test_a_config_is_json_and_builds_the_same_model():
 
 
 def test_a_config_holds_every_argument_of_the_constructor():
-    import inspect
-
     assert [*make().config(), "device", "dtype"] == list(inspect.signature(MissingModalityFusion).parameters)
 
 
@@ -349,22 +346,19 @@ def test_a_wrong_argument_is_named(changes, message):
 # the rest of PyTorch
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("form", ["masks", "keep", "complete", "left out"])
-def test_compiles_as_one_graph(training, form):
+@pytest.mark.parametrize("form", ["complete", "evaluation", "left out"])
+def test_compiles_as_one_graph(form):
     torch._dynamo.reset()
-    fusion = make().train(training)
+    fusion = make().train(form != "evaluation")
     inputs, masks, keep = draw()
     arguments = {
-        "masks": (inputs, masks),
-        "keep": (inputs, masks, keep),
-        "complete": (inputs, masks, None),
+        "complete": (inputs, masks),
+        "evaluation": (inputs, masks, keep),
         "left out": ({"text": inputs["text"], "audio": None}, None),
     }[form]
     options = {"complete": {"text": 2 * inputs["text"]}} if form == "complete" else {}
-    compiled = torch.compile(fusion, fullgraph=True, backend="aot_eager")
-    got, expected = compiled(*arguments, **options), fusion(*arguments, **options)
-    torch.testing.assert_close(got, expected)
+    compiled = torch.compile(fusion, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*arguments, **options), fusion(*arguments, **options))
 
 
 def test_exports_for_evaluation_with_a_left_out_modality():
@@ -372,12 +366,3 @@ def test_exports_for_evaluation_with_a_left_out_modality():
     inputs, masks, keep = ({name: part for name, part in given.items() if name != "audio"} for given in draw())
     exported = torch.export.export(fusion, (inputs, masks, keep)).module()
     torch.testing.assert_close(exported(inputs, masks, keep).features, fusion(inputs, masks, keep).features)
-
-
-def test_a_shared_block_is_one_in_its_state():
-    pair = nn.ModuleDict({"one": make(), "two": make()})
-    pair["two"].encoder = pair["one"].encoder
-    state = pair.state_dict()
-    assert state["one.encoder.tokens"].data_ptr() == state["two.encoder.tokens"].data_ptr()
-    pair.load_state_dict({name: torch.zeros_like(part) for name, part in state.items()})
-    assert not pair["one"](*draw()).features.any()
