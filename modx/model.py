@@ -34,7 +34,7 @@ class FusionOutput(NamedTuple):
         features: ``(B, N, D)``, the fused tokens.
         unimodal: ``(B, D)`` per modality, the mean of its encoded tokens; zeros where it is absent.
         router_weights: ``(B, N)`` per modality, for the private and for the shared views (eq. 14).
-        expert_weights: ``(B, N, P + S)`` per modality (eq. 3).
+        expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts.
         losses: In training only.
         complete_features: ``(B, N, D)``, the fused tokens of the complete input; in training only.
     """
@@ -50,9 +50,9 @@ class FusionOutput(NamedTuple):
 class MissingModalityFusion(Pretrained):
     """Fuse sequences of several modalities, any of which may be missing in part or whole (DERL, Li et al.).
 
-    Encoder (eq. 2), disentangler (eq. 3-4), modality router (eq. 13-15) and fusion transformer with its positions
-    (eq. 16); in training also the reconstructor (eq. 6-11) and the losses of eq. 5 and 12. The head and the loss of the
-    task are yours, as in ``head(fusion(inputs, masks).features.mean(1))``.
+    Encoder, disentangler, modality router (eq. 13-15) and fusion transformer with its positions (eq. 16); in training also
+    the reconstructor and the losses of eq. 5 and 12. The head and the loss of the task are yours, as in
+    ``head(fusion(inputs, masks).features.mean(1))``.
 
     Args:
         input_dims: Width of a frame per modality; the order of the names does not matter.
@@ -264,7 +264,7 @@ class MissingModalityFusion(Pretrained):
     def _losses(
         self, tokens: Parts, views: Disentangled, present: Parts | None, seen: slice, whole: slice
     ) -> FusionLosses:
-        """Equations 5 and 12; ``seen`` and ``whole`` are the rows of the incomplete and of the complete input."""
+        """Eq. 5 and 12; ``seen`` and ``whole`` are the rows of the incomplete and of the complete input."""
         there = None if present is None else _rows(present, seen)
         split, target = (Disentangled(*(_rows(view, rows) for view in views)) for rows in (seen, whole))
         orthogonality = orthogonality_loss(split, penalty=self.orthogonality_penalty, present=there)
