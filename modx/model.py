@@ -18,6 +18,7 @@ from .transformer import TransformerEncoder
 
 DROPPED = ("erased", "absent")
 Parts = dict[str, Tensor]
+Rows = slice | Tensor
 
 
 class FusionLosses(NamedTuple):
@@ -50,8 +51,8 @@ class FusionOutput(NamedTuple):
 class MissingModalityFusion(Pretrained):
     """Fuse sequences of several modalities, any of which may be missing in part or whole (DERL, Li et al.).
 
-    Encoder, disentangler, modality router (eq. 13-15) and fusion transformer with its positions (eq. 16); in training also
-    the reconstructor and the losses of eq. 5 and 12. The head and the loss of the task are yours, as in
+    Encoder, disentangler, modality router (eq. 13-15) and fusion transformer with its positions (eq. 16); in training
+    also the reconstructor and the losses of eq. 5 and 12. The head and the loss of the task are yours, as in
     ``head(fusion(inputs, masks).features.mean(1))``.
 
     Args:
@@ -196,8 +197,8 @@ class MissingModalityFusion(Pretrained):
     ) -> FusionOutput:
         """Fuse what is there; in training, also learn to rebuild what was dropped.
 
-        In training, with ``keep`` or ``complete``, the incomplete and the complete input go through as one batch. With
-        neither, the input is its own target.
+        In training, with ``keep`` or ``complete``, the incomplete and the complete input go through as one batch, a
+        sample that is complete only once. With neither, the input is its own target.
 
         Args:
             inputs: ``(B, L_m, input_dims[m])`` per modality m, or ``(B, input_dims[m])`` for one frame. A modality that
@@ -219,11 +220,13 @@ class MissingModalityFusion(Pretrained):
             real = every | real
             shown = real | {name: real[name] & (real[name] & mask).any(1, keepdim=True) for name, mask in kept.items()}
         batch_size = next(iter(frames.values())).shape[0]
-        first, second = slice(batch_size), slice(0, None)  # of the incomplete and of the complete input
+        first = slice(batch_size)  # the rows of the incomplete input, and of the complete one
+        second: Rows = first
         if self.training and (keep is not None or complete is not None):
-            seen = {name: torch.cat([part, whole[name]]) for name, part in seen.items()}
-            shown = {name: torch.cat([mask, real[name]]) for name, mask in shown.items()}
-            second = slice(batch_size, None)
+            rows = _changed(seen, whole, shown, real)
+            seen = {name: torch.cat([part, whole[name][rows]]) for name, part in seen.items()}
+            shown = {name: torch.cat([mask, real[name][rows]]) for name, mask in shown.items()}
+            second = _replace(batch_size, rows)
         present = {name: mask.any(1) for name, mask in shown.items()} or None
         tokens = self.encoder(seen, shown or None)
         views = self.disentangler(tokens, present)
@@ -262,7 +265,7 @@ class MissingModalityFusion(Pretrained):
         )
 
     def _losses(
-        self, tokens: Parts, views: Disentangled, present: Parts | None, seen: slice, whole: slice
+        self, tokens: Parts, views: Disentangled, present: Parts | None, seen: Rows, whole: Rows
     ) -> FusionLosses:
         """Eq. 5 and 12; ``seen`` and ``whole`` are the rows of the incomplete and of the complete input."""
         there = None if present is None else _rows(present, seen)
@@ -283,5 +286,28 @@ class MissingModalityFusion(Pretrained):
         )
 
 
-def _rows(parts: Mapping[str, Tensor], rows: slice) -> Parts:
+def _rows(parts: Mapping[str, Tensor], rows: Rows) -> Parts:
     return {name: part[rows] for name, part in parts.items()}
+
+
+def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
+    """The rows that differ from the complete input: a second pass over the others would compute the same.
+
+    A graph has one shape whatever is dropped, so all rows are in it.
+    """
+    if torch.compiler.is_compiling() or next(iter(seen.values())).is_meta:
+        return slice(None)
+    differ = []
+    for name, part in seen.items():
+        frames = (part != whole[name]).any(-1)
+        differ.append(((frames & real[name]) | (shown[name] ^ real[name]) if real else frames).any(1))
+    return torch.stack(differ).any(0).nonzero().squeeze(1)
+
+
+def _replace(batch_size: int, rows: Rows) -> Rows:
+    """Where the rows of the complete input are, if ``rows`` of them lie below the batch."""
+    if isinstance(rows, slice):
+        return slice(batch_size, None)
+    places = torch.arange(batch_size, device=rows.device)
+    places[rows] = torch.arange(batch_size, batch_size + len(rows), device=rows.device)
+    return places

@@ -109,7 +109,7 @@ def test_in_evaluation_there_are_no_losses_and_the_complete_input_is_not_run():
     output = fusion.eval()(inputs, masks, keep, complete=inputs)
     assert output.losses is None
     assert output.complete_features is None
-    assert sizes == [10, 5]
+    assert sizes == [10, 5]  # every sample lost something
 
 
 def test_with_nothing_dropped_the_input_is_its_own_target():
@@ -120,6 +120,23 @@ def test_with_nothing_dropped_the_input_is_its_own_target():
     torch.testing.assert_close(tree_leaves(alone), tree_leaves(kept))
     assert torch.equal(alone.complete_features, alone.features)
     assert alone.losses.reconstruction > 0
+
+
+@pytest.mark.parametrize("dropped", ["erased", "absent"])
+def test_a_sample_that_lost_nothing_is_encoded_once(dropped):
+    fusion, sizes = make(dropped_modality=dropped), []
+    fusion.encoder.register_forward_hook(lambda module, args, tokens: sizes.append(len(tokens["text"])))
+    inputs, masks, keep = draw()
+    keep = {name: mask.clone() for name, mask in keep.items()}
+    for name, mask in keep.items():
+        mask[2:4] = True
+        mask[4] = masks[name][4]  # what is not real cannot be lost
+        inputs[name][0] = 0  # nor does it show in zeros, unless all of a modality is absent
+    masks["text"][0] = True
+    keep["text"][0] = False
+    output = fusion(inputs, masks, keep)
+    assert sizes == [5 + {"erased": 1, "absent": 2}[dropped]]
+    assert torch.equal(output.complete_features[2:], output.features[2:])
 
 
 # what was dropped, and what is absent
