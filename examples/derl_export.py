@@ -55,7 +55,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.model = model.eval()
         if isinstance(model, DerlModel):
-            model.reconstructor = None  # only training rebuilds what is missing
+            model.fusion.reconstructor = None  # only training rebuilds what is missing
 
     def forward(self, batch: Batch) -> Batch:
         names = self.model.config.modalities
