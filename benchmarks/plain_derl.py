@@ -35,8 +35,8 @@ class PlainDerl(nn.Module):
         self.reconstructor = Reconstructor(config)
         views = 2 * len(input_dims)
         self.modality_router = Router(MLP(views * config.dim, config.router_dim, views))
-        self.fusion_positions = nn.Parameter(0.02 * torch.randn(config.num_tokens, config.dim))
-        self.fusion = nn.ModuleList(Block(config) for _ in range(config.fusion_depth))
+        self.positions = nn.Parameter(0.02 * torch.randn(config.num_tokens, config.dim))
+        self.transformer = nn.ModuleList(Block(config) for _ in range(config.fusion_depth))
         self.head = nn.Linear(config.dim, 1)
 
     def load_from(self, model: DerlModel) -> "PlainDerl":
@@ -49,7 +49,8 @@ class PlainDerl(nn.Module):
         layers = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
         translated = {}
         for name, tensor in tensors.items():
-            owner, _, leaf = name.replace("modality_router.router.", "modality_router.").rpartition(".")
+            own = name.removeprefix("fusion.").replace("modality_router.router.", "modality_router.")
+            owner, _, leaf = own.rpartition(".")
             owner = owner.replace(".blocks", "")
             if leaf in layers:
                 for mlp, part in zip(self._mlps(owner), tensor, strict=True):
@@ -84,8 +85,8 @@ class PlainDerl(nn.Module):
 
         stacked = torch.stack([*private, *shared], dim=2)  # (B, N, 2 M, D)
         weights = self.modality_router(stacked.flatten(2))
-        x = (weights[..., None] * stacked).sum(2) + self.fusion_positions
-        for block in self.fusion:
+        x = (weights[..., None] * stacked).sum(2) + self.positions
+        for block in self.transformer:
             x = block(x)
         task = F.mse_loss(self.head(x.mean(1)).squeeze(-1), labels)
 

@@ -33,7 +33,7 @@ MODULES = {
     "disentangler": "HED",
     "reconstructor": "MLCR",
     "modality_router": "MRF",
-    "fusion": "transformer",
+    "transformer": "transformer",
 }
 BLOCKS = (*MODULES.values(), "losses", "backward", "optimizer", OTHER)
 
@@ -59,10 +59,11 @@ def ranged(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 def mark(model: nn.Module) -> None:
     """Put ranges around the parts of a DerlModel."""
     for attribute, block in MODULES.items():
-        part = getattr(model, attribute)
+        part = getattr(model.fusion, attribute)
         part.forward = ranged(block, part.forward)
-    for method in ("_supervise", "task_loss"):  # the first runs MLCR, whose range lies within this one
-        setattr(model, method, ranged("losses", getattr(model, method)))
+    # the first runs MLCR, whose range lies within this one
+    for owner, method in ((model.fusion, "_losses"), (model, "_supervise"), (model, "task_loss")):
+        setattr(owner, method, ranged("losses", getattr(owner, method)))
 
 
 def take(step: TrainingStep, batch: Batch) -> None:

@@ -25,7 +25,7 @@ exclude_patterns = ["_build", "results/**"]  # tables that a command wrote: show
 
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|torchmetrics|collections\.abc|typing)\..*")
+    (r"py:.*", r"(torch|torchmetrics|collections\.abc|pathlib|typing)\..*")
 ]  # no inventory without a network
 
 nb_execution_mode = "force"

@@ -1,10 +1,12 @@
 """Mixture-of-disentangled-experts layers for multimodal models whose inputs go missing."""
 
 from . import losses, missing, ops
+from .collate import collate
 from .disentangle import Disentangled, HybridExpertDisentangler
 from .encode import BottleneckEncoder
 from .experts import Experts
 from .fusion import Fused, ModalityRouter
+from .model import FusionLosses, FusionOutput, MissingModalityFusion
 from .reconstruct import MultiLevelReconstructor, Reconstruction
 from .router import Router
 from .transformer import TransformerBlock, TransformerEncoder
@@ -12,6 +14,10 @@ from .transformer import TransformerBlock, TransformerEncoder
 __version__ = "0.1.0"
 
 __all__ = [
+    "MissingModalityFusion",
+    "FusionOutput",
+    "FusionLosses",
+    "collate",
     "BottleneckEncoder",
     "HybridExpertDisentangler",
     "Disentangled",

@@ -47,10 +47,15 @@ class ModalityModule(nn.Module):
 def reset_children(module: nn.Module) -> None:
     """Call ``reset_parameters`` of every submodule that has one, in the order in which the constructor made them."""
     for child in module.children():
-        if callable(reset := getattr(child, "reset_parameters", None)):
-            reset()
-        else:
-            reset_children(child)
+        reset(child)
+
+
+def reset(module: nn.Module) -> None:
+    """Call a module's ``reset_parameters``, or those of its submodules."""
+    if callable(own := getattr(module, "reset_parameters", None)):
+        own()
+    else:
+        reset_children(module)
 
 
 def is_name(name: object) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from modx import (
     Disentangled,
     Experts,
     HybridExpertDisentangler,
+    MissingModalityFusion,
     ModalityRouter,
     MultiLevelReconstructor,
     Reconstruction,
@@ -25,17 +27,18 @@ from modx.losses import orthogonality_loss, reconstruction_loss
 NAMES = ("text", "audio", "vision")
 
 
-def encoder(names=NAMES, **kwargs) -> BottleneckEncoder:
+def sequences(kind: type[nn.Module], names=NAMES, **kwargs) -> nn.Module:
     widths = dict.fromkeys(names, 4)
     lengths = dict.fromkeys(reversed(names), 5)
-    return BottleneckEncoder(widths, 4, num_tokens=2, num_heads=2, head_dim=2, max_lengths=lengths, **kwargs)
+    return kind(widths, 4, num_tokens=2, num_heads=2, head_dim=2, max_lengths=lengths, **kwargs)
 
 
 MODULES = {
-    "BottleneckEncoder": encoder,
+    "BottleneckEncoder": partial(sequences, BottleneckEncoder),
     "HybridExpertDisentangler": lambda names=NAMES, **kw: HybridExpertDisentangler(names, 4, 5, **kw),
     "MultiLevelReconstructor": lambda names=NAMES, **kw: MultiLevelReconstructor(names, 4, 5, **kw),
     "ModalityRouter": lambda names=NAMES, **kw: ModalityRouter(names, 4, 5, **kw),
+    "MissingModalityFusion": partial(sequences, MissingModalityFusion),
 }
 OTHERS = {
     "Router": lambda **kw: Router(4, 3, hidden_dim=5, **kw),

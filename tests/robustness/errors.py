@@ -27,6 +27,8 @@ EXEMPT = {  # callables, with the reason that they have no row
     "modx.Disentangled": "a NamedTuple: a result, checked by what takes it",
     "modx.Reconstruction": "a NamedTuple: a result, checked by what takes it",
     "modx.Fused": "a NamedTuple: a result",
+    "modx.FusionOutput": "a NamedTuple: a result",
+    "modx.FusionLosses": "a NamedTuple: a result",
     "modx.ops.Choice": "a NamedTuple: a result",
     "modx.losses.ReconstructionLoss": "a NamedTuple: a result",
     "modx.metrics.ConstantInputWarning": "a warning, raised by the library alone",
@@ -37,12 +39,14 @@ EXEMPT = {  # callables, with the reason that they have no row
     "modx.TransformerBlock.reset_parameters": "takes nothing",
     "modx.TransformerEncoder.reset_parameters": "takes nothing",
     "modx.BottleneckEncoder.reset_parameters": "takes nothing",
+    "modx.MissingModalityFusion.reset_parameters": "takes nothing",
 }
 EXEMPT_ARGUMENTS = {  # of any callable
     "device": "torch names a device that it does not know, and lists those that it does",
     "kwargs": "torchmetrics names an option that it does not know",
 }
 ELSEWHERE = {  # a raise, by file and function, that only a test of its own can reach
+    ("_pretrained.py", "from_pretrained"): "tests/test_model.py::test_a_config_of_other_names_is_refused",
     (
         "missing/patterns.py",
         "_check_names",
@@ -148,6 +152,15 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         modx.BottleneckEncoder({"a": 6}, 8, num_tokens=2, max_lengths={"a": 9}, **ATTENTION),
         {"inputs": {"a": zeros(2, 9, 6)}},
     ),
+    "modx.MissingModalityFusion": (
+        modx.MissingModalityFusion,
+        {"input_dims": {"a": 6}, "dim": 8, "num_tokens": 2, "max_lengths": {"a": 9}, **ATTENTION},
+    ),
+    "modx.MissingModalityFusion.forward": (
+        modx.MissingModalityFusion({"a": 6}, 8, num_tokens=2, max_lengths={"a": 9}, **ATTENTION),
+        {"inputs": {"a": zeros(2, 9, 6)}},
+    ),
+    "modx.collate": (modx.collate, {"samples": [{"a": zeros(2, 6)}, {"a": zeros(6)}]}),
     "modx.ops.expert_mixture": (modx.ops.expert_mixture, MIXTURE),
     "modx.ops.explain": (modx.ops.explain, MIXTURE),
     "modx.losses.orthogonality_loss": (modx.losses.orthogonality_loss, {"disentangled": views()}),
@@ -359,19 +372,48 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, "dropout", value, f"dropout in [0, 1], got {value!r}")
         yield from attending(f"{name}.forward")
 
-    encoder = "BottleneckEncoder"
-    for argument in ("input_dims", "max_lengths"):
-        for value in (None, ["a"], 6):
-            yield mistyped(encoder, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
-        for value in (0, -1):
-            yield wrong(encoder, argument, {"a": value}, f"{argument}['a'] >= 1, got {value}")
-        yield mistyped(encoder, argument, {"a": 2.5}, f"{argument}['a'] to be an int, got 2.5")
-    yield wrong(encoder, "input_dims", {}, "input_dims for modalities: one or more distinct names, got {}")
-    yield wrong(encoder, "input_dims", {1: 6}, "input_dims for modalities: one or more distinct names, got {1: 6}")
-    yield wrong(encoder, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
-    yield from features(f"{encoder}.forward", "inputs", 6)
-    yield wrong(f"{encoder}.forward", "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
-    yield from presence(f"{encoder}.forward", "masks", 9)
+    for name in ("BottleneckEncoder", "MissingModalityFusion"):
+        for argument in ("input_dims", "max_lengths"):
+            for value in (None, ["a"], 6):
+                yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
+            for value in (0, -1):
+                yield wrong(name, argument, {"a": value}, f"{argument}['a'] >= 1, got {value}")
+            yield mistyped(name, argument, {"a": 2.5}, f"{argument}['a'] to be an int, got 2.5")
+        yield wrong(name, "input_dims", {}, "input_dims for modalities: one or more distinct names, got {}")
+        yield wrong(name, "input_dims", {1: 6}, "input_dims for modalities: one or more distinct names, got {1: 6}")
+        yield wrong(name, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
+        yield from features(f"{name}.forward", "inputs", 6)
+        yield wrong(f"{name}.forward", "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
+        yield from presence(f"{name}.forward", "masks", 9)
+
+    fusion = "MissingModalityFusion"
+    yield from blocks(fusion, "encoder_depth", "fusion_depth", "num_tokens")
+    yield from sizes(fusion, optional=("expert_dim", "reconstructor_dim", "router_dim"))
+    yield from sizes(fusion, "num_private_experts", "num_shared_experts", least=0)
+    for argument in ("orthogonality_penalty", "dropped_modality", "implementation"):
+        yield from choices(fusion, argument)
+    for value in (1, None, "yes"):
+        yield mistyped(fusion, "detach_target", value, f"detach_target to be True or False, got {value!r}")
+    for value in ("inputs", ("input", "output"), 3):
+        yield wrong(
+            fusion, "levels", value, f"levels: one or more of ('input', 'disentangled', 'joint'), got {value!r}"
+        )
+    fusion = f"{fusion}.forward"
+    for argument in ("keep", "complete"):
+        yield mistyped(fusion, argument, ["a"], f"{argument} to be a mapping, got list")
+        yield wrong(fusion, argument, {"b": mask(2, 9)}, f"{argument} of modalities ('a',), got ('b',)")
+        yield mistyped(fusion, argument, {"a": [True]}, f"'a' of {argument} to be a tensor, got list")
+    yield wrong(fusion, "keep", {"a": mask(2, 8)}, "'a' of keep: bool of shape (2,) or (2, 9), got torch.bool of shape")
+    yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "complete (B=2, L=9, D=6), got (2, 8, 6)")
+
+    for value in ([], [{}], [{"a": None}]):
+        yield wrong("collate", "samples", value, "samples with at least one modality among them, got none")
+    yield mistyped("collate", "samples", [zeros(2, 6)], "samples[0] to be a mapping, got Tensor")
+    for value in (zeros(1, 2, 6), 0.5):
+        yield wrong("collate", "samples", [{"a": value}], "'a' of samples[0] of shape (L, D) or (D,), got (")
+    for value in (zeros(2, 5), zeros(2, 6, dtype=torch.float64)):
+        words = "'a' of samples[1] of width 6 in torch.float32, like those before, got"
+        yield wrong("collate", "samples", [{"a": zeros(6)}, {"a": value}], words)
 
     for name in ("ops.expert_mixture", "ops.explain"):
         for argument in ("x", "w1", "b1", "w2", "b2", "router_weights"):

@@ -30,9 +30,10 @@ class MlpDisentangler(nn.Module):
         self.modalities = tuple(sorted(modalities))
         self.mlps = Experts(len(self.modalities) + 1, dim, hidden_dim)
 
-    def forward(self, features: Mapping[str, Tensor]) -> Disentangled:
-        """Return private and shared views of ``(B, N_m, D)`` features."""
-        return Disentangled(*by_group(self.mlps, features, None, self.modalities, num_private=1), {})
+    def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Disentangled:
+        """Return private and shared views of ``(B, N_m, D)`` features, zeros where ``present`` ``(B,)`` is False."""
+        private, shared = by_group(self.mlps, features, None, self.modalities, num_private=1)
+        return Disentangled(_hide(private, present), _hide(shared, present), {})
 
 
 class MeanFusion(nn.Module):
@@ -43,9 +44,20 @@ class MeanFusion(nn.Module):
         tensor([[[0.5000, 0.5000]]])
     """
 
-    def forward(self, *views: Mapping[str, Tensor]) -> Fused:
-        """Average ``(B, N, D)`` views."""
-        stacked = torch.stack([view[name] for view in views for name in sorted(view)])
-        weight = 1 / len(stacked)
-        weights = tuple({name: part.new_full(part.shape[:2], weight) for name, part in view.items()} for view in views)
-        return Fused(stacked.mean(0), weights)
+    def forward(self, *views: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Fused:
+        """Average ``(B, N, D)`` views over the modalities that are present, all where it is None."""
+        every = {name: part.new_ones(part.shape[:2]) for name, part in sorted(views[0].items())}
+        there = _hide(every, present)
+        weight = 1 / (len(views) * torch.stack(list(there.values())).sum(0)).clamp(min=1)
+        weights = {name: part * weight for name, part in there.items()}
+        fused = sum(weights[name][..., None] * part for view in views for name, part in _hide(view, present).items())
+        return Fused(fused, (weights,) * len(views))
+
+
+def _hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Zeros for the samples that lack a modality."""
+    if present is None:
+        return dict(parts)
+    return {
+        name: torch.where(present[name].reshape(-1, *[1] * (part.ndim - 1)), part, 0) for name, part in parts.items()
+    }

@@ -1,20 +1,12 @@
-"""DerlModel: the whole of DERL (Li et al.), composed from modx's blocks."""
+"""DerlModel: the whole of DERL (Li et al.), the library's fusion between a text encoder and a head."""
 
 import torch
 from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, Features, SentimentModel, all_real, append_rows, lost_rows
-from modx import (
-    BottleneckEncoder,
-    Disentangled,
-    HybridExpertDisentangler,
-    ModalityRouter,
-    MultiLevelReconstructor,
-    TransformerEncoder,
-)
-from modx.losses import orthogonality_loss, reconstruction_loss
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+from modx import FusionLosses, MissingModalityFusion
 
 
 class DerlModel(SentimentModel):
@@ -37,37 +29,29 @@ class DerlModel(SentimentModel):
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
         names = config.modalities
-        block = {"num_heads": config.num_heads, "head_dim": config.head_dim, "ffn_dim": config.ffn_dim}
-        self.encoder = BottleneckEncoder(
+        self.fusion = MissingModalityFusion(
             self.input_dims(),
             config.dim,
             num_tokens=config.num_tokens,
-            depth=config.encoder_depth,
             max_lengths={name: config.max_lengths[name] for name in names},
-            **block,
+            encoder_depth=config.encoder_depth,
+            fusion_depth=config.fusion_depth,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+            ffn_dim=config.ffn_dim,
+            num_private_experts=config.num_private_experts,
+            num_shared_experts=config.num_shared_experts,
+            expert_dim=config.expert_dim,
+            reconstructor_dim=config.reconstructor_dim,
+            router_dim=config.router_dim,
+            levels=config.reconstruction_levels,
+            orthogonality_penalty=config.orthogonality_penalty,
+            detach_target=config.detach_target,
         )
-        if config.disentangler == "experts":
-            self.disentangler = HybridExpertDisentangler(
-                names,
-                config.dim,
-                config.expert_dim,
-                num_private_experts=config.num_private_experts,
-                num_shared_experts=config.num_shared_experts,
-            )
-        else:
-            self.disentangler = MlpDisentangler(names, config.dim, config.expert_dim)
-        self.reconstructor = None
-        if config.reconstruction_levels:
-            self.reconstructor = MultiLevelReconstructor(
-                names, config.dim, config.reconstructor_dim, levels=config.reconstruction_levels
-            )
-        if config.fusion == "router":
-            self.modality_router = ModalityRouter(names, config.dim, config.router_dim)
-        else:
-            self.modality_router = MeanFusion()
-        self.fusion_positions = nn.Parameter(torch.empty(config.num_tokens, config.dim))
-        nn.init.normal_(self.fusion_positions, std=0.02)
-        self.fusion = TransformerEncoder(config.dim, config.fusion_depth, **block)
+        if config.disentangler == "mlp":
+            self.fusion.disentangler = MlpDisentangler(names, config.dim, config.expert_dim)
+        if config.fusion == "mean":
+            self.fusion.modality_router = MeanFusion()
         self.head = nn.Linear(config.dim, 1)
         self.post_init()
 
@@ -89,61 +73,37 @@ class DerlModel(SentimentModel):
         self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
-        batch_size = next(iter(inputs.values())).shape[0]
         seen = inputs if keep is None else self.corrupt(inputs, keep)
-        learn = self.training and labels is not None
-        rows = lost_rows(masks, keep) if learn and keep is not None else None
-        if rows is not None:  # the complete views are the targets: encode them in the same batch
-            complete = torch.arange(batch_size, device=rows.device)
-            complete[rows] = torch.arange(batch_size, batch_size + len(rows), device=rows.device)
-            seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
-        features = self.encoder(self.embed(seen, masks), masks)
-        views = self.disentangler(features)
-        incomplete_features, incomplete_views = _take(features, views, slice(batch_size))
-        prediction, fusion_weights = self._predict(incomplete_views)
+        rows = lost_rows(masks, keep) if self.training and labels is not None and keep is not None else None
+        if rows is None:
+            fused = self.fusion(self.embed(seen, masks), masks)
+        else:  # the complete input is the target: one batch of the text encoder holds both
+            batch_size = len(keep[next(iter(keep))])
+            states = self.embed(append_rows(seen, inputs, rows), append_rows(masks, masks, rows))
+            seen = {name: part[:batch_size] for name, part in states.items()}
+            complete = {name: part.index_copy(0, rows, states[name][batch_size:]) for name, part in seen.items()}
+            fused = self.fusion(seen, masks, complete=complete)
+        prediction = self.score(fused.features.mean(1))
+        weights = [view[name] for view in fused.router_weights for name in self.config.modalities]
         output = DerlOutput(
-            prediction=prediction, expert_weights=incomplete_views.router_weights, fusion_weights=fusion_weights
+            prediction=prediction, expert_weights=fused.expert_weights, fusion_weights=torch.stack(weights, dim=-1)
         )
         if labels is not None:
             output.task_loss = output.loss = self.task_loss(prediction, labels)
-        if learn:
-            targets = _take(features, views, slice(None) if rows is None else complete)
-            self._supervise(output, incomplete_features, incomplete_views, *targets)
+            if fused.losses is not None:
+                self._supervise(output, fused.losses)
             if rows is not None and self.compares_scores:
-                _, complete_views = _take(features, views, slice(batch_size, None))
-                self.compare(output, self._predict(complete_views)[0], rows, labels)
+                self.compare(output, self.score(fused.complete_features[rows].mean(1)), rows, labels)
         return output
 
     def drop_training_parts(self) -> None:
-        self.reconstructor = None  # only training rebuilds what is missing
+        self.fusion.reconstructor = None  # only training rebuilds what is missing
 
-    def _predict(self, views: Disentangled) -> tuple[Tensor, Tensor]:
-        """Fuse the six views and score them (eq. 13-16)."""
-        fused, weights = self.modality_router(views.private, views.shared)
-        columns = torch.stack([view[name] for view in weights for name in self.config.modalities], dim=-1)
-        return self.score(self.fusion(fused + self.fusion_positions).mean(1)), columns
-
-    def _supervise(
-        self,
-        output: DerlOutput,
-        features: Features,
-        views: Disentangled,
-        target_features: Features,
-        target_views: Disentangled,
-    ) -> None:
+    def _supervise(self, output: DerlOutput, losses: FusionLosses) -> None:
         """Add the losses of eq. 5 and 12 to the task's (eq. 18)."""
         config = self.config
-        output.orthogonality_loss = orthogonality_loss(views, penalty=config.orthogonality_penalty)
-        output.loss = output.task_loss + config.orthogonality_weight * output.orthogonality_loss
-        if self.reconstructor is not None:
-            output.reconstruction_loss = reconstruction_loss(
-                self.reconstructor(features, views), target_features, target_views, detach_target=config.detach_target
-            ).total
-            output.loss = output.loss + config.reconstruction_weight * output.reconstruction_loss
-
-
-def _take(features: Features, views: Disentangled, rows: slice | Tensor) -> tuple[Features, Disentangled]:
-    def take(parts: Features) -> Features:
-        return {name: part[rows] for name, part in parts.items()}
-
-    return take(features), Disentangled(*(take(view) for view in views))
+        output.orthogonality_loss = losses.orthogonality
+        output.loss = output.task_loss + config.orthogonality_weight * losses.orthogonality
+        if config.reconstruction_levels:
+            output.reconstruction_loss = losses.reconstruction
+            output.loss = output.loss + config.reconstruction_weight * losses.reconstruction

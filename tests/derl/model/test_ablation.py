@@ -34,13 +34,31 @@ def test_mean_fusion_is_the_mean():
         assert all(torch.equal(part, torch.full((3, 4), 0.25)) for part in weights.values())
 
 
+@pytest.mark.parametrize("module", [MlpDisentangler(("audio", "text"), 8, 16), MeanFusion()])
+def test_what_stands_in_takes_absence_as_the_blocks_do(module):
+    views = [{name: torch.randn(3, 4, 8) for name in ("text", "audio")} for _ in range(2)]
+    present = {"text": torch.tensor([True, True, False]), "audio": torch.tensor([True, False, False])}
+    arguments = views if isinstance(module, MeanFusion) else views[:1]
+    got, whole = module(*arguments, present=present), module(*arguments)
+    if isinstance(module, MeanFusion):
+        text_alone = MeanFusion()(*({"text": view["text"]} for view in views))
+        torch.testing.assert_close(got.features[0], whole.features[0])
+        torch.testing.assert_close(got.features[1], text_alone.features[1])
+        assert not got.features[2].any()
+        assert [weights["audio"][:, 0].tolist() for weights in got.router_weights] == [[0.25, 0, 0]] * 2
+    else:
+        for view, every in zip(got[:2], whole[:2], strict=True):
+            for name, mask in present.items():
+                assert torch.equal(view[name], torch.where(mask[:, None, None], every[name], 0))
+
+
 @pytest.mark.parametrize(
     ("overrides", "gone", "fewer"),
     [
-        ({"disentangler": "mlp"}, "disentangler.routers", True),
-        ({"fusion": "mean"}, "modality_router", True),
-        ({"reconstruction_levels": []}, "reconstructor", True),
-        ({"reconstruction_levels": ["joint"]}, "reconstructor.networks.input", True),
+        ({"disentangler": "mlp"}, "fusion.disentangler.routers", True),
+        ({"fusion": "mean"}, "fusion.modality_router", True),
+        ({"reconstruction_levels": []}, "fusion.reconstructor", True),
+        ({"reconstruction_levels": ["joint"]}, "fusion.reconstructor.networks.input", True),
     ],
 )
 def test_an_ablation_has_no_parameters_of_what_it_leaves_out_and_trains_all_it_has(overrides, gone, fewer):

@@ -128,12 +128,12 @@ def test_loss_is_equation_18_over_two_separate_passes():
     output = model(inputs, masks, keep, labels)
 
     def views_of(seen):
-        features = model.encoder(model.embed(seen, masks), masks)
-        return features, model.disentangler(features)
+        features = model.fusion.encoder(model.embed(seen, masks), masks)
+        return features, model.fusion.disentangler(features)
 
     features, views = views_of(model.corrupt(inputs, keep))
     targets = views_of(inputs)
-    rebuilt = model.reconstructor(features, views)
+    rebuilt = model.fusion.reconstructor(features, views)
     task = (output.prediction - labels).square().mean()
     expected = task + 0.3 * orthogonality_loss(views) + 0.7 * reconstruction_loss(rebuilt, *targets).total
     torch.testing.assert_close(output.loss, expected)
@@ -199,7 +199,7 @@ def test_detached_targets_change_the_gradient_but_not_the_loss():
         model = make_model(detach_target=detach, reconstruction_weight=1.0).train()
         loss = model(*batch).loss
         loss.backward()
-        found.append((loss, model.encoder.tokens.grad))
+        found.append((loss, model.fusion.encoder.tokens.grad))
     assert torch.equal(found[0][0], found[1][0])
     assert not torch.allclose(found[0][1], found[1][1])
 
