@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from check_lines import ROOT, check_lines, code_lines, share
 
 SAMPLE = '''"""A module."""
