@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from record import cpu, summary, write
-from training_step import BATCH_SIZE, RESULTS, Batch, TrainingStep, make_batch
+from record import cpu, summary
+from training_step import BATCH_SIZE, Batch, TrainingStep, make_batch
 
 PROVIDERS = ("eager", "compiled")
 KINDS = ("same shapes", "shapes that change")
@@ -132,10 +132,7 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "kinds": {kind: measure(kind, options.rounds) for kind in KINDS},
     }
-    write(RESULTS / "compile_step.json", results)
-    table = to_markdown(results)
-    (RESULTS / "compile_step.md").write_text(table)
-    print(table)
+    print(to_markdown(results))
 
 
 if __name__ == "__main__":

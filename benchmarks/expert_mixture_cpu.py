@@ -5,7 +5,6 @@ in turn, the order turned around every round; a ratio is that of the loop's and 
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -241,7 +240,6 @@ def main() -> None:
     }
     table = to_markdown(results)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "expert_mixture_cpu.json").write_text(json.dumps(results, indent=2) + "\n")
     (RESULTS / "expert_mixture_cpu.md").write_text(table)
     print(table)
 

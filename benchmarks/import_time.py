@@ -5,7 +5,6 @@ also time ``import modx`` itself, once torch is there. A first process of each, 
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -74,7 +73,6 @@ def main() -> None:
         "processes": options.processes,
         "seconds": {name: summary(values) for name, values in measure(options.processes).items()},
     }
-    (RESULTS / "import_time.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "import_time.md").write_text(to_markdown(results))
     print(to_markdown(results))
 

@@ -1,10 +1,10 @@
-"""Registers, spills and shared memory of every kernel configuration that a call can choose, with no GPU at hand.
+"""Registers, spills and shared memory of every kernel configuration that a call can choose, without a GPU.
 
-The op is called with a recorder in the kernels' place, so that what is compiled is what would be launched; then
-Triton compiles it ahead of time for each family of chips, and the binary itself is asked.
+The op is called with a recorder in the kernels' place, so what is compiled is what would be launched. Triton compiles
+it ahead of time for each family of GPUs, and the figures are read from the binary.
 
-    python benchmarks/kernel_resources.py              # writes results/kernel_resources.{json,md}
-    python benchmarks/kernel_resources.py --family sm_90 --print  # one family, as JSON lines
+    python benchmarks/kernel_resources.py    # writes kernel_resources.md and kernel_configurations.csv in results/
+    python benchmarks/kernel_resources.py --family sm_90 --print    # one family, as JSON lines
 """
 
 import argparse
@@ -32,6 +32,11 @@ from modx.ops.triton import fused, launch, splits, wide
 FAMILIES = ("sm_80", "sm_90", "sm_100", "gfx942")
 NUM_SMS = 132
 RESULTS = Path(__file__).parent / "results"
+CONFIGURATIONS = RESULTS / "kernel_configurations.csv"
+COLUMNS = (
+    *("kernel", "dtype", "d_in", "h", "p", "s", "banks", "splits", "block_t", "block_h"),
+    *("stores_hidden", "num_warps", "num_stages"),
+)
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -173,6 +178,31 @@ def measure_apart(families: Sequence[str] = FAMILIES) -> dict[str, list[dict[str
         return dict(zip(families, pool.map(run, families), strict=True))
 
 
+def configurations(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[str]]:
+    """The families of each configuration, which is a row of the table without the family and the compilers' figures."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        families = found.setdefault(tuple(str(row.get(name, "")) for name in COLUMNS), [])
+        if row["family"] not in families:
+            families.append(row["family"])
+    return found
+
+
+def write_configurations(rows: Sequence[dict[str, Any]]) -> None:
+    """One line per configuration, below the version of Triton whose figures the tiles were chosen by."""
+    lines = [f"# Triton {triton.__version__}", ",".join(("families", *COLUMNS))]
+    lines += [",".join((" ".join(families), *values)) for values, families in configurations(rows).items()]
+    CONFIGURATIONS.write_text("\n".join(lines) + "\n")
+
+
+def read_configurations() -> tuple[str, dict[tuple[str, ...], list[str]]]:
+    """The version of Triton, and the families of each configuration."""
+    version, header, *lines = CONFIGURATIONS.read_text().splitlines()
+    assert header == ",".join(("families", *COLUMNS))
+    rows = [line.split(",") for line in lines]
+    return version.removeprefix("# Triton "), {tuple(values): families.split() for families, *values in rows}
+
+
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     lines = [
         "What the compilers make of every configuration of the kernels that a call can choose: registers a thread, "
@@ -222,9 +252,7 @@ def main() -> None:
     families = FAMILIES if options.family is None else (options.family,)
     rows = [row for part in measure_apart(families).values() for row in part]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kernel_resources.json").write_text(
-        json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n"
-    )
+    write_configurations(rows)
     (RESULTS / "kernel_resources.md").write_text(to_markdown(rows))
     print(to_markdown(rows))
 

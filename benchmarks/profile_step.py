@@ -8,7 +8,6 @@ profiler slows what is made of many small operators; the fastest step without it
 """
 
 import argparse
-import json
 import os
 import time
 from collections import Counter
@@ -164,7 +163,6 @@ def main() -> None:
     options = parser.parse_args()
     command = "python benchmarks/profile_step.py" + (f" --steps {options.steps}" if options.steps != 20 else "")
     results = measure(options.steps, options.trace) | {"command": command}
-    (RESULTS / "profile_step.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "profile_step.md").write_text(to_markdown(results))
     print(to_markdown(results))
 

@@ -17,7 +17,6 @@ import torch
 from torch.utils.data import DataLoader
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-RESULTS = Path(__file__).parent / "results"
 WIDTHS = {"audio": 74, "vision": 35}
 FRAMES = 500
 SAMPLES = 300  # at 1x
@@ -75,9 +74,6 @@ def main() -> None:
     machine = f"{platform.machine()}, torch {torch.__version__}; no worker processes, batches of 16"
     lines += ["", f"`python benchmarks/shards_memory.py`, {machine}."]
     print("\n".join(lines))
-    if options.samples == SAMPLES:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "shards_memory.md").write_text("\n".join(lines) + "\n")
 
 
 def _apart(path: Path) -> list[float]:

@@ -1,4 +1,4 @@
-"""The README's table of GPU figures, from what was measured: ``python benchmarks/table.py --write``.
+"""The table of GPU figures in docs/kernel.md, from what was measured: ``python benchmarks/table.py --write``.
 
 Reads ``benchmarks/results/<gpu>/expert_mixture_gpu.json``; a dry run is refused. ``--folder``: print the table of
 one folder instead.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "kernel.md"
 BEGIN, END = "<!-- gpu figures: python benchmarks/table.py --write -->", "<!-- end of gpu figures -->"
 NONE_YET = (
     "No GPU has run these kernels yet: there are no GPU figures. `benchmarks/gpu.sh FOLDER` measures them in one "
@@ -22,8 +22,8 @@ OTHERS = ("loop", "wide", "compiled wide", "grouped")
 Results = dict[str, Any]
 
 
-def readme_block() -> str:
-    """What stands between the README's two markers."""
+def page_block() -> str:
+    """What stands between the two markers of the page."""
     files = sorted(RESULTS.glob("*/expert_mixture_gpu.json"))
     tables = [to_markdown(json.loads(file.read_text())) for file in files]
     return "\n\n".join(tables) if tables else NONE_YET
@@ -80,22 +80,22 @@ def _speed_up(result: Results, other: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/kernel.md")
     parser.add_argument("--folder", type=Path, help="print the table of this folder's results")
     options = parser.parse_args()
     if options.folder is not None:
         print(to_markdown(json.loads((options.folder / "expert_mixture_gpu.json").read_text())))
         return
-    block = readme_block()
+    block = page_block()
     print(block)
     if options.write:
         pattern = re.compile(f"({re.escape(BEGIN)}\n).*?(\n{re.escape(END)})", re.DOTALL)
-        text, count = pattern.subn(lambda match: match[1] + block + match[2], README.read_text())
+        text, count = pattern.subn(lambda match: match[1] + block + match[2], PAGE.read_text())
         if count != 1:
             raise ValueError(
-                f"README.md was expected to have the markers {BEGIN} and {END} once, has them {count} times."
+                f"docs/kernel.md was expected to have the markers {BEGIN} and {END} once, has them {count} times."
             )
-        README.write_text(text)
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

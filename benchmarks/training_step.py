@@ -12,7 +12,6 @@ subtracted from the peak (``ru_maxrss``) after one step on the whole batch. What
 
 import argparse
 import gc
-import json
 import os
 import resource
 import statistics
@@ -222,7 +221,6 @@ def main() -> None:
     memory = measure_memory(options.repeats)
     results = report(measure_seconds(options.rounds), memory, " ".join(["python", *sys.argv]))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "training_step.json").write_text(json.dumps(results, indent=2) + "\n")
     table = to_markdown(results)
     (RESULTS / "training_step.md").write_text(table)
     print(table)

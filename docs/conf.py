@@ -48,6 +48,7 @@ add_module_names = False
 
 html_theme = "furo"
 html_title = f"modx {release}"
+html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"

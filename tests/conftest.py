@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from modx.missing import patterns
+from modx.ops import activations
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported: they run on the CPU, slowly
@@ -20,6 +21,6 @@ def seeded():
 
 @pytest.fixture(autouse=True)
 def registered():
-    """A pattern that a test registers is gone after it."""
-    with patch.dict(patterns._PATTERNS):
+    """A pattern or an activation that a test registers is gone after it."""
+    with patch.dict(patterns._PATTERNS), patch.dict(activations.ACTIVATIONS):
         yield

@@ -1,4 +1,6 @@
-"""What the benchmarks make of their figures: the README's table, fits, and no table of a dry run."""
+"""What the benchmarks make of their figures: the table of GPU figures, fits, and no table of a dry run."""
+
+from pathlib import Path
 
 import pytest
 
@@ -6,10 +8,18 @@ import growth
 import table
 from problem import Problem, problems
 
+FOLDER = Path(table.__file__).parent
 
-def test_the_readme_shows_the_gpu_figures_that_there_are():
-    text = table.README.read_text()
-    assert text.partition(table.BEGIN + "\n")[2].partition("\n" + table.END)[0] == table.readme_block()
+
+def test_the_page_on_the_kernels_shows_the_gpu_figures_that_there_are():
+    text = table.PAGE.read_text()
+    assert text.partition(table.BEGIN + "\n")[2].partition("\n" + table.END)[0] == table.page_block()
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".sh")))
+def test_every_file_has_a_row_in_the_table_of_benchmarks(file):
+    rows = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert any(f"`{file}`" in row.split("|")[1] for row in rows)
 
 
 def test_no_table_is_made_of_a_dry_run():

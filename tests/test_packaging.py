@@ -1,6 +1,7 @@
 """What the package says of itself in several places is the same, and the lowest versions are those of pyproject."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 import modx
 
@@ -39,7 +41,24 @@ def test_the_citation_is_of_this_version_under_this_license(citation):
 def test_the_citation_has_what_its_format_asks_for(citation):
     assert citation["cff-version"] == "1.2.0"
     assert {"message", "title", "authors"} <= citation.keys()
-    assert all({"authors", "title", "type"} <= reference.keys() for reference in citation["references"])
+    cited = [citation["preferred-citation"], *citation["references"]]
+    assert all({"authors", "title", "type", "year"} <= reference.keys() for reference in cited)
+    assert citation["preferred-citation"]["version"] == citation["version"]
+
+
+def test_a_release_has_no_relative_link_and_the_address_of_the_repository():
+    address = runpy.run_path(str(ROOT / ".ci" / "address"))
+    where = ("https://example.org/owner/modx", "v9.9.9")
+    readme = address["absolute"]((ROOT / "README.md").read_text(), *where)
+    tokens = [token for part in MarkdownIt().enable("table").parse(readme) for token in part.children or ()]
+    targets = [target for token in tokens if (target := token.attrGet("href") or token.attrGet("src"))]
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
+    assert "https://example.org/owner/modx/raw/v9.9.9/docs/images/blocks/model.svg" in targets
+    assert "https://example.org/owner/modx/blob/v9.9.9/CONTRIBUTING.md" in targets
+    urls = tomllib.loads(address["with_urls"]((ROOT / "pyproject.toml").read_text(), *where))["project"]["urls"]
+    assert urls["Repository"] == where[0]
+    assert urls["Paper"].startswith("https://arxiv.org/")
 
 
 def test_the_change_log_keeps_its_format():

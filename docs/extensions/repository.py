@@ -1,7 +1,7 @@
 """Links from a page to a file or a folder of the repository that is no page: the site shows it, highlighted.
 
 A page's links are those that work in a checkout and where the repository is hosted, relative to the page. Files of the
-top folder that a page includes (README.md, CHANGELOG.md) keep theirs, relative to the top.
+top folder that a page includes (CHANGELOG.md) keep theirs, relative to the top.
 """
 
 import html
@@ -18,7 +18,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 
 TOP = Path(__file__).parents[2]
-INCLUDED = {"readme": "README.md", "changelog": "CHANGELOG.md"}  # page -> the file of the top folder that it shows
+INCLUDED = {"changelog": "CHANGELOG.md"}  # page -> the file of the top folder that it shows
 LANGUAGES = {".py": "python", ".sh": "bash", ".json": "json", ".md": "markdown", ".toml": "toml"}
 
 

@@ -47,3 +47,30 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(file):
         assert there.exists(), f"{file}: {target}"
         assert there.is_relative_to(TOP), f"{file}: {target}"
         assert not anchor or anchor in anchors(there), f"{file}: {target}"
+
+
+READ_BY_A_TEST = {"benchmarks/results/kernel_configurations.csv"}  # tests/ops/test_kernel_resources.py
+RESULTS = sorted(
+    path.relative_to(TOP).as_posix()
+    for folder, kinds in {
+        "docs/images": ("svg", "png"),
+        "docs/results": ("csv", "json", "md"),
+        "benchmarks/results": ("csv", "md"),
+    }.items()
+    for kind in kinds
+    for path in (TOP / folder).rglob(f"*.{kind}")
+)
+
+
+@pytest.fixture(scope="module")
+def linked():
+    return {
+        (TOP / file).parent.joinpath(target.partition("#")[0]).resolve()
+        for file in FILES
+        for target in targets(TOP / file)
+    }
+
+
+@pytest.mark.parametrize("file", [file for file in RESULTS if file not in READ_BY_A_TEST])
+def test_every_recorded_result_and_picture_is_shown_by_a_page(file, linked):
+    assert TOP / file in linked

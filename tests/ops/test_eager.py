@@ -8,8 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from modx import Experts
 from modx.ops import chunked, eager, expert_mixture
+from modx.ops.activations import ACTIVATIONS
 
-ACTIVATIONS = ["gelu", "gelu_tanh", "relu", "silu"]
 # equal groups run side by side, uneven ones in turn, an empty one gives its experts zeros
 LAYOUTS = {
     "equal groups": ((6, 6, 6), 2, 3),
