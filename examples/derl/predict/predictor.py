@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel
 
+from derl.data.classes import seven_classes
 from derl.data.split import DataError
 from derl.model.config import DerlConfig
 from derl.model.sentiment import SentimentModel
@@ -150,7 +151,7 @@ class Predictor:
         }
         output = self.model(**send_to_device(batch | {"inputs": inputs}, self.model.device))
         scores = output.prediction.float().cpu()
-        classes = scores.clamp(-3, 3).round().int()
+        classes = seven_classes(scores).int()
         weights: list[dict[str, float] | None] = [None] * len(scores)
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.double().cpu(), present)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from derl.study.cell import Cell, Variant
+from derl.study.cells import Cell, Variant
 from derl.train.options import describe_selection, fill_in, parse
 from derl.train.recipes import RECIPES
 
