@@ -11,7 +11,7 @@ import sys
 
 from derl.data.split import DataError
 from derl.study.command import main
-from derl.study.record import RecordError
+from derl.study.ledger import RecordError
 from derl.train.run import RunError
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def load_data(path: str | Path, cache: str | Path) -> Mapping[str, Split | Shard
     if path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
-        found = sha256(path)
+        found = data_checksum(path)
         if not cache.exists() or read_source(cache) != found:
             print(f"converting {path} to {cache}")
             save_splits(read_mmsa(path), cache, source=found)
@@ -46,8 +46,12 @@ def load_complete(path: str | Path) -> dict[str, Split]:
     return splits
 
 
-def sha256(path: Path) -> str:
-    """A file's checksum; of shards, that of their index, which holds theirs."""
+def data_checksum(path: Path) -> str:
+    """The checksum of a data file; of shards, that of their index, which holds the checksums of all.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     path = path / INDEX if path.is_dir() else path
     try:
         return checksum(path)

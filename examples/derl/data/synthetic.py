@@ -25,6 +25,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from derl.data.classes import seven_classes
 from derl.data.printed import PRINTED
 from derl.data.split import Split
 from modx.metrics import ConstantInputWarning, sentiment_metrics
@@ -44,11 +45,11 @@ SENTIMENT_WORD, WORD_SPREAD = 0.18, 1.5
 
 def group_of(labels: np.ndarray) -> np.ndarray:
     """The groups within which labels are drawn uniformly: the seven classes, 0 parted by sign."""
-    classes = labels.clip(-3, 3).round()
+    classes = seven_classes(labels)
     return 2 * classes + np.where(classes == 0, np.sign(labels), 0)
 
 
-CLASS_OF_GRID, GROUP_OF_GRID = np.round(GRID), group_of(GRID)
+CLASS_OF_GRID, GROUP_OF_GRID = seven_classes(GRID), group_of(GRID)
 GROUPS = np.unique(GROUP_OF_GRID)
 
 

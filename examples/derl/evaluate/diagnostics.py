@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from derl.data.classes import seven_classes
 from derl.evaluate.scores import Predicted
 from modx.metrics import ExpertLoad, RoutingEntropy
 
@@ -18,7 +19,7 @@ def diagnose(predicted: Predicted, labels: Tensor) -> dict[str, float]:
     - `expert_entropy`: of the experts' routers, the mean over modalities.
     """
     scores = predicted.scores
-    classes = (scores.clamp(-3, 3).round() + 3).long().bincount(minlength=7)
+    classes = (seven_classes(scores) + 3).long().bincount(minlength=7)
     found = {
         "spread": (scores.std(correction=0) / labels.std(correction=0)).item(),
         "commonest_class": classes.argmax().item() - 3.0,

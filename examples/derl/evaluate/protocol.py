@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from derl.data.classes import seven_classes
 from derl.data.missing import MissingDataset
 from derl.evaluate.conditions import RATES, Condition, inter_modal, intra_modal
 from derl.evaluate.diagnostics import diagnose, entropy, load
@@ -108,7 +109,7 @@ def average(rows: Sequence[Metrics]) -> Metrics:
 
 def confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
     """Counts of the seven classes, rows true, columns predicted."""
-    classes = [(values.clamp(-3, 3).round() + 3).long() for values in (labels, scores)]
+    classes = [(seven_classes(values) + 3).long() for values in (labels, scores)]
     counts = torch.bincount(classes[0] * 7 + classes[1], minlength=49)
     return counts.reshape(7, 7).tolist()
 

@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 
+from derl.data.classes import seven_classes
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample
@@ -136,7 +137,7 @@ class Predictor:
         }
         output = self.model(**send_to_device(batch | {"inputs": inputs}, self.model.device))
         scores = output.prediction.float().cpu()
-        classes = scores.clamp(-3, 3).round().int()
+        classes = seven_classes(scores).int()
         weights: list[dict[str, float] | None] = [None] * len(scores)
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.double().cpu(), present)

@@ -1,21 +1,34 @@
-"""The command line of a study."""
+"""The command line of a study, and the report behind each of its words."""
 
 import argparse
 import math
+import os
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from derl.study.commands import commands
+from derl.study import pictures, robustness, tables
+from derl.study.cells import (
+    ABLATIONS,
+    DERL,
+    METHODS,
+    OPTIONS,
+    PAPER,
+    ROBUST,
+    TRAINED_AT,
+    experts,
+    trained_on,
+)
 from derl.study.folder import STUDY, open_study, read_study
-from derl.study.judge import PROTOCOLS
 from derl.study.ledger import Ledger
-from derl.study.report import write
+from derl.study.report import Report
+from derl.study.run import run_cells
+from derl.study.statistics import PROTOCOLS
 from derl.study.view import View
-from derl.study.work import work
 from derl.train.options import LEAST, Options, fill_in
 from derl.train.run import RunError
 
@@ -56,28 +69,52 @@ def main(arguments: list[str] | None = None) -> int:
         options = read_study(folder, options, list(given))
     else:
         raise RunError(f"{folder}: expected the folder of a study, with {STUDY}, found none; check --study.")
-    every = commands(options.preset)
+    every = reports(options.preset)
     names = list(every) if asked.what == "all" else [asked.what]
     num_seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
     ledger = Ledger(folder)
     view = View(ledger, num_seeds, asked.protocol, options)
     cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(num_seeds, view.synthetic)))
     view.check(cells)
-    failed = {} if asked.report_only else work(ledger, cells, options)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    failed = {} if asked.report_only else run_cells(ledger, cells, options)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
     for name in names:
-        write(name, every[name], view, console)
+        every[name].write(name, view, console)
     console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
     for cell, error in failed.items():
         print(f"error: {cell.key} failed, and is missing above: {type(error).__name__}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
+def reports(preset: str) -> dict[str, Report]:
+    """Every report by its name: the paper's in its order, then those of the open question."""
+    methods = list(METHODS.values())
+    return {
+        "derl": Report([PAPER], tables.derl),
+        "table1": Report(methods, tables.table1),
+        "table2": Report(methods, tables.table2),
+        "table3": Report(ABLATIONS.values(), tables.table3),
+        "table4": Report(ABLATIONS.values(), tables.table4),
+        "table5": Report([PAPER, *TRAINED_AT.values()], tables.table5, always_valid=True),
+        "table6": Report(methods, tables.table6),
+        "figure2": Report(methods, figures={"figure2": pictures.figure2}),
+        "figure3": Report(
+            list(experts(preset).values()),
+            partial(tables.experts_table, preset=preset),
+            {"figure3": partial(pictures.figure3, preset=preset)},
+        ),
+        "figure4": Report([PAPER], figures={"figure4": pictures.figure4}, always_valid=True),
+        "recipes": Report([METHODS[DERL], METHODS[ROBUST]], robustness.recipes, {"recipes": pictures.recipes}, True),
+        "patterns": Report(trained_on().values(), robustness.patterns, {"patterns": pictures.pattern_matrix}, True),
+        "options": Report(OPTIONS.values(), tables.options),
+    }
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Every table and figure of the DERL paper, and the question it leaves open."
     )
-    names = [*commands("mosi"), "all"]
+    names = [*reports("mosi"), "all"]
     parser.add_argument("what", choices=names, metavar="what", help=", ".join(names))
     parser.add_argument("--study", default="study", help="folder in which results accumulate")
     parser.add_argument("--seeds", type=seeds, help="how many, from 0 on; left out: 3")

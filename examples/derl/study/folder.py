@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from derl.data.files import is_draft, write_file
 from derl.data.label_counts import describe_label_counts
-from derl.data.load import load_data, sha256
+from derl.data.load import data_checksum, load_data
 from derl.train.options import Options
 from derl.train.run import DATA, RunError
 from derl.train.setup import load_tokenizer
@@ -48,7 +48,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
                 splits = load_data(options.data, folder / DATA)  # converted once, not by every process
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
-                checksum, has_text = sha256(Path(options.data)), "text" in splits["train"].modalities
+                checksum, has_text = data_checksum(Path(options.data)), "text" in splits["train"].modalities
             if has_text and options.text_encoder is not None:
                 load_tokenizer(options.text_encoder)  # before the study remembers a name that is wrong
             content = {"options": asdict(options), "data_sha256": checksum}
@@ -78,7 +78,7 @@ def read_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
                 f"{folder}: expected the options that this study was started with, --{name} {getattr(found, name)}, "
                 f"got --{name} {getattr(options, name)}; leave it out, or choose another --study."
             )
-    if found.data is not None and Path(found.data).exists() and sha256(Path(found.data)) != checksum:
+    if found.data is not None and Path(found.data).exists() and data_checksum(Path(found.data)) != checksum:
         raise RunError(
             f"{found.data}: expected the file that this study was started with (sha256 {checksum}), found another; "
             "bring it back, or choose another --study."

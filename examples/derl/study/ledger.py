@@ -1,24 +1,72 @@
-"""Which cells are done, and who works on which: their records, one lock a cell, and an Optuna study.
+"""Which cells are done, what each left behind, and who works on which: records, one lock per cell, an Optuna study.
 
-The records are the truth. A lock is the operating system's: it is gone with the process that held it, so a killed
-one's cell is free again at once. Optuna's journal tells what became of every attempt, for people and for
-`optuna-dashboard STUDY/journal.log`.
+The records are the truth. A lock is the operating system's: it is gone with the process that held it, so the cell of a
+killed process is free again at once. Optuna's journal lists every attempt and its outcome, for people and for
+``optuna-dashboard STUDY/journal.log``.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from derl.study.cell import Cell
-from derl.study.record import Record
+from derl.data.files import whole
+from derl.study.cells import Cell
+
+
+class RecordError(ValueError):
+    """A cell's file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of a cell.
+
+    Attributes:
+        facts: what fits JSON: names of the conditions, seconds, sizes, versions, diagnostics; "value" is what Optuna
+            is told, the validation MAE of the last epoch over all conditions.
+        arrays: "valid" and "test", `(epochs, conditions, n)` scores after every epoch; "patterns",
+            `(conditions, n)` scores of the chosen epoch on the test split; "labels_train", "labels_valid",
+            "labels_test", `(n,)`.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        with whole(path) as draft:
+            save_file(self.arrays, draft, metadata={"facts": json.dumps(self.facts)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Record":
+        """Read a file that `save` wrote.
+
+        Raises:
+            RecordError: it is not such a file, or not whole.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                return cls(json.loads((file.metadata() or {})["facts"]), arrays)
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise RecordError(
+                f"{path}: expected the file of a finished cell, found {error}; delete it, and its cell is run again."
+            ) from error
+
 
 CELLS = "cells"
 JOURNAL = "journal.log"

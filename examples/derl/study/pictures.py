@@ -13,9 +13,9 @@ from derl.evaluate.protocol import CONFUSION_RATES, confusion
 from derl.report.figures import COLORS, GREY, PANELS, finish, show_confusion
 from derl.report.tables import BEST_POSSIBLE, CONSTANTS
 from derl.study.averages import R
-from derl.study.judge import chosen_epoch
-from derl.study.transfer import best_pattern_row, pattern_row
-from derl.study.variants import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
+from derl.study.cells import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
+from derl.study.robustness import best_pattern_row, pattern_row
+from derl.study.statistics import chosen_epoch
 from derl.study.view import View
 from modx.missing import PATTERNS
 

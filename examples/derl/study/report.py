@@ -1,7 +1,8 @@
-"""Write what a command reports into the study folder, and print it."""
+"""One report of a study: the variants it reads, its tables and figures, and the files they are written to."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,45 +11,83 @@ from rich.console import Console
 from rich.text import Text
 
 from derl.data.files import write_file
+from derl.report.tables import BEST_POSSIBLE
 from derl.report.write import print_table
-from derl.study.commands import Command
-from derl.study.judge import PROTOCOLS
+from derl.study.cells import Cell, Variant
+from derl.study.sheet import Sheet
+from derl.study.statistics import PROTOCOLS
 from derl.study.view import View
 
 
-def write(name: str, command: Command, view: View, console: Console) -> None:
-    """Print one command's report and write it: Markdown, LaTeX and CSV, PNG and SVG, in a folder of the protocol."""
-    folder = view.ledger.folder / view.protocol
-    if command.always_valid:
-        view = View(view.ledger, view.seeds, "valid", view.options)
-    sheets = [] if command.sheets is None else command.sheets(view)
-    figures = {title: draw(view) for title, draw in command.figures.items()}
-    missing = [cell.key for cell in view.ledger.missing(command.cells(view.seeds, view.synthetic))]
-    folder.mkdir(exist_ok=True)
-    for sheet in sheets:
-        sheet.caption = " ".join([*_lines(view, missing, sheet.protocol), sheet.caption, sheet.note]).strip()
-        if not sheet.is_long:
-            print_table(console, sheet.table)
-            if sheet.note:
-                console.print(Text(sheet.note), end="\n\n")
-        for row in sheet.data:
-            row["protocol"] = sheet.protocol or view.protocol
-        for suffix, text in (("md", sheet.markdown()), ("tex", sheet.latex()), ("csv", sheet.csv())):
-            write_file(folder / f"{sheet.name}.{suffix}", text.encode())
-    for title, figure in figures.items():
-        if figure is None:
-            for suffix in ("png", "svg", "md"):  # of a time when there was something to draw
-                (folder / f"{title}.{suffix}").unlink(missing_ok=True)
-            console.print(Text(f"{title}: nothing to draw yet"))
-            continue
-        figure.suptitle(_heading(view, missing), fontsize=10)
-        _draw(figure, folder / title)
-        if not sheets:
-            text = f"![{title}]({title}.png)\n\n{' '.join(_lines(view, missing))}\n"
-            write_file(folder / f"{title}.md", text.encode())
-        console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
-    console.print(Text(" ".join([f"{name}.", *_lines(view, missing)]), style="bold" if missing else ""))
-    console.print()
+@dataclass(frozen=True)
+class Report:
+    """Tables and figures that one word of the command line asks for.
+
+    Attributes:
+        variants: What they read.
+        sheets: Makes the tables.
+        figures: Each draws one figure by its file name, or returns None where there is nothing to draw yet.
+        always_valid: It reads one chosen epoch per seed, whatever the protocol.
+    """
+
+    variants: Iterable[Variant]
+    sheets: Callable[[View], list[Sheet]] | None = None
+    figures: Mapping[str, Callable[[View], Figure | None]] = field(default_factory=dict)
+    always_valid: bool = False
+
+    def cells(self, seeds: int, synthetic: bool) -> list[Cell]:
+        """The cells it needs, seed by seed, so that an interrupted study has whole tables of fewer seeds."""
+        variants = [*self.variants, *([Variant({"model": BEST_POSSIBLE})] if synthetic else [])]
+        return list(dict.fromkeys(variant.cell(seed) for seed in range(seeds) for variant in variants))
+
+    def write(self, name: str, view: View, console: Console) -> None:
+        """Print it, and write Markdown, LaTeX, CSV, PNG and SVG into the protocol's folder."""
+        folder = view.ledger.folder / view.protocol
+        if self.always_valid:
+            view = View(view.ledger, view.seeds, "valid", view.options)
+        sheets = [] if self.sheets is None else self.sheets(view)
+        figures = {title: draw(view) for title, draw in self.figures.items()}
+        missing = [cell.key for cell in view.ledger.missing(self.cells(view.seeds, view.synthetic))]
+        folder.mkdir(exist_ok=True)
+        for sheet in sheets:
+            sheet.caption = " ".join([*_facts(view, missing, sheet.protocol), sheet.caption, sheet.note]).strip()
+            _write_sheet(sheet, view.protocol, folder, console)
+        for title, figure in figures.items():
+            caption = None if sheets else " ".join(_facts(view, missing))
+            _write_figure(title, figure, _heading(view, missing), caption, folder, console)
+        console.print(Text(" ".join([f"{name}.", *_facts(view, missing)]), style="bold" if missing else ""))
+        console.print()
+
+
+def _write_sheet(sheet: Sheet, protocol: str, folder: Path, console: Console) -> None:
+    if not sheet.is_long:
+        print_table(console, sheet.table)
+        if sheet.note:
+            console.print(Text(sheet.note), end="\n\n")
+    for row in sheet.data:
+        row["protocol"] = sheet.protocol or protocol
+    for suffix, text in (("md", sheet.markdown()), ("tex", sheet.latex()), ("csv", sheet.csv())):
+        write_file(folder / f"{sheet.name}.{suffix}", text.encode())
+
+
+def _write_figure(
+    title: str, figure: Figure | None, heading: str, caption: str | None, folder: Path, console: Console
+) -> None:
+    """Write a figure, with its caption where no table has it; without a figure, remove that of an earlier report."""
+    if figure is None:
+        for suffix in ("png", "svg", "md"):
+            (folder / f"{title}.{suffix}").unlink(missing_ok=True)
+        console.print(Text(f"{title}: nothing to draw yet"))
+        return
+    figure.suptitle(heading, fontsize=10)
+    with mpl.rc_context({"svg.hashsalt": title}):  # the same figure gives the same file
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=suffix, dpi=150, metadata=metadata)
+            write_file(folder / f"{title}.{suffix}", picture.getvalue())
+    if caption is not None:
+        write_file(folder / f"{title}.md", f"![{title}]({title}.png)\n\n{caption}\n".encode())
+    console.print(Text(f"{title}: {folder / title}.png and .svg", overflow="fold"))
 
 
 def _heading(view: View, missing: Sequence[str]) -> str:
@@ -57,7 +96,7 @@ def _heading(view: View, missing: Sequence[str]) -> str:
     return f"{text}, INCOMPLETE: {len(missing)} cells are missing" if missing else text
 
 
-def _lines(view: View, missing: Sequence[str], protocol: str | None = None) -> list[str]:
+def _facts(view: View, missing: Sequence[str], protocol: str | None = None) -> list[str]:
     lines = []
     record = view.any_record()
     if record is not None:
@@ -79,11 +118,3 @@ def _lines(view: View, missing: Sequence[str], protocol: str | None = None) -> l
 
 def _seeds(view: View) -> str:
     return f"{view.seeds} seed{'s' if view.seeds > 1 else ''}"
-
-
-def _draw(figure: Figure, path: Path) -> None:
-    with mpl.rc_context({"svg.hashsalt": path.name}):  # the same picture gives the same file
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=suffix, dpi=150, metadata=metadata)
-            write_file(path.with_name(f"{path.name}.{suffix}"), picture.getvalue())

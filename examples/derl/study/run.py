@@ -1,10 +1,13 @@
-"""Train one cell, and keep every score it gives on the way."""
+"""Run the cells of a study that are not done, beside any other process that does the same."""
 
+import gc
 import resource
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -12,52 +15,96 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from derl.data.missing import MissingDataset
-from derl.evaluate.conditions import RATES, Condition, intra_modal, pattern_conditions, table_conditions
+from derl.data.split import DataError
+from derl.evaluate.conditions import RATES, intra_modal, pattern_conditions, table_conditions
 from derl.evaluate.diagnostics import diagnose
 from derl.evaluate.protocol import routing
 from derl.evaluate.scores import predict
-from derl.study.cell import Cell
-from derl.study.judge import epoch_values
-from derl.study.record import Record
+from derl.study.cells import Cell
+from derl.study.ledger import Ledger, Record
+from derl.study.statistics import epoch_values
 from derl.train.options import Options
 from derl.train.provenance import machine
 from derl.train.recipes import LAST
-from derl.train.run import RunFolder
+from derl.train.run import RunError, RunFolder
 from derl.train.setup import Setup
 from derl.train.trainer import SentimentTrainer, make_trainer
 
-SEPARATOR = " / "  # between a split and a condition
+POLL_SECONDS = 1.0
+
+
+def run_cells(ledger: Ledger, cells: Sequence[Cell], study: Options) -> dict[Cell, Exception]:
+    """Run every cell once; wait for those that other processes hold, and take them over should these die.
+
+    Returns:
+        The cells that failed here, such as one whose training diverged, and why; the others were run all the same.
+    """
+    failed: dict[Cell, Exception] = {}
+    done = len(cells) - len(ledger.missing(cells))
+    with tqdm(total=len(cells), initial=done, desc="cells", unit="cell", smoothing=0) as bar:
+        while missing := [cell for cell in ledger.missing(cells) if cell not in failed]:
+            worked = False
+            for cell in missing:
+                bar.set_postfix_str(cell.key)
+                try:
+                    worked = _claim_and_run(ledger, cell, study) or worked
+                except (DataError, RunError):  # of the study, not of the cell
+                    raise
+                except Exception as error:
+                    failed[cell], worked = error, True
+                    bar.write(f"{cell.key} failed: {type(error).__name__}: {error}")
+                gc.collect()
+                bar.n = len(cells) - len(ledger.missing(cells))
+                bar.refresh()
+            if not worked:
+                bar.set_postfix_str("waiting for other processes")
+                time.sleep(POLL_SECONDS)
+    return failed
+
+
+def _claim_and_run(ledger: Ledger, cell: Cell, study: Options) -> bool:
+    """Run a cell, unless it is done or held by another process."""
+    with ledger.claim(cell) as claim:
+        if claim is not None:
+            claim.finish(run_cell(cell, study, ledger.folder, ledger.work_folder(cell)))
+        return claim is not None
 
 
 class CellTrainer(SentimentTrainer):
-    """A trainer that, after every epoch, judges validation and test split under all conditions and keeps the scores.
+    """A trainer that evaluates the validation and test splits after every epoch and keeps their scores.
 
     A checkpoint is chosen on the validation split alone. The test scores of the other epochs are kept for the
     protocol that chooses on the test split, and for showing what the choice costs.
+
+    Args:
+        datasets: Split -> condition -> the split under that condition.
+        arguments: As of ``SentimentTrainer``.
     """
 
-    setup: Setup
-    conditions: list[Condition]
-    datasets: dict[str, MissingDataset]
-    scores: dict[str, list[np.ndarray]]
-    seconds_judging: list[float]
+    def __init__(self, *, datasets: dict[str, dict[str, MissingDataset]], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.datasets = datasets
+        self.scores: dict[str, list[np.ndarray]] = {split: [] for split in datasets}
+        self.seconds_evaluating = 0.0
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Score both splits; return the validation metric that chooses the checkpoint."""
         started = time.perf_counter()
-        predicted = predict(self, self.datasets)
-        for split in ("valid", "test"):
-            names = [f"{split}{SEPARATOR}{condition.name}" for condition in self.conditions]
-            self.scores.setdefault(split, []).append(torch.stack([predicted[name].scores for name in names]).numpy())
-        self.seconds_judging.append(time.perf_counter() - started)
-        options = self.setup.options
+        everything = {
+            f"{split} / {name}": part for split, parts in self.datasets.items() for name, part in parts.items()
+        }
+        predicted = predict(self, everything)
+        for split, parts in self.datasets.items():
+            self.scores[split].append(np.stack([predicted[f"{split} / {name}"].scores.numpy() for name in parts]))
+        self.seconds_evaluating += time.perf_counter() - started
+        options = self.options
         rates = [RATES.index(rate) for rate in options.select_rates or []]
         metric = "mae" if options.select_metric == LAST else options.select_metric
-        values = epoch_values(
-            self.scores["valid"][-1][None][:, rates], self.setup.splits["valid"].labels.numpy(), metric
-        )
+        labels = next(iter(self.datasets["valid"].values())).split.labels.numpy()
+        values = epoch_values(self.scores["valid"][-1][None][:, rates], labels, metric)
         metrics = {f"{metric_key_prefix}_{metric}": float(values[0])}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -65,13 +112,13 @@ class CellTrainer(SentimentTrainer):
 
 
 def run_cell(cell: Cell, study: Options, folder: Path, work: Path) -> Record:
-    """Train a cell; or, for the best possible predictor, judge it.
+    """Train a cell; or, for the best possible predictor, evaluate it.
 
     Args:
-        cell: what to run.
-        study: the options that all cells share.
-        folder: of the study, which holds the converted data.
-        work: for checkpoints; it is removed at the end.
+        cell: What to run.
+        study: The options that all cells share.
+        folder: The study's folder, which holds the converted data.
+        work: A folder for checkpoints, removed at the end.
     """
     options = cell.options(study) if not cell.is_best_possible else Cell((), cell.seed).options(study)
     shutil.rmtree(work, ignore_errors=True)  # a killed attempt's
@@ -86,29 +133,27 @@ def run_cell(cell: Cell, study: Options, folder: Path, work: Path) -> Record:
 
 def _train(setup: Setup, folder: Path) -> Record:
     options, model = setup.options, setup.model
-    valid = [setup.dataset("valid", Condition("r=0.5", rate=0.5))]  # CellTrainer takes its own
-    trainer = make_trainer(CellTrainer, model, setup.collator, setup.dataset("train"), valid, options, folder)
-    trainer.setup, trainer.conditions = setup, table_conditions(model.config.modalities)
-    trainer.datasets = {
-        f"{split}{SEPARATOR}{condition.name}": setup.dataset(split, condition)
+    conditions, patterns = table_conditions(model.config.modalities), pattern_conditions()
+    datasets = {
+        split: {condition.name: setup.dataset(split, condition) for condition in conditions}
         for split in ("valid", "test")
-        for condition in trainer.conditions
     }
-    trainer.scores, trainer.seconds_judging = {}, []
+    cell_trainer = partial(CellTrainer, datasets=datasets)
+    valid = list(datasets["valid"].values())
+    trainer = make_trainer(cell_trainer, model, setup.collator, setup.dataset("train"), valid, options, folder)
     _reset_peak_memory()
     started = time.perf_counter()
     trainer.train()
-    seconds = time.perf_counter() - started - sum(trainer.seconds_judging)
+    seconds = time.perf_counter() - started - trainer.seconds_evaluating
     peak = _peak_memory()
-    patterns = pattern_conditions()
-    datasets = {condition.name: setup.dataset("test", condition) for condition in patterns + trainer.conditions}
+    final = {condition.name: setup.dataset("test", condition) for condition in patterns} | datasets["test"]
     timer = time.perf_counter()
-    predicted = predict(trainer, datasets)
-    judged = sum(map(len, datasets.values())) / (time.perf_counter() - timer)
+    predicted = predict(trainer, final)
+    samples_a_second = sum(map(len, final.values())) / (time.perf_counter() - timer)
     labels = {name: split.labels for name, split in setup.splits.items()}
     text = [p.numel() for name, p in model.named_parameters() if "text_encoder" in name]
     facts = {
-        "conditions": [condition.name for condition in trainer.conditions],
+        "conditions": [condition.name for condition in conditions],
         "pattern_conditions": [condition.name for condition in patterns],
         "rates": list(RATES),
         "modalities": list(model.config.modalities),
@@ -119,7 +164,7 @@ def _train(setup: Setup, folder: Path) -> Record:
         },
         "value": float(epoch_values(trainer.scores["valid"][-1][None], labels["valid"].numpy(), "mae")[0]),
         "seconds_an_epoch": seconds / options.epochs,
-        "samples_a_second": judged,
+        "samples_a_second": samples_a_second,
         "peak_memory": peak,
         "parameters": sum(p.numel() for p in model.parameters()),
         "text_parameters": sum(text),

@@ -1,17 +1,24 @@
-"""A table with its caption and its raw figures, as Markdown, LaTeX and CSV."""
+"""A table with its caption and its raw figures, and the rows that stand beside ours."""
 
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from tabulate import tabulate
 
+from derl.data.label_counts import label_counts
+from derl.data.printed import DATA_SETS, PRINTED, in_shares, printed_rows
+from derl.data.split import SPLITS
 from derl.evaluate.scores import Metrics
-from derl.report.tables import COLUMNS, Table, markdown
-from derl.study.judge import Statistics
+from derl.report.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS, Table, markdown
+from derl.study.statistics import Statistics, deviation
+from derl.study.view import View
 
 MISSING = "missing"
 PAIRS: tuple[tuple[str, ...], ...] = (
@@ -65,16 +72,13 @@ class Sheet:
         """Append raw figures, one a seed."""
         known = [value for value in values if math.isfinite(value)]
         mean = sum(known) / len(known) if len(known) == len(values) and known else math.nan
-        deviation = (
-            math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-        )
         self.data.append(
             {
                 "row": label,
                 "figure": what,
                 "note": note,
                 "mean": mean,
-                "deviation": deviation,
+                "deviation": deviation(values),
                 "seeds": " ".join(repr(value) for value in values),
             }
         )
@@ -107,23 +111,82 @@ def metric_sheet(name: str, title: str, first: str, *more: str) -> Sheet:
     return Sheet(name, Table(title, [first, *COLUMNS, *more]), caption)
 
 
-def metric_cell(mean: Metrics, deviation: Mapping[str, float], names: Sequence[str]) -> str:
+def metric_cell(mean: Metrics, spread: Mapping[str, float], names: Sequence[str]) -> str:
     """Figures side by side in one cell."""
-    return " / ".join(
-        number(mean[name], deviation.get(name, math.nan), name) if name in mean else "-" for name in names
-    )
+    return " / ".join(number(mean[name], spread.get(name, math.nan), name) if name in mean else "-" for name in names)
 
 
-def number(mean: float, deviation: float = math.nan, name: str = "mae") -> str:
-    """A figure and its deviation: MAE and Corr as numbers, the rest in percent."""
+def mean_cell(values: Sequence[float], name: str = "mae") -> str:
+    """Mean and standard deviation over seeds."""
+    return number(float(np.mean(values)), deviation(values), name)
+
+
+def number(mean: float, spread: float = math.nan, name: str = "mae") -> str:
+    """A figure and its standard deviation: MAE and Corr as numbers, the rest in percent."""
     if not math.isfinite(mean):
         return "-"
     scale, digits = (1, 3) if name in ("mae", "corr") else (100, 2)
     text = f"{scale * mean:.{digits}f}"
-    return f"{text} ± {scale * deviation:.{digits}f}" if math.isfinite(deviation) else text
+    return f"{text} ± {scale * spread:.{digits}f}" if math.isfinite(spread) else text
 
 
 def _escape(text: str) -> str:
     for plain, written in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#")):
         text = text.replace(plain, written)
     return text.replace("±", r"$\pm$").replace("−", "$-$")
+
+
+def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:
+    """Append the constant predictors and, where known, the best possible one."""
+    record = view.any_record()
+    blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
+    sheet.table.rule()
+    if record is not None:
+        for label in CONSTANTS:
+            sheet.add(label, view.constants(record)[label], *blank)
+    if view.synthetic:
+        sheet.add(BEST_POSSIBLE, best, *blank)
+
+
+def add_printed(view: View, sheet: Sheet, table: str, only: str | None = None) -> None:
+    """Append the metrics in a table of the paper, of all its rows or of one, and say what differs from them here."""
+    blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
+    sheet.table.rule()
+    for name, numbers in printed_rows(table, data_set(view)).items():
+        if only in (None, name):
+            sheet.add(f"printed: {name}", in_shares(numbers), *blank, note=f"printed in {table}, not run")
+    sheet.note = printed_note(view, table, with_details=only is None)
+
+
+def data_set(view: View) -> str:
+    """The paper's data set that a study's is, or stands in for: the synthetic data is modeled on MOSI."""
+    return "MOSI" if view.options.data is None else DATA_SETS.get(view.options.preset, "MOSI")
+
+
+def printed_note(view: View, table: str, with_details: bool = True) -> str:
+    """Say whose numbers the printed rows are, and what differs in this study."""
+    if not printed_rows(table, data_set(view)):
+        return f"The paper prints {table} for CMU-MOSI alone."
+    parts = [f"Printed: {table} of the paper, on CMU-{data_set(view)} with {PRINTED['text_encoder']}."]
+    if view.options.data is None:
+        parts.append("The data here is synthetic: the printed rows are for orientation only.")
+    elif differences := _differences(view):
+        parts.append(f"Here: {', '.join(differences)}.")
+    if with_details:
+        parts.append(PRINTED[table].get("note", ""))
+    return " ".join(parts).strip()
+
+
+def _differences(view: View) -> list[str]:
+    record = view.any_record()
+    if record is None:
+        return []
+    modalities = record.facts["modalities"]
+    differences = [f"no {name}" for name in ("text", "audio", "vision") if name not in modalities]
+    encoder = Path(view.options.text_encoder or "").name
+    if "text" in modalities and encoder != PRINTED["text_encoder"]:
+        differences.append(f"text encoder {encoder}")
+    counts = {split: label_counts(torch.from_numpy(record.arrays[f"labels_{split}"])) for split in SPLITS}
+    if counts != PRINTED["Table A.7"][data_set(view)]:
+        differences.append("label counts other than in Table A.7")
+    return differences

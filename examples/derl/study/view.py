@@ -9,10 +9,9 @@ import torch
 from derl.evaluate.protocol import average, constants, measure
 from derl.evaluate.scores import Metrics
 from derl.report.tables import BEST_POSSIBLE
-from derl.study.cell import FILLED_IN, Cell, Variant
-from derl.study.judge import Statistics, figures
-from derl.study.ledger import Ledger
-from derl.study.record import Record, RecordError
+from derl.study.cells import FILLED_IN, Cell, Variant
+from derl.study.ledger import Ledger, Record, RecordError
+from derl.study.statistics import Statistics, cell_metrics
 from derl.train.options import Options
 
 
@@ -140,4 +139,4 @@ class View:
         return record
 
     def _compute_figures(self, cell: Cell, conditions: tuple[str, ...], split: str) -> list[Metrics]:
-        return figures(self._load(cell), conditions, self.protocol, split)
+        return cell_metrics(self._load(cell), conditions, self.protocol, split)

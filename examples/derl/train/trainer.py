@@ -1,7 +1,7 @@
 """Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -165,7 +165,7 @@ class StopAfterStep(TrainerCallback):
 
 
 def make_trainer(
-    trainer_class: type[AnyTrainer],
+    trainer_class: Callable[..., AnyTrainer],
     model: SentimentModel,
     collator: Collator,
     train: MissingDataset,
@@ -176,7 +176,7 @@ def make_trainer(
     """Set up training of ``model``, with checkpoints in ``folder``; it says nothing while it works.
 
     Args:
-        trainer_class: of the trainer to make.
+        trainer_class: The trainer's class, or a partial of it with more arguments.
         valid: the validation split at each of ``options.select_rates``; a checkpoint is chosen on their average.
     """
     arguments = TrainingArguments(

@@ -15,13 +15,11 @@ from optuna.trial import TrialState
 
 from derl.data.split import DataError, save_splits
 from derl.data.synthetic import make_synthetic
-from derl.study import work
-from derl.study.cell import Variant
-from derl.study.command import main
-from derl.study.commands import commands
+from derl.study import run as study_run
+from derl.study.cells import Variant
+from derl.study.command import main, reports
 from derl.study.folder import open_study
-from derl.study.ledger import Ledger
-from derl.study.record import RecordError
+from derl.study.ledger import Ledger, RecordError
 from derl.train.options import Options, fill_in, parse
 from derl.train.recipes import RECIPES
 from derl.train.run import RunError
@@ -56,7 +54,7 @@ def start(study, what, *more):
     )
 
 
-def reports(study, protocol="valid"):
+def written(study, protocol="valid"):
     return {path.name: path.read_bytes() for path in sorted((study / protocol).iterdir())}
 
 
@@ -72,7 +70,7 @@ def test_all_writes_every_table_and_figure(whole):
     expected = {f"{name}.{suffix}" for name in TABLES + OTHERS for suffix in ("md", "tex", "csv")}
     expected |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
     expected |= {"figure2.md", "figure4.md"}  # captions of those without a table
-    found = reports(whole)
+    found = written(whole)
     assert found.keys() == expected
     assert all(found.values())
     assert not any(b"INCOMPLETE" in content for name, content in found.items() if name.endswith(".md"))
@@ -80,16 +78,16 @@ def test_all_writes_every_table_and_figure(whole):
 
 
 def test_a_finished_study_gives_the_same_files_again_without_training(whole):
-    before, records = reports(whole), {path: path.stat().st_mtime_ns for path in whole.glob("cells/*.safetensors")}
+    before, records = written(whole), {path: path.stat().st_mtime_ns for path in whole.glob("cells/*.safetensors")}
     run(whole, "all", "--smoke")
-    assert reports(whole) == before
+    assert written(whole) == before
     assert {path: path.stat().st_mtime_ns for path in whole.glob("cells/*.safetensors")} == records
 
 
 def test_every_table_names_its_protocol_and_its_data(whole):
     run(whole, "all", "--protocol", "paper")
     for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
-        for name, content in reports(whole, protocol).items():
+        for name, content in written(whole, protocol).items():
             if name.endswith(".md"):
                 one_choice = "differences" in name or name.startswith(
                     ("table1_bias", "table5", "recipes", "patterns", "figure4")
@@ -128,7 +126,7 @@ def test_missing_cells_are_named_and_not_filled_in(whole, tmp_path):
     assert (study / "valid" / "table3.md").read_bytes() == (whole / "valid" / "table3.md").read_bytes()
 
 
-@pytest.mark.parametrize("what", list(commands("smoke")))
+@pytest.mark.parametrize("what", list(reports("smoke")))
 def test_a_study_with_no_cell_at_all_reports_so(tmp_path, what, capsys):
     open_study(tmp_path, parse(["--preset", "smoke"]), [])
     assert main([what, "--study", str(tmp_path), "--report_only"]) == 0
@@ -143,7 +141,7 @@ def test_two_processes_share_a_study(whole, tmp_path):
         assert process.returncode == 0, errors
     assert (study / "valid" / "table3.csv").read_bytes() == (whole / "valid" / "table3.csv").read_bytes()
     journal = (study / "journal.log").read_text()
-    cells = commands("smoke")["table3"].cells(1, True)
+    cells = reports("smoke")["table3"].cells(1, True)
     assert [journal.count(f'"{cell.key}"') for cell in cells] == [1] * len(cells)  # each was run once
 
 
@@ -217,14 +215,14 @@ def test_label_counts_are_shown_once_when_a_study_opens(tmp_path, capsys):
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch, capsys):
-    whole_run = work.run_cell
+    whole_run = study_run.run_cell
 
     def run_cell(cell, *rest):
         if "disentangler" in cell.key:
             raise ValueError("nan in row 0")
         return whole_run(cell, *rest)
 
-    monkeypatch.setattr(work, "run_cell", run_cell)
+    monkeypatch.setattr(study_run, "run_cell", run_cell)
     assert main(["table3", "--smoke", "--study", str(tmp_path)]) == 1
     assert (
         "disentangler=mlp,recipe=paper,seed=0 failed, and is missing above: ValueError: nan" in capsys.readouterr().err

@@ -10,12 +10,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from derl.evaluate.conditions import PATTERN_RATES, RATES, pattern_conditions, table_conditions
-from derl.study import collapse, pictures, tables, transfer
+from derl.study import pictures, robustness, tables
 from derl.study.averages import R
-from derl.study.cell import Variant
-from derl.study.ledger import CELLS, Ledger
-from derl.study.record import Record
-from derl.study.variants import ABLATIONS, DERL, METHODS, PAPER, ROBUST, trained_on
+from derl.study.cells import ABLATIONS, DERL, METHODS, PAPER, ROBUST, Variant, trained_on
+from derl.study.ledger import CELLS, Ledger, Record
 from derl.study.view import View
 from derl.train.options import parse
 from modx.missing import PATTERNS, drop_block, register_pattern
@@ -314,7 +312,7 @@ def test_table6_has_medians_and_both_counts(view):
 
 
 def test_recipes_relate_correlations_and_count_collapses(view):
-    sheet, loads = collapse.recipes(view)
+    sheet, loads = robustness.recipes(view)
     ratios = []
     for seed in range(SEEDS):
         record, epoch = chosen(view, PAPER, seed)
@@ -330,7 +328,7 @@ def test_recipes_relate_correlations_and_count_collapses(view):
 
 
 def test_the_matrix_reads_each_pattern_at_its_rates(view):
-    sheet = transfer.patterns(view)[0]
+    sheet = robustness.patterns(view)[0]
     for trained, variant in trained_on().items():
         cells = {name: cell.removesuffix(")").split(" (") for name, cell in row_of(sheet, trained).items()}
         row = {name: cell[0] for name, cell in cells.items()}
@@ -349,7 +347,7 @@ def test_the_matrix_reads_each_pattern_at_its_rates(view):
 
 def test_a_pattern_registered_after_the_study_is_missing_from_it_and_breaks_nothing(view):
     register_pattern("last", drop_block)
-    sheet = transfer.patterns(view)[0]
+    sheet = robustness.patterns(view)[0]
     assert sheet.table.header == ["trained on", *PATTERNS]
     assert set(row_of(sheet, "last").values()) == {"last", "missing"}
     assert set(row_of(sheet, "frames").values()) == {"frames", "missing"}

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
-from derl.study.cell import Cell, Variant
+from derl.study.cells import Cell, Variant
 from derl.train.options import describe_selection, fill_in, parse
 from derl.train.recipes import RECIPES
 from derl.train.run import RunError, RunFolder

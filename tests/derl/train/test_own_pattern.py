@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from derl.evaluate.conditions import pattern_conditions
-from derl.study.commands import commands
-from derl.study.variants import trained_on
+from derl.study.cells import trained_on
+from derl.study.command import reports
 from derl.train.options import parse
 from modx.missing import drop_block, register_pattern
 
@@ -29,7 +29,7 @@ def test_the_command_and_the_study_know_a_registered_pattern(capsys):
         "own",
         "frames+bursts+block+modalities+together+unequal+own",
     ]
-    trained = {dict(cell.overrides).get("train_pattern") for cell in commands("smoke")["patterns"].cells(1, False)}
+    trained = {dict(cell.overrides).get("train_pattern") for cell in reports("smoke")["patterns"].cells(1, False)}
     assert "own" in trained
 
 

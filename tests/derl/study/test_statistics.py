@@ -1,14 +1,16 @@
-"""Which epoch counts, by hand-made scores."""
+"""Which epoch counts, by hand-made scores; the spread over seeds; the paired bootstrap against SciPy's."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from derl.evaluate.protocol import measure
-from derl.study.judge import Statistics, chosen_epoch, epoch_values, figures
-from derl.study.record import Record
+from derl.study.ledger import Record
+from derl.study.statistics import Statistics, cell_metrics, chosen_epoch, epoch_values, paired_differences
+from modx.metrics import sentiment_metrics
 
 RATES = [0.0, 0.5]
 
@@ -53,8 +55,8 @@ def test_valid_reads_every_metric_from_one_epoch_and_paper_from_the_best_on_the_
     measured = [[measure(torch.from_numpy(row), labels) for row in epoch] for epoch in scores]
     averages = [np.mean([row["mae"] for row in epoch]) for epoch in measured]
     assert (np.argmin(averages), np.argmin([epoch[1]["mae"] for epoch in measured])) == (2, 1)
-    assert figures(record, ["r=0.0", "r=0.5"], "valid") == measured[1]
-    paper = figures(record, ["r=0.0", "r=0.5"], "paper")
+    assert cell_metrics(record, ["r=0.0", "r=0.5"], "valid") == measured[1]
+    paper = cell_metrics(record, ["r=0.0", "r=0.5"], "paper")
     assert [row["mae"] for row in paper] == [row["mae"] for row in measured[1]]
 
 
@@ -65,7 +67,7 @@ def test_paper_takes_the_correlation_from_the_least_error_and_f1_from_the_best_a
     measured = [measure(torch.from_numpy(epoch[1]), labels) for epoch in record.arrays["test"]]
     best = {name: max(range(3), key=lambda epoch: measured[epoch][name]) for name in ("mae", "corr", "acc2_non0")}
     assert best == {"mae": 2, "corr": 2, "acc2_non0": 2}
-    paper = figures(record, ["r=0.5"], "paper")[0]
+    paper = cell_metrics(record, ["r=0.5"], "paper")[0]
     assert {name: paper[name] for name in ("mae", "corr")} == {name: measured[1][name] for name in ("mae", "corr")}
     for name in ("acc2_has0", "f1_has0", "acc2_non0", "f1_non0"):
         assert paper[name] == measured[2][name]
@@ -91,3 +93,65 @@ def test_statistics_are_numpys():
     assert statistics.deviation["mae"] == pytest.approx(np.std([1.0, 1.5], ddof=1))
     assert math.isnan(statistics.mean["corr"])
     assert math.isnan(Statistics(seeds[:1]).deviation["mae"])
+
+
+def make_scores(n=120, repetitions=3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([-2.0, -1.0, 0.0, 0.6, 1.8], n)
+    first = labels + rng.normal(0, 0.9, (repetitions, n))
+    second = 0.6 * labels + rng.normal(0.2, 1.0, (repetitions, n))
+    return first, second, labels
+
+
+def averaged(scores, labels, name):
+    rows = [sentiment_metrics(torch.from_numpy(row), torch.from_numpy(labels))[name].item() for row in scores]
+    return np.mean(rows)
+
+
+@pytest.mark.parametrize("name", ["mae", "corr", "acc2_non0"])
+def test_a_difference_is_that_of_the_metrics(name):
+    first, second, labels = make_scores()
+    found = paired_differences(first, second, labels, resamples=10)[name]
+    assert found.value == pytest.approx(averaged(first, labels, name) - averaged(second, labels, name), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mae", "corr", "acc2_non0"])
+def test_the_interval_of_a_difference_is_scipys(name):
+    first, second, labels = make_scores(repetitions=1)
+
+    def statistic(rows):
+        return averaged(first[:, rows], labels[rows], name) - averaged(second[:, rows], labels[rows], name)
+
+    theirs = stats.bootstrap(
+        (np.arange(len(labels)),),
+        statistic,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    ours = paired_differences(first, second, labels, resamples=4000)[name]
+    width = theirs.high - theirs.low
+    assert abs(ours.low - theirs.low) < 0.12 * width
+    assert abs(ours.high - theirs.high) < 0.12 * width
+
+
+def test_equal_models_do_not_differ_and_a_better_one_is_clear():
+    first, second, labels = make_scores(n=600)
+    assert not any(found.is_clear for found in paired_differences(first, first, labels).values())
+    better = paired_differences(first, second, labels)
+    assert better["mae"].high < 0
+    assert better["corr"].low > 0
+
+
+def test_draws_of_the_bootstrap_are_the_same_every_time():
+    first, second, labels = make_scores()
+    assert paired_differences(first, second, labels) == paired_differences(first, second, labels)
+
+
+def test_the_difference_to_the_correlation_of_a_constant_is_not_defined():
+    first, _, labels = make_scores()
+    found = paired_differences(np.full_like(first, 0.3), first, labels, resamples=50)
+    assert np.isnan(found["corr"].value)
+    assert np.isnan(found["corr"].low)
+    assert np.isfinite(found["mae"].value)

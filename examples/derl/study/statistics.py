@@ -1,0 +1,194 @@
+"""From scores to the figures of a row: the epoch that a protocol chooses, and the spread over seeds and samples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from derl.evaluate.protocol import average, measure
+from derl.evaluate.scores import Metrics
+from derl.study.ledger import Record
+from derl.train.recipes import LAST
+
+PROTOCOLS = {
+    "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",
+    "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as LNLN does",
+}
+SELECTION_RATE = 0.5  # section 4.2: "the model tested with the missing rate r = 0.5 is selected"
+SELECTED_BY = {  # LNLN's code reports from five models: the least MAE's also gives Corr, each Acc-2's its F1
+    "mae": "mae",
+    "corr": "mae",
+    "acc2_has0": "acc2_has0",
+    "f1_has0": "acc2_has0",
+    "acc2_non0": "acc2_non0",
+    "f1_non0": "acc2_non0",
+    "acc5": "acc5",
+    "acc7": "acc7",
+}
+MORE_IS_BETTER = {
+    "mae": False,
+    "corr": True,
+    "acc2_has0": True,
+    "acc2_non0": True,
+    "f1_has0": True,
+    "f1_non0": True,
+    "acc5": True,
+    "acc7": True,
+}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation over seeds of every metric, and each seed's own."""
+
+    seeds: list[Metrics]
+
+    @property
+    def mean(self) -> Metrics:
+        return average(self.seeds)
+
+    @property
+    def deviation(self) -> Metrics:
+        return {name: deviation([seed[name] for seed in self.seeds]) for name in self.seeds[0]}
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation with n - 1 in the denominator; nan for one value.
+
+    Example:
+        >>> deviation([1.0, 2.0, 3.0])
+        1.0
+    """
+    if len(values) < 2:
+        return math.nan
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def epoch_values(scores: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
+    """A metric after every epoch, averaged over conditions.
+
+    Args:
+        scores: `(epochs, conditions, n)`.
+        labels: `(n,)`.
+        metric: its name; where it is not defined (the correlation of a constant) it counts as 0.
+    """
+    return np.nan_to_num([[row[metric] for row in epoch] for epoch in _measured(scores, labels)]).mean(1)
+
+
+def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: str | None = None) -> int:
+    """The epoch that the validation split prefers, by the cell's own criterion unless told another."""
+    options = record.facts["options"]
+    rates = options["select_rates"] if rates is None else rates
+    metric = metric or options["select_metric"]
+    rows = [record.facts["rates"].index(rate) for rate in rates]
+    if metric == LAST:
+        return len(record.arrays["valid"]) - 1
+    values = epoch_values(record.arrays["valid"][:, rows], record.arrays["labels_valid"], metric)
+    return _best(values, metric)
+
+
+def cell_metrics(record: Record, conditions: Sequence[str], protocol: str, split: str = "test") -> list[Metrics]:
+    """The metrics of a cell under each condition, on the test split unless told otherwise.
+
+    Under "valid" one epoch, the cell's chosen one, gives them all. Under "paper" a metric comes from the epoch that is
+    best on this very split at r = 0.5, by the metric that ``SELECTED_BY`` names.
+    """
+    rows = [record.facts["conditions"].index(name) for name in conditions]
+    scores, labels = record.arrays[split][:, rows], record.arrays[f"labels_{split}"]
+    if protocol == "valid":
+        return _measured(scores[chosen_epoch(record)][None], labels)[0]
+    selection = record.facts["conditions"].index(f"r={SELECTION_RATE}")
+    at_rate = record.arrays[split][:, [selection]]
+    chosen = {metric: _best(epoch_values(at_rate, labels, metric), metric) for metric in set(SELECTED_BY.values())}
+    measured = {epoch: _measured(scores[epoch][None], labels)[0] for epoch in set(chosen.values())}
+    return [
+        {metric: measured[chosen[selector]][row][metric] for metric, selector in SELECTED_BY.items()}
+        for row in range(len(rows))
+    ]
+
+
+def _best(values: np.ndarray, metric: str) -> int:
+    return int(np.argmax(values) if MORE_IS_BETTER[metric] else np.argmin(values))
+
+
+def _measured(scores: np.ndarray, labels: np.ndarray) -> list[list[Metrics]]:
+    target = torch.from_numpy(labels)
+    return [[measure(torch.from_numpy(row), target) for row in epoch] for epoch in scores]
+
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference, its 95 % interval, and whether that leaves out 0."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_clear(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def paired_differences(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Difference]:
+    """Differences first - second of MAE, Corr and Acc-2 (non0), averaged over repetitions.
+
+    Test samples are drawn with replacement, the same for both models and for all repetitions (seeds, missing
+    rates), and the interval is the percentile one (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+    It speaks of other test samples, not of other seeds.
+
+    Args:
+        first, second: `(repetitions, n)` scores; repetition by repetition the same condition.
+        labels: `(n,)`.
+        resamples: how many draws.
+        seed: of the draws.
+
+    Returns:
+        "mae", "corr" and "acc2_non0", each a `Difference`; nan where a metric is not defined, as the correlation of a
+        constant.
+
+    Example:
+        >>> labels = np.array([-1.0, 1.0, 2.0, -2.0])
+        >>> paired_differences(labels[None], labels[None], labels, resamples=100)["mae"]
+        Difference(value=0.0, low=0.0, high=0.0)
+    """
+    n = len(labels)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    weights = np.concatenate([np.ones((1, n)), counts]).astype(np.float64)  # the first row: the split itself
+    found = {}
+    theirs = _statistics(second, labels, weights)
+    for name, values in _statistics(first, labels, weights).items():
+        differences = values - theirs[name]
+        finite = differences[1:][np.isfinite(differences[1:])]
+        low, high = np.percentile(finite, [2.5, 97.5]) if np.isfinite(differences[0]) else (np.nan, np.nan)
+        found[name] = Difference(float(differences[0]), float(low), float(high))
+    return found
+
+
+def _statistics(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Every metric of every weighting of the samples `(draws, n)`, averaged over repetitions."""
+    scores, labels = scores.astype(np.float64), labels.astype(np.float64)
+    centered, of_mean = scores - scores.mean(1, keepdims=True), labels - labels.mean()  # so that little cancels
+    n = weights.sum(1, keepdims=True)
+    nonzero = (labels != 0).astype(np.float64)
+    right = ((scores > 0) == (labels > 0)) * nonzero
+    mean, of_label = weights @ centered.T / n, (weights @ of_mean)[:, None] / n
+    covariance = weights @ (centered * of_mean).T / n - mean * of_label
+    variance = weights @ (centered**2).T / n - mean**2
+    of_labels = (weights @ of_mean**2)[:, None] / n - of_label**2
+    constant = scores.std(1) <= 1e-7 * np.abs(scores).max(1)  # to float32; its correlation is not defined
+    with np.errstate(invalid="ignore", divide="ignore"):
+        corr = np.where(constant, np.nan, covariance / np.sqrt(variance * of_labels))
+        acc2 = weights @ right.T / (weights @ nonzero)[:, None]
+    return {
+        "mae": (weights @ np.abs(scores - labels).T / n).mean(1),
+        "corr": corr.mean(1),
+        "acc2_non0": acc2.mean(1),
+    }
