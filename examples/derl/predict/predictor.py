@@ -59,7 +59,7 @@ class Predictor:
         TypeError: an argument is of another kind.
 
     Example:
-        >>> from derl.model.derl import DerlModel
+        >>> from derl import DerlConfig, DerlModel
         >>> config = DerlConfig.smoke(modalities=["audio", "vision"])
         >>> predictor = Predictor(DerlModel(config), DerlProcessor(config, None))
         >>> answer = predictor.predict(audio=torch.randn(30, 5))

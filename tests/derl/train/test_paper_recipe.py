@@ -89,8 +89,8 @@ def test_the_papers_own_numbers_are_no_departure(preset, private):
 def test_equation_18_by_hand(monkeypatch):
     model = DerlModel(DerlConfig.smoke(text_config=BertConfig(vocab_size=130, hidden_size=16, num_attention_heads=2)))
     parts = ReconstructionLoss(*map(torch.tensor, (4.5, 3.0, 7.5, 3.0)))  # a third of 3 + 7.5 + 3
-    monkeypatch.setattr("derl.model.derl.orthogonality_loss", lambda *views, **options: torch.tensor(-0.75))
-    monkeypatch.setattr("derl.model.derl.reconstruction_loss", lambda *views, **options: parts)
+    monkeypatch.setattr("modx.model.orthogonality_loss", lambda *views, **options: torch.tensor(-0.75))
+    monkeypatch.setattr("modx.model.reconstruction_loss", lambda *views, **options: parts)
     monkeypatch.setattr(model, "task_loss", lambda prediction, labels: torch.tensor(2.0))
     inputs = {"text": torch.full((2, 3), 105), "audio": torch.randn(2, 4, 5), "vision": torch.randn(2, 4, 20)}
     assert model.train()(inputs, labels=torch.zeros(2)).loss.item() == 2.0 - 0.75 + 4.5
