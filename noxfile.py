@@ -21,20 +21,26 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """The tests that are not slow."""
-    session.run("pytest", "-m", "not slow", *session.posargs)
+    """The tests that are not slow, as pytest alone runs them."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that are slow."""
+    session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test."""
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-m", "", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Every test, and the lines and branches that none of them reached."""
-    session.run("pytest", "--cov", "--cov-report=term-missing:skip-covered", *session.posargs)
+    session.run("pytest", "-m", "", "--cov", "--cov-report=term-missing:skip-covered", *session.posargs)
 
 
 @nox.session
@@ -59,7 +65,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, kept in .benchmarks under this commit."""
-    session.run("pytest", "--benchmark-only", "--benchmark-autosave", *(session.posargs or ["benchmarks"]))
+    session.run("pytest", "--numprocesses=0", "--benchmark-only", "--benchmark-autosave", *(session.posargs or ["benchmarks"]))
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The expert mixture under pytest-benchmark: ``pytest benchmarks/test_expert_mixture.py --benchmark-only``."""
+"""The expert mixture under pytest-benchmark: ``pytest benchmarks/test_expert_mixture.py -n 0 --benchmark-only``."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""The training step under pytest-benchmark: ``pytest benchmarks --benchmark-only``."""
+"""The training step under pytest-benchmark: ``pytest benchmarks -n 0 --benchmark-only``."""
 
 import pytest
 

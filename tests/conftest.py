@@ -2,6 +2,11 @@ import os
 from unittest.mock import patch
 
 import pytest
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before torch counts the cores: workers, and what they start, share them
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(share, 1)))
+
 import torch
 
 from modx.missing import patterns
