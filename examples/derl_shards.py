@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from derl.data.load import load_complete
-from derl.data.mmsa import describe_repairs, read_mmsa
+from derl.data.mmsa import describe_left_out, describe_repairs, read_mmsa
 from derl.data.shard_writer import ShardWriter
 from derl.data.shards import verify_shards
 from derl.data.split import DataError, Split
@@ -24,6 +24,11 @@ def main() -> int:
     what.add_argument("--verify", type=Path, metavar="FOLDER", help="compare the checksums of a folder of shards")
     parser.add_argument("--output_dir", type=Path, help="a new folder, for --data")
     parser.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
+    parser.add_argument(
+        "--text_features",
+        action="store_true",
+        help="read the key text, features that others computed, in place of the words in raw_text",
+    )
     options = parser.parse_args()
     if options.shard_megabytes < 1:
         parser.error(f"--shard_megabytes expected at least 1, got {options.shard_megabytes}")
@@ -33,8 +38,11 @@ def main() -> int:
         if options.verify is not None:
             print(f"{verify_shards(options.verify)} shards are as they were written: {options.verify}")
             return 0
-        splits = load_complete(options.data) if options.data.suffix == ".safetensors" else read_mmsa(options.data)
-        for line in describe_repairs(splits):
+        if options.data.suffix == ".safetensors":
+            splits = load_complete(options.data)
+        else:
+            splits = read_mmsa(options.data, text_features=options.text_features)
+        for line in [*describe_left_out(splits), *describe_repairs(splits)]:
             print(line)
         limits = {m: max(split.features[m].shape[1] for split in splits.values()) for m in splits["train"].features}
         with ShardWriter(options.output_dir, max_lengths=limits, shard_bytes=options.shard_megabytes * 2**20) as writer:

@@ -186,7 +186,9 @@ def shape(draw: random.Random, protocol: int) -> bytes:
     fortran = draw.choice([True, False, None, 7])
     state = (1, declared, _Spelled("numpy", "dtype", (dtype, False, True)), fortran, content)
     array = _Spelled("numpy._core.multiarray", "_reconstruct", (_Name("numpy", "ndarray"), (0,), b"b"), state)
-    return _dump({name: {draw.choice(["audio", "id", "raw_text"]): array} for name in ("train", "valid", "test")})
+    return _dump(
+        {name: {draw.choice(["audio", "id", "raw_text", "heart"]): array} for name in ("train", "valid", "test")}
+    )
 
 
 def surprise(draw: random.Random, protocol: int) -> bytes:
@@ -201,7 +203,7 @@ def surprise(draw: random.Random, protocol: int) -> bytes:
     for row in range(3):
         column[row] = draw.choice(things)
     held = draw.choice([column, list(column), column.reshape(3, 1, 1), things, loop, laughs, {}, np.float64(1)])
-    key = draw.choice(["raw_text", "id", "audio", "audio_lengths", "regression_labels", "vision_lengths"])
+    key = draw.choice(["raw_text", "id", "audio", "audio_lengths", "regression_labels", "vision_lengths", "heart"])
     return layout(draw, protocol, **{key: held})
 
 

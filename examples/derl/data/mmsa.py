@@ -1,5 +1,6 @@
 """Read the pickles of MMSA (`unaligned_50.pkl`, `aligned_50.pkl`) into splits."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,38 @@ from torch import Tensor
 
 from derl.data.split import SPLITS, DataError, Split
 from derl.data.unpickle import Array, kind, load_pickle, plain, refuse
+from modx._modalities import is_name
 
-FEATURES = ("audio", "vision")
+FEATURES = ("audio", "vision")  # every file's; others come after them
+TEXT_FEATURES = "text_features"  # the key `text`, if asked for: a modality called text is one of words
 LABEL_LIMIT = 3.0
+_COLUMNS = ("id", "regression_labels", "raw_text")
+_SHOWN = 20  # keys
 
 
-def read_mmsa(path: str | Path) -> dict[str, Split]:
+def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Split]:
     """Read the splits train, valid and test of an MMSA pickle: protocols 0 to 5, numpy 1 and 2.
 
-    Each split holds `id`, `regression_labels`, and any of `raw_text`, `audio` and `vision`, the last two
-    `(N, L, D)` with optional `audio_lengths` and `vision_lengths`. Without lengths (aligned files), an
-    utterance ends at its last frame that is not all zero. Values that are not finite become 0 and are counted.
+    Each split holds ``id``, ``regression_labels``, and modalities: ``raw_text``, and every numeric array ``(N, L, D)``
+    under its key, such as ``audio``, ``vision`` or ``heart``, with its lengths in ``heart_lengths``. Without lengths
+    (aligned files), an utterance ends at its last frame that is not all zero. Values that are not finite become 0 and
+    are counted. Keys that are not read are in ``Split.left_out``, each with the reason.
+
+    MMSA's keys ``text`` and ``text_bert`` hold what others computed from the words, as features and as token ids. They
+    are left out: the words themselves are read, from ``raw_text``.
+
+    Args:
+        path: the pickle.
+        text_features: read ``text`` in place of ``raw_text``, as the modality ``text_features``.
 
     Raises:
-        DataError: if the file is missing, not a pickle, truncated, holds anything but plain data and numpy
-            arrays, or departs from the layout.
+        DataError: the file is missing, not a pickle, truncated, holds anything but plain data and numpy arrays, or
+            departs from the layout.
     """
     try:
-        splits = _splits(load_pickle(Path(path)))
+        content = load_pickle(Path(path))
+        _check_sharing(content, Path(path).stat().st_size)
+        splits = _splits(content, text_features)
         _check_agreement(splits)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -50,7 +65,23 @@ def describe_repairs(splits: Mapping[str, Split]) -> list[str]:
     ]
 
 
-def _splits(content: Any) -> dict[str, Split]:
+def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
+    """Say in one line per key what was not read, and why; empty if all was."""
+    reasons: dict[str, str] = {}
+    for split in splits.values():
+        reasons = split.left_out | reasons
+    return [f"left out: {name}, {reason}" for name, reason in reasons.items()]
+
+
+def _check_sharing(content: Any, size: int) -> None:
+    """Refuse arrays that stand under many keys: their copies would take more memory than the file's size suggests."""
+    entries = [entry for entry in content.values() if isinstance(entry, dict)] if isinstance(content, dict) else []
+    numbers = sum(math.prod(value.shape) for entry in entries for value in entry.values() if isinstance(value, Array))
+    if numbers > size:
+        refuse("arrays with bytes of their own", f"{numbers} numbers in {size} bytes", "do not trust this file")
+
+
+def _splits(content: Any, text_features: bool) -> dict[str, Split]:
     if not isinstance(content, dict):
         refuse("a dict of the splits train, valid and test", type(content).__name__, "is it an MMSA file?")
     splits = {}
@@ -60,35 +91,91 @@ def _splits(content: Any) -> dict[str, Split]:
         if not isinstance(content[name], dict):
             refuse(f"split {name!r} to be a dict", type(content[name]).__name__, "is it an MMSA file?")
         try:
-            splits[name] = _split(content[name])
+            splits[name] = _split(content[name], text_features)
         except DataError as error:
             raise DataError(f"split {name!r}: {error}") from error
     return splits
 
 
-def _split(entry: dict[str, Any]) -> Split:
-    held = [key for key in ("raw_text", *FEATURES) if key in entry]
-    missing = [key for key in ("id", "regression_labels") if key not in entry]
-    if missing or not held:
-        key = repr(missing[0]) if missing else "'raw_text', 'audio' or 'vision'"
-        refuse(f"key {key}", f"only {_names(entry)}", "use an MMSA file that has it")
+def _split(entry: dict[Any, Any], text_features: bool) -> Split:
+    for key in ("id", "regression_labels", *(["text"] if text_features else [])):
+        if key not in entry:
+            refuse(f"key {key!r}", f"only {_names(entry)}", "use an MMSA file that has it")
     labels = _labels(entry["regression_labels"])
-    columns = {key: _column(key, entry[key], str) for key in ("id", "raw_text") if key in entry}
-    frames = {key: _frames(key, entry[key]) for key in FEATURES if key in entry}
+    keys, left_out = _choose(entry, len(labels), text_features)
+    columns = {key: _column(key, entry[key], str) for key in ("id", "raw_text") if key in entry and key not in left_out}
+    if not keys and "raw_text" not in columns:
+        missing = "key 'raw_text', 'audio' or 'vision', or another numeric array (N, L, D)"
+        refuse(missing, f"only {_names(entry)}", "use an MMSA file that has it")
+    frames = {name: _frames(key, entry[key]) for name, key in keys.items()}
     rows = {"regression_labels": labels, **columns, **frames}
     counts = {key: len(column) for key, column in rows.items()}
     if len(set(counts.values())) > 1 or not len(labels):
         refuse("one row per utterance in every key", f"{counts} rows", "the file is damaged; get it again")
-    repairs = {key: _repair(values) for key, values in frames.items()}
+    repairs = {name: _repair(values) for name, values in frames.items()}
     return Split(
         ids=columns["id"],
         text=columns.get("raw_text"),
-        features={key: torch.from_numpy(values) for key, values in frames.items()},
-        lengths={key: _lengths(key, entry, values) for key, values in frames.items()},
+        features={name: torch.from_numpy(values) for name, values in frames.items()},
+        lengths={name: _lengths(keys[name], entry, values) for name, values in frames.items()},
         labels=torch.from_numpy(labels),
-        repaired={key: count for key, (count, _) in repairs.items()},
-        first_repaired={key: row for key, (count, row) in repairs.items() if count},
+        repaired={name: count for name, (count, _) in repairs.items()},
+        first_repaired={name: row for name, (count, row) in repairs.items() if count},
+        left_out=left_out,
     )
+
+
+def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Modality -> its key, and key -> why it is left out, for every key but the columns and the lengths."""
+    chosen = {key: key for key in FEATURES if key in entry}
+    reasons: list[tuple[str, str]] = []
+    if text_features:
+        chosen[TEXT_FEATURES] = "text"
+        if "raw_text" in entry:
+            reasons.append(("raw_text", "the words: the features computed from them are read in their place"))
+    lengths = {f"{key}_lengths": key for key in entry if isinstance(key, str)}
+    known = {*_COLUMNS, *chosen.values()}
+    for key in sorted((key for key in entry if key not in known and key not in lengths), key=kind):
+        reason = _obstacle(key, entry[key], rows)
+        if reason is None:
+            chosen[key] = key
+        else:
+            reasons.append((key, reason))
+    unused = sorted(key for key in lengths.keys() & entry.keys() - known if lengths[key] not in chosen.values())
+    reasons += [(key, f"lengths of {_called(lengths[key])}, which is not read") for key in unused]
+    left_out = {_called(key): reason for key, reason in reasons[:_SHOWN]}
+    if len(reasons) > _SHOWN:
+        left_out[f"{len(reasons) - _SHOWN} keys more"] = "for reasons such as these"
+    return chosen, left_out
+
+
+def _obstacle(key: Any, value: Any, rows: int) -> str | None:
+    """Why a key is no modality; None where it is one."""
+    if key == "text_bert":
+        return "token ids of BERT: the words are read from raw_text, by the text encoder's own tokenizer"
+    array = value.content if isinstance(value, Array) else None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        return f"no array of numbers but {_described(value, rows)}"
+    if array.ndim != 3 or not array.size or len(array) != rows:
+        advice = "; as (N, 1, D) it would be one frame per sample" if array.ndim == 2 and len(array) == rows else ""
+        return f"no array (N, L, D) of N = {rows} samples but {_described(value, rows)}{advice}"
+    if key == "text":
+        return "features computed from the words, which are read from raw_text; --text_features reads these instead"
+    if not is_name(key) or key == TEXT_FEATURES:
+        return f"a name that no modality can have; rename the key {_shown(key)}"
+    return None
+
+
+def _described(value: Any, rows: int) -> str:
+    return kind(value).replace(f"({rows},", "(N,")
+
+
+def _called(key: Any) -> str:
+    return key if isinstance(key, str) and key.isidentifier() and len(key) <= 60 else _shown(key)
+
+
+def _shown(key: Any) -> str:
+    return kind(key).removeprefix("str ")
 
 
 def _check_agreement(splits: Mapping[str, Split]) -> None:
@@ -156,4 +243,4 @@ def _lengths(key: str, entry: dict[str, Any], frames: np.ndarray) -> Tensor:
 
 
 def _names(mapping: dict[Any, Any]) -> str:
-    return ", ".join(kind(key).removeprefix("str ") for key in list(mapping)[:20]) or "nothing"
+    return ", ".join(map(_shown, list(mapping)[:_SHOWN])) or "nothing"

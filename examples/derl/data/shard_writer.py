@@ -106,6 +106,8 @@ class ShardWriter:
         sample = {"ids": name, "text": text, "label": finite(torch.tensor(label), f"label of {name!r}")}
         for modality, frames in features.items():
             check_name("ShardWriter", modality)
+            if modality in ("ids", "labels") or modality.endswith("_ends"):
+                raise DataError(f"ShardWriter keeps tensors of its own under such names as {modality!r}; rename it.")
             fits = isinstance(frames, Tensor) and frames.ndim == 2 and not frames.is_complex()
             if modality == "text" or not fits:
                 found = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__

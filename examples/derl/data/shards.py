@@ -74,6 +74,7 @@ class ShardedSplit:
         self.labels = finite(shards.whole("labels"), f"labels of {shards.folder}")
         self.repaired: dict[str, int] = {}
         self.first_repaired: dict[str, int] = {}
+        self.left_out: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -34,6 +34,7 @@ class Split:
         labels: `(n,)` float32, finite.
         repaired: modality -> count of values that were not finite and became 0.
         first_repaired: modality -> first row that held such a value.
+        left_out: key of the file the split was read from -> why it was not read.
 
     Raises:
         DataError: if a field has another type, shape or dtype, or holds a value that is not finite.
@@ -46,6 +47,7 @@ class Split:
     labels: Tensor
     repaired: dict[str, int] = field(default_factory=dict)
     first_repaired: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("features", "lengths"):
@@ -108,6 +110,7 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
             "modalities": list(split.features),
             "repaired": split.repaired,
             "first_repaired": split.first_repaired,
+            "left_out": split.left_out,
         }
     metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
     try:
@@ -159,6 +162,7 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
         labels=file.get_tensor(f"{name}/labels"),
         repaired=entry["repaired"],
         first_repaired=entry["first_repaired"],
+        left_out=entry["left_out"],
     )
 
 

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from derl.data.load import load_data
+from derl.data.mmsa import TEXT_FEATURES
 from derl.data.split import DataError, Split, load_splits
 from derl.data.synthetic import make_synthetic
 from derl.demo.explorer import Explorer
@@ -33,9 +34,10 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
         DataError: the model or the data cannot be read, or do not fit one another.
     """
     folder = model_folder(model or latest_run() or train())
-    splits, source = _splits(folder, data)
+    predictor = load(folder)
+    splits, source = _splits(folder, data, text_features=TEXT_FEATURES in predictor.modalities)
     split = None if splits is None else splits.get("test", next(iter(splits.values())))
-    explorer = Explorer(load(folder), split)
+    explorer = Explorer(predictor, split)
     if explorer.split is None and "text" not in explorer.predictor.modalities:
         raise DataError(f"{folder}: expected data for a model that reads no text, found none; name it by --data.")
     if explorer.split is not None:
@@ -61,7 +63,7 @@ def train() -> Path:
         return folder.path
 
 
-def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, str]:
+def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dict[str, Split] | None, str]:
     """The data to pick from, and where it comes from: a file, or the run, drawn again or as it converted it."""
     run = folder.parent
     if data is not None:
@@ -69,7 +71,7 @@ def _splits(folder: Path, data: str | None) -> tuple[dict[str, Split] | None, st
         if Path(data).suffix == ".safetensors":  # which may hold the test split alone
             return load_splits(Path(data)), source
         with tempfile.TemporaryDirectory() as cache:
-            return load_data(data, Path(cache) / DATA), source
+            return load_data(data, Path(cache) / DATA, text_features=text_features), source
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:

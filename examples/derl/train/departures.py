@@ -9,7 +9,17 @@ from derl.train.options import Options, fill_in
 from derl.train.recipes import PAPER_EPOCHS
 
 ENCODER = "bert-base-uncased"
-OF_A_RUN = {"data", "text_encoder", "preset", "recipe", "seed", "precision", "num_workers", "eval_pattern"} | {
+OF_A_RUN = {
+    "data",
+    "text_features",
+    "text_encoder",
+    "preset",
+    "recipe",
+    "seed",
+    "precision",
+    "num_workers",
+    "eval_pattern",
+} | {
     "output_dir",
     "resume",
     "evaluate",

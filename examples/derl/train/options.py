@@ -44,6 +44,9 @@ class Options:
     """Every option of ``examples/derl_mosi.py``; batch size, schedule and learning rate are the paper's (Li et al.)."""
 
     data: str | None = _option(None, "MMSA-layout pickle, such as unaligned_50.pkl; left out: synthetic data")
+    text_features: bool = _option(
+        False, "read the pickle's key text, features that others computed, in place of the words in raw_text"
+    )
     text_encoder: str | None = _option(
         None, "Hugging Face text encoder, a folder or a name; left out with --data: bert-base-uncased"
     )

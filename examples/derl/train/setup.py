@@ -51,7 +51,9 @@ class Setup:
             )
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
-            splits = main_first(partial(load_data, options.data, folder.path / DATA))
+            splits = main_first(
+                partial(load_data, options.data, folder.path / DATA, text_features=options.text_features)
+            )
             tokenizer, data_name = None, Path(options.data).name
             if options.resume is None and options.evaluate is None:
                 for line in describe_label_counts(splits, options.preset):

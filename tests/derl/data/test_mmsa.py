@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 import random
+import re
 import struct
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from derl.data.mmsa import describe_repairs, read_mmsa
+from derl.data.load import load_data
+from derl.data.mmsa import describe_left_out, describe_repairs, read_mmsa
 from derl.data.split import DataError
 from derl.data.unpickle import load_pickle
 
@@ -147,6 +149,103 @@ def test_values_that_are_not_finite_are_zeroed_and_reported(write):
     expected = np.where(np.isfinite(audio) & (audio < 1e300), audio, 0)
     assert splits["valid"].features["audio"].tolist() == expected.tolist()
     assert describe_repairs(splits) == ["valid: 4 values of audio were not finite and are now 0, first in row 1"]
+
+
+# --- which modalities, and what is left out ---
+
+
+def heart(rows, frames=6):
+    return np.random.default_rng(rows).standard_normal((rows, frames, 1))
+
+
+def with_heart(**changes):
+    content = layout()
+    for split in content.values():
+        rows = len(split["id"])
+        split |= {"heart": heart(rows), "heart_lengths": [6] * (rows - 1) + [2]}
+        split |= {key: make(rows) for key, make in changes.items()}
+    return content
+
+
+def test_every_array_of_frames_is_a_modality_with_its_own_lengths(write):
+    content = with_heart(skin=lambda rows: np.ones((rows, 3, 4), np.int16))
+    for name, split in read_mmsa(write(content)).items():
+        assert split.modalities == ("text", "audio", "vision", "heart", "skin")
+        torch.testing.assert_close(split.features["heart"], torch.from_numpy(content[name]["heart"]).float())
+        assert split.lengths["heart"].tolist() == content[name]["heart_lengths"]
+        assert split.lengths["skin"].tolist() == [3] * len(split)
+
+
+def test_what_is_not_read_is_named_with_the_reason(write, tmp_path, capsys):
+    content = with_heart(
+        **{
+            "text": lambda rows: np.zeros((rows, 4, 768), np.float32),
+            "text_lengths": lambda rows: [4] * rows,
+            "mood": lambda rows: np.zeros((rows, 7)),
+            "pair": lambda rows: np.zeros((rows + 1, 7, 2)),
+            "half": lambda rows: np.zeros((rows, 3, 2)),
+            "a.b": lambda rows: np.zeros((rows, 3, 2)),
+            "words": lambda rows: [["a"]] * rows,
+        }
+    )
+    path, cache = write(content), tmp_path / "cache.safetensors"
+    computed = "which are read from raw_text"
+    for _ in range(2):  # converted, and from the cache
+        splits = load_data(path, cache)
+        assert splits["test"].modalities == ("text", "audio", "vision", "heart")
+        printed = dict(re.findall(r"left out: (\S+), (.*)", capsys.readouterr().out))
+        assert printed == {
+            "annotations": "no array of numbers but array <U7 (N,)",
+            "classification_labels": "no array (N, L, D) of N = 2 samples but array float64 (N,)",
+            "text": f"features computed from the words, {computed}; --text_features reads these instead",
+            "text_bert": "token ids of BERT: the words are read from raw_text, by the text encoder's own tokenizer",
+            "text_lengths": "lengths of text, which is not read",
+            "mood": "no array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one frame "
+            "per sample",
+            "pair": "no array (N, L, D) of N = 2 samples but array float64 (3, 7, 2)",
+            "half": "a name that no modality can have; rename the key 'half'",
+            "'a.b'": "a name that no modality can have; rename the key 'a.b'",
+            "words": "no array of numbers but list",
+        }
+
+
+def test_features_of_the_text_are_read_in_place_of_the_words_where_asked_for(write, tmp_path, capsys):
+    content = with_heart(text=lambda rows: np.ones((rows, 4, 8), np.float32), text_lengths=lambda rows: [3] * rows)
+    path, cache = write(content), tmp_path / "cache.safetensors"
+    load_data(path, cache)
+    split = load_data(path, cache, text_features=True)["train"]
+    assert split.modalities == ("audio", "vision", "text_features", "heart")
+    assert split.lengths["text_features"].tolist() == [3, 3]
+    assert "left out: raw_text, the words" in capsys.readouterr().out
+    with pytest.raises(DataError, match="expected key 'text', found only"):
+        read_mmsa(write(layout()), text_features=True)
+    with pytest.raises(DataError, match="expected a pickle for --text_features"):
+        load_data(cache, cache, text_features=True)
+
+
+def test_a_modality_that_one_split_lacks_is_named(write):
+    content = with_heart()
+    content["test"]["heart"] = np.zeros((4, 6))
+    with pytest.raises(
+        DataError, match=r"the same modalities in every split, found .*'test': \('text', 'audio', 'vision'\)"
+    ):
+        read_mmsa(write(content))
+
+
+def test_a_flood_of_keys_is_not_printed_whole(write):
+    content = layout()
+    content["train"] |= {f"key {number}": number for number in range(5000)}
+    lines = describe_left_out(read_mmsa(write(content)))
+    assert len(lines) < 30
+    assert lines[-1] == "left out: 4983 keys more, for reasons such as these"
+
+
+def test_one_array_under_many_keys_is_refused_before_it_is_copied(write):
+    content = layout()
+    shared = np.zeros((2, 400, 50), np.uint8)
+    content["train"] |= {f"copy{number}": shared for number in range(500)}
+    with pytest.raises(DataError, match=r"expected arrays with bytes of their own, found .* numbers in .* bytes"):
+        read_mmsa(write(content))
 
 
 # --- what departs from the layout ---
