@@ -14,6 +14,6 @@ def seven_classes(scores: Scores) -> Scores:
     Example:
         >>> import torch
         >>> seven_classes(torch.tensor([-4.2, 0.4, 0.6, 2.5]))
-        tensor([-3., 0., 1., 2.])
+        tensor([-3.,  0.,  1.,  2.])
     """
     return scores.clip(-3, 3).round()
