@@ -5,6 +5,7 @@ import io
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> No
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Show a table on the terminal, in parts below one another where it is too wide."""
+    """Show a table on the terminal, in parts below one another where it is too wide.
+
+    Every part has the labels; later parts leave out rows that are empty in them.
+    """
     for number, columns in enumerate(_parts(table, console.width)):
         title = None if number else table.title
         printed = RichTable(title=title, title_justify="left", box=HORIZONTALS, show_edge=False, pad_edge=False)
@@ -67,25 +71,32 @@ def print_table(console: Console, table: Table) -> None:
         for column in columns:
             printed.add_column(table.header[column], justify="right", no_wrap=True)
         for index, row in enumerate(table.rows):
-            cells = [row[0], *(row[column] for column in columns)]
-            printed.add_row(*map(Text, cells), end_section=index + 1 in table.rules)
+            cells = [row[column] for column in columns]
+            if index in table.rules and printed.rows:
+                printed.rows[-1].end_section = True
+            if not number or any(cells):
+                printed.add_row(*map(Text, [row[0], *cells]))
         console.print(printed)
         console.print()
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
-    """Columns that fit beside the labels, part by part."""
+    """Columns that fit beside the labels, part by part; the last part is no single column where that can be helped."""
+    needed = [max(map(len, cells)) + len(" | ") for cells in zip(table.header, *table.rows, strict=True)]
     parts: list[list[int]] = [[]]
-    used = LABEL_WIDTH
-    for column, cells in enumerate(zip(table.header, *table.rows, strict=True)):
-        if column:
-            needed = max(map(len, cells)) + len(" | ")
-            if used + needed > width and parts[-1]:
-                parts.append([])
-                used = LABEL_WIDTH
-            parts[-1].append(column)
-            used += needed
+    for column in range(1, len(needed)):
+        if parts[-1] and not _fits(needed, [*parts[-1], column], width):
+            parts.append([])
+        parts[-1].append(column)
+    if len(parts) > 1 and len(parts[-1]) == 1 and len(parts[-2]) > 2:
+        moved = [parts[-2][-1], *parts[-1]]
+        if _fits(needed, moved, width):
+            parts[-2:] = [parts[-2][:-1], moved]
     return parts
+
+
+def _fits(needed: Sequence[int], columns: Sequence[int], width: int) -> bool:
+    return LABEL_WIDTH + sum(needed[column] for column in columns) <= width
 
 
 def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:

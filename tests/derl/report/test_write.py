@@ -131,6 +131,17 @@ def test_a_table_wider_than_the_terminal_is_shown_in_parts_each_with_its_labels(
     assert text.count("first row") == text.count("second row") == text.count("method") > 1
 
 
+def test_a_last_part_has_two_columns_and_no_empty_rows():
+    header = ["method", *(f"column {index}" for index in range(4))]
+    rows = [["ours", *(f"{index}" * 15 for index in range(4))], ["printed", "5" * 15, "6" * 15, "", ""]]
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_table(console, Table("Wide", header, rows, {1}))
+    first, last = console.export_text().strip().split("\n\n")
+    assert ("column 1" in first, "column 2" in first, "column 2" in last) == (True, False, True)
+    assert ("printed" in first, "printed" in last) == (True, False)
+    assert (first.count("─" * 20), last.count("─" * 20)) == (4, 2)  # rules of 54 cells: below the header, and row 1
+
+
 def test_synthetic_data_is_called_so_and_real_data_is_not(tmp_path):
     assert "SYNTHETIC" in report(make_results(synthetic=True), tmp_path)
     assert "SYNTHETIC" not in report(make_results(synthetic=False), tmp_path)

@@ -1,18 +1,22 @@
 """Cells of the tables against figures computed here, from a study of random scores."""
 
+import io
 import math
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from derl.evaluate.conditions import PATTERN_RATES, RATES, pattern_conditions, table_conditions
+from derl.report.write import print_table
 from derl.study import pictures, robustness, tables
 from derl.study.averages import R
 from derl.study.cells import ABLATIONS, DERL, METHODS, PAPER, ROBUST, Variant, trained_on
+from derl.study.command import reports
 from derl.study.ledger import CELLS, Ledger, Record
 from derl.study.view import View
 from derl.train.options import parse
@@ -111,6 +115,18 @@ def shown(values):
 def row_of(sheet, label):
     (found,) = [row for row in sheet.table.rows if row[0] == label]
     return dict(zip(sheet.table.header, found, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name, report in reports("mosi").items() if report.sheets is not None])
+def test_every_cell_is_beside_its_label_on_a_terminal_of_80_columns(view, name):
+    for sheet in reports("mosi")[name].sheets(view):
+        console = Console(width=80, file=io.StringIO())
+        print_table(console, sheet.table)
+        lines = console.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        for row in sheet.table.rows:
+            beside = [line for line in lines if line.startswith(row[0][:10])]
+            assert [cell for cell in row[1:] if not any(cell in line for line in beside)] == [], row[0]
 
 
 @pytest.mark.parametrize("label", list(METHODS))
