@@ -65,9 +65,8 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, kept in .benchmarks under this commit."""
-    session.run(
-        "pytest", "--numprocesses=0", "--benchmark-only", "--benchmark-autosave", *(session.posargs or ["benchmarks"])
-    )
+    options = ("--numprocesses=0", "--benchmark-only", "--benchmark-autosave")
+    session.run("pytest", *options, *(session.posargs or ["benchmarks"]))
 
 
 @nox.session
