@@ -3,7 +3,7 @@
 A provider whose outputs or gradients are further from float64 than allowed is printed as WRONG and not timed. Times:
 CUDA events around a call, all providers interleaved in one process, L2 flushed before each; median and quartiles. Up
 to 4096 tokens also wall time and the replay of a captured graph. Memory: peak above what was there before the call.
-The file is written after every problem. ``--dry-run``: the same on a CPU, tiny; its figures mean nothing.
+The file is written after every problem. ``--dry_run``: the same on a CPU, tiny; its figures mean nothing.
 """
 
 import argparse
@@ -84,13 +84,13 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=300, help="seconds; no problem is begun that would not fit")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timed calls of each provider, {ROUNDS} or more")
     parser.add_argument("--implementation", default="triton", help="what stands as modx")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on a CPU: figures mean nothing")
+    parser.add_argument("--dry_run", action="store_true", help="tiny sizes on a CPU: figures mean nothing")
     options = parser.parse_args()
     if options.dry_run:
         print("dry run: figures mean nothing")
         options.rounds = 3
     elif not torch.cuda.is_available():
-        parser.error("no CUDA device; --dry-run shows that everything runs")
+        parser.error("no CUDA device; --dry_run shows that everything runs")
     elif options.rounds < ROUNDS:
         parser.error(f"a median of fewer than {ROUNDS} rounds is not worth a GPU")
     results = run(options, HostStopwatch() if options.dry_run else CudaStopwatch())

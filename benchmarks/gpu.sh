@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# All the GPU work in one command, in under ten minutes: benchmarks/gpu.sh FOLDER [--dry-run]
+# All the GPU work in one command, in under ten minutes: benchmarks/gpu.sh FOLDER [--dry_run]
 #
 # Tests first: nothing is timed on red tests. Then a memory checker on a tiny run, the benchmarks, the figures. FOLDER
 # gets JSON, tables, figures and log.txt. Needs torch, triton, einops, pytest; matplotlib for the figures; the examples'
-# packages for the growth of the whole model. --dry-run: tiny sizes on a CPU under Triton's interpreter, to see that
+# packages for the growth of the whole model. --dry_run: tiny sizes on a CPU under Triton's interpreter, to see that
 # everything runs; its figures mean nothing. PYTHON names the interpreter.
 set -euo pipefail
 
-folder=${1:?"usage: benchmarks/gpu.sh FOLDER [--dry-run]"}
+folder=${1:?"usage: benchmarks/gpu.sh FOLDER [--dry_run]"}
 mode=${2:-}
-[ -z "$mode" ] || [ "$mode" = --dry-run ] || { echo "expected --dry-run, got $mode" >&2; exit 2; }
+[ -z "$mode" ] || [ "$mode" = --dry_run ] || { echo "expected --dry_run, got $mode" >&2; exit 2; }
 python=${PYTHON:-python}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
@@ -67,7 +67,7 @@ tests=tests/ops/test_triton_gpu.py
 arguments=(--folder "$folder")
 if [ -n "$mode" ]; then
     export TRITON_INTERPRET=1
-    arguments+=(--dry-run)
+    arguments+=(--dry_run)
 fi
 
 part "what there is" 60 "$python" -c '

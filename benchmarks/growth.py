@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where growth.json and growth.md go")
     parser.add_argument("--budget", type=float, default=600, help="seconds")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on a CPU: figures mean nothing")
+    parser.add_argument("--dry_run", action="store_true", help="tiny sizes on a CPU: figures mean nothing")
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available() and not options.dry_run
     stopwatch: Stopwatch = CudaStopwatch() if on_gpu else HostStopwatch()

@@ -26,7 +26,6 @@ sys.path.append(str(ROOT / "examples"))  # as pytest's pythonpath does
 
 from transformers import AutoTokenizer
 
-import derl_export
 from derl.data.load import load_data
 from derl.data.missing import Collator, MissingDataset
 from derl.data.split import Split
@@ -34,6 +33,7 @@ from derl.data.synthetic import make_synthetic
 from derl.evaluate.protocol import measure
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from derl.predict.export import export
 
 BATCH_SIZES = (1, 16)
 RATES = (0.0, 0.5)
@@ -116,7 +116,7 @@ def main() -> None:
             DerlModel.from_text_pretrained(options.model, DerlConfig()).save_pretrained(folder)
         paths = {name: Path(scratch) / f"{name}.onnx" for name in ("float32", "int8")}
         for name, path in paths.items():
-            print(derl_export.export(folder, "onnx", path, int8=name == "int8"), file=sys.stderr)
+            print(export(folder, "onnx", path, int8=name == "int8"), file=sys.stderr)
         sessions = {name: open_session(path) for name, path in paths.items()}
         config = DerlConfig.from_pretrained(folder)
         scores = None

@@ -2,7 +2,7 @@
 
 speed_up.png: how many times faster "modx" is, over the tokens, for each width. crossover.png: over the width, at the
 most tokens measured everywhere. memory.png: kept for the backward pass. growth.png: cost against what grows. A dry
-run's figures are only drawn with ``--dry-run``, and say so across the picture.
+run's figures are only drawn with ``--dry_run``, and say so across the picture.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def _finish(figure: Figure, results: Results, title: str, legend: bool = True) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="has expert_mixture_gpu.json, growth.json or both; figures go there")
-    parser.add_argument("--dry-run", action="store_true", help="draw a dry run too, marked as one")
+    parser.add_argument("--dry_run", action="store_true", help="draw a dry run too, marked as one")
     options = parser.parse_args()
     figures = {"expert_mixture_gpu.json": (speed_up, crossover, memory), "growth.json": (growth,)}
     for file, draws in figures.items():

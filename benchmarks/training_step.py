@@ -154,7 +154,7 @@ def measure_own_memory(provider: str) -> int:
 
 def measure_memory(repeats: int) -> dict[str, list[int]]:
     """Bytes of each provider's step, each in a fresh process; to be called while this one is still small."""
-    command = [sys.executable, __file__, "--memory-of"]
+    command = [sys.executable, __file__, "--memory_of"]
     return {
         provider: [
             int(subprocess.run([*command, provider], check=True, capture_output=True, text=True).stdout)
@@ -213,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="timed steps of each provider")
     parser.add_argument("--repeats", type=int, default=5, help="processes that measure the memory of each provider")
-    parser.add_argument("--memory-of", choices=PROVIDERS, help="print the bytes one step adds to this process")
+    parser.add_argument("--memory_of", choices=PROVIDERS, help="print the bytes one step adds to this process")
     options = parser.parse_args()
     if options.memory_of is not None:
         print(measure_own_memory(options.memory_of))

@@ -7,8 +7,12 @@ python examples/derl_demo.py --model MODEL --data unaligned_50.pkl
 
 import os
 import sys
+import threading
 from argparse import ArgumentParser
 
+from ending import command
+
+# isort: split
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when they are imported
 
 from transformers.utils.logging import disable_progress_bar
@@ -18,8 +22,9 @@ from derl.demo.model import open_explorer
 from derl.train.run import RunError
 
 
+@command
 def main() -> int:
-    """Run the command; the exit code is 0 when stopped by Ctrl-C, 2 for bad input."""
+    """Run the command; the exit code is 130 when stopped by Ctrl-C, 2 for bad input."""
     parser = ArgumentParser(
         description="A page to play with a DERL model: let some of a sample go missing, and see the score and who "
         "carries it. It is served on this machine alone, and asks nothing of the network."
@@ -27,15 +32,16 @@ def main() -> int:
     parser.add_argument(
         "--model",
         metavar="FOLDER",
-        help="of a run of derl_mosi.py, or of its model; left out: the latest in runs/, or, where there is none, DERL "
-        "trained quickly on synthetic data",
+        help="of a run of derl_mosi.py, or of its model (default: the latest in runs/, or, where there is none, DERL "
+        "trained quickly on synthetic data)",
     )
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="samples to pick from: MMSA-layout pickle or .safetensors; left out: what the run was trained on, or none",
+        help="samples to pick from: MMSA-layout pickle or .safetensors (default: what the run was trained on, if it is "
+        "there)",
     )
-    parser.add_argument("--port", type=int, help="left out: the first free one from 7860")
+    parser.add_argument("--port", type=int, help="of the address (default: the first free one from 7860)")
     options = parser.parse_args()
     try:
         from derl.demo.page import make_page, serve
@@ -47,12 +53,13 @@ def main() -> int:
         explorer, title = open_explorer(options.model, options.data)
         page = make_page(explorer, title)
         print(f"{title}\nopen {serve(page, options.port)}; Ctrl-C stops", flush=True)
-        page.block_thread()
+        try:
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
     except (DataError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
     return 0
 
 

@@ -1,71 +1,30 @@
 """Export a trained model for torch.export or ONNX: no modx, no transformers and no examples are needed to run it.
 
-python examples/derl_export.py runs/20260101-120000/model --to torch derl.pt2
-python examples/derl_export.py runs/20260101-120000/model --to onnx derl.onnx
-python examples/derl_export.py runs/20260101-120000/model --to onnx --int8 derl.onnx
+python examples/derl_export.py runs/20260101-120000 --to torch derl.pt2
+python examples/derl_export.py runs/20260101-120000 --to onnx derl.onnx
+python examples/derl_export.py runs/20260101-120000 --to onnx --int8 derl.onnx
 
 What the files take and give: docs/deploy.md.
 """
 
 import argparse
-import importlib.util
-import logging
-import re
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from ending import command
+
+# isort: split
 from transformers.utils.logging import disable_progress_bar
 
 from derl.data.split import DataError
-from derl.model.config import DerlConfig
-from derl.model.saved import explained, model_folder, read_model
-from derl.model.sentiment import SentimentModel
-
-SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
-OPSET = 23  # the newest that torch's exporter names; the first with attention as one operator
-ONNX_LIMIT = 2**31  # bytes of a protobuf
-TOLERANCE = 1e-4
-
-Batch = dict[str, Tensor]
+from derl.predict.export import SUFFIXES, export
 
 
-class ExportError(ValueError):
-    """What was asked for cannot be exported."""
-
-
-class Deployed(nn.Module):
-    """A model in evaluation that takes one dict of tensors and gives another.
-
-    For every modality m it takes ``m``, ``m_mask`` and ``m_keep``: ``inputs``, ``masks`` and ``keep`` of
-    :meth:`derl.model.derl.DerlModel.forward`. It gives ``prediction`` and, where the model has routers, their weights:
-    ``fusion_weights`` and, for every modality m, ``expert_weights_m``.
-    """
-
-    def __init__(self, model: SentimentModel) -> None:
-        super().__init__()
-        self.model = model.eval()
-        model.drop_training_parts()
-
-    def forward(self, batch: Batch) -> Batch:
-        names = self.model.config.modalities
-        parts = ({name: batch[name + suffix] for name in names} for suffix in ("", "_mask", "_keep"))
-        output = self.model(*parts)
-        given = {"prediction": output.prediction, "fusion_weights": output.fusion_weights}
-        given |= {f"expert_weights_{name}": part for name, part in (output.expert_weights or {}).items()}
-        return {name: part for name, part in given.items() if part is not None}
-
-
+@command
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0, or 2 for bad input."""
+    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder `model` of a run of derl_mosi.py")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a run of derl_mosi.py, or of its model")
     parser.add_argument("--to", required=True, choices=list(SUFFIXES), help="torch.export's format, or ONNX")
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write, ending in .pt2 or .onnx")
     parser.add_argument("--int8", action="store_true", help="with --to onnx: the text encoder's weights as int8")
@@ -74,213 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     disable_progress_bar()
     try:
         print(export(options.model, options.to, options.out, int8=options.int8, overwrite=options.overwrite))
-    except ExportError as error:
+    except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def export(folder: Path, target: str, out: Path, *, int8: bool = False, overwrite: bool = False) -> str:
-    """Export the model in ``folder`` to the file ``out``, which is written whole or not at all.
-
-    Args:
-        target: "torch" or "onnx".
-        int8: with "onnx", quantise the text encoder; how far its answers are off is told, not bounded.
-
-    Returns:
-        What was written, in a sentence.
-
-    Raises:
-        ExportError: no model is there, ``out`` cannot be written, or what was exported answers otherwise.
-    """
-    _check_out(out, target, overwrite)
-    if target == "onnx":
-        _check_onnx()
-    elif int8:
-        raise ExportError("--int8 expected --to onnx, got --to torch; onnxruntime quantises, torch has it deprecated.")
-    model = Deployed(load(folder))
-    if target == "onnx" and (size := sum(part.nbytes for part in model.state_dict().values())) >= ONNX_LIMIT:
-        raise ExportError(
-            f"{folder}: expected less than {ONNX_LIMIT / 2**30:.0f} GiB of parameters for one ONNX file, found "
-            f"{size / 2**30:.1f}; use --to torch."
-        )
-    config = model.model.config
-    batches = list(sample_batches(config))
-    program = torch.export.export(model, (batches[0],), dynamic_shapes=(dynamic_shapes(config),))
-    try:
-        with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-            draft = Path(scratch) / out.name
-            run = WRITERS[target](program, model, batches[0], draft)
-            worst = _worst_difference(run, model, batches)
-            if not worst <= TOLERANCE:
-                raise ExportError(
-                    f"{out}: expected answers within {TOLERANCE} of the model's, got {worst:.1e}; nothing is written, "
-                    "export with the versions of constraints.txt."
-                )
-            if int8:
-                worst = _worst_difference(_quantize(draft, list(model(batches[0]))), model, batches)
-            draft.replace(out)
-    except OSError as error:
-        raise ExportError(f"{out}: expected a file that can be written, found {error.strerror}.") from error
-    size = out.stat().st_size / 2**20
-    return f"{out}: {size:.1f} MiB; answers within {worst:.0e} of {folder}'s on {len(batches)} batches"
-
-
-def load(path: Path) -> SentimentModel:
-    """Load a model of any registered class; ``path`` is its folder or its run's.
-
-    Raises:
-        ExportError: the folder holds none.
-    """
-    try:
-        folder = model_folder(path)
-        with explained(folder):
-            return read_model(folder)
-    except DataError as error:
-        raise ExportError(str(error)) from error
-
-
-def dynamic_shapes(config: DerlConfig) -> dict[str, dict[int, Any]]:
-    """Any batch size, and for each modality any length up to the model's longest."""
-    batch = torch.export.Dim("batch", min=1)
-    shapes = {}
-    for name in config.modalities:
-        longest = config.max_lengths[name]
-        length = torch.export.Dim(re.sub(r"\W", "_", f"{name}_length"), min=1, max=longest) if longest > 1 else None
-        shapes |= {name + suffix: {0: batch, 1: length} for suffix in ("", "_mask", "_keep")}
-    return shapes
-
-
-def sample_batches(config: DerlConfig) -> Iterator[Batch]:
-    """Yield random batches: first one to trace, then the shortest, the longest, and without each modality."""
-    generator = torch.Generator().manual_seed(0)
-
-    def batch(size: int, lengths: Callable[[int], int], lost: str | None = None) -> Batch:
-        parts = {}
-        for index, name in enumerate(config.modalities):
-            shape = size, min(lengths(index), config.max_lengths[name])
-            if name == "text":
-                parts[name] = torch.randint(config.text_config.vocab_size, shape, generator=generator)
-            else:
-                parts[name] = torch.randn(*shape, config.input_dims[name], generator=generator)
-            parts[f"{name}_mask"] = torch.rand(shape, generator=generator) > 0.2
-            parts[f"{name}_mask"][0] = name != lost  # absent from the first sample, lost in all others
-            parts[f"{name}_keep"] = torch.rand(shape, generator=generator) > (1 if name == lost else 0.5)
-        return parts
-
-    yield batch(2, lambda index: 5 + index)
-    yield batch(1, lambda index: 1)
-    yield batch(3, lambda index: max(config.max_lengths.values()))
-    for name in config.modalities:
-        yield batch(2, lambda index: 9 - index, lost=name)
-
-
-def _write_torch(
-    program: torch.export.ExportedProgram, model: Deployed, batch: Batch, path: Path
-) -> Callable[[Batch], Batch]:
-    torch.export.save(program, path)
-    run: Callable[[Batch], Batch] = torch.export.load(path).module()
-    return run
-
-
-def _write_onnx(
-    program: torch.export.ExportedProgram, model: Deployed, batch: Batch, path: Path
-) -> Callable[[Batch], Batch]:
-    outputs = list(model(batch))
-    axes: dict[str, Any] = dict.fromkeys(batch)  # an axis is named once, where it comes first
-    axes |= {name: {1: f"{name}_length"} for name in model.model.config.modalities}
-    axes[next(iter(batch))][0] = "batch"
-    with _quiet():
-        torch.onnx.export(
-            program,
-            f=path,
-            input_names=list(batch),
-            output_names=outputs,
-            dynamic_shapes=(axes,),
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-            dynamo=True,
-        )
-    return _open_onnx(path, outputs)
-
-
-def _open_onnx(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def run(parts: Batch) -> Batch:
-        answers = session.run(outputs, {name: part.numpy() for name, part in parts.items()})
-        return {name: torch.from_numpy(answer) for name, answer in zip(outputs, answers, strict=True)}
-
-    return run
-
-
-def _quantize(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
-    """Replace a file by one whose text encoder multiplies int8 weights with activations quantised as they come."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    nodes = [
-        node.name
-        for node in onnx.load(path).graph.node
-        if node.op_type == "MatMul" and any("model.text_encoder" in entry.value for entry in node.metadata_props)
-    ]
-    if not nodes:
-        raise ExportError("--int8 expected a model with a text encoder, found no product of one; leave out --int8.")
-    with _quiet():
-        quantize_dynamic(
-            path,
-            path,
-            nodes_to_quantize=nodes,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            extra_options={"MatMulConstBOnly": True},
-        )
-    return _open_onnx(path, outputs)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what the exporters say of their own insides."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
-            yield
-    finally:
-        logging.disable(before)
-
-
-WRITERS = {"torch": _write_torch, "onnx": _write_onnx}
-
-
-def _worst_difference(run: Callable[[Batch], Batch], model: Deployed, batches: list[Batch]) -> float:
-    """The largest difference between two models' answers; nan where there is one."""
-    with torch.inference_mode():
-        pairs = [(run(batch), model(batch)) for batch in batches]
-    worst = torch.stack([(got[name] - part).abs().max() for got, want in pairs for name, part in want.items()]).max()
-    return worst.item()
-
-
-def _check_out(out: Path, target: str, overwrite: bool) -> None:
-    if out.suffix != SUFFIXES[target]:
-        raise ExportError(f"{out}: expected a name that ends in {SUFFIXES[target]} for --to {target}; rename it.")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise ExportError(f"{out}: expected a new file, found one that exists; choose another, or give --overwrite.")
-    if not out.parent.is_dir():
-        raise ExportError(f"{out}: expected a file in a folder that exists, {out.parent} does not; create it.")
-
-
-def _check_onnx() -> None:
-    absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if absent:
-        raise ExportError(
-            f"--to onnx: expected onnx, onnxscript and onnxruntime to be installed, lacks {', '.join(absent)}; "
-            "pip install 'modx[deploy]'."
-        )
 
 
 if __name__ == "__main__":

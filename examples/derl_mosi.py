@@ -15,6 +15,9 @@ import traceback
 from functools import partial
 from time import perf_counter
 
+from ending import Stopped, command
+
+# isort: split
 from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
@@ -33,6 +36,7 @@ from derl.train.setup import Setup
 from derl.train.stopping import stoppable
 
 
+@command
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C or SIGTERM, 1 when it broke."""
     asked = parse()
@@ -45,8 +49,6 @@ def main() -> int:
         if state.is_main_process:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     finally:
         state.destroy_process_group()
 
@@ -67,9 +69,7 @@ def attempt(options: Options, folder: RunFolder) -> int:
     except (DataError, RunError):
         raise
     except KeyboardInterrupt:
-        if state.is_main_process:
-            print(f"\nstopped; {folder.remedy}", file=sys.stderr)
-        raise
+        raise Stopped(f"stopped; {folder.remedy}" if state.is_main_process else "") from None
     except Exception as error:
         if not isinstance(error, OSError | SafetensorError) and "DataLoader worker" not in str(error):
             traceback.print_exc()  # none of a full disk, a lost folder, a killed process: perhaps a mistake of ours

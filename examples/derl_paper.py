@@ -9,17 +9,26 @@ python examples/derl_paper.py all --report_only                     # what there
 
 import sys
 
+from ending import Stopped, command
+
+# isort: split
 from derl.data.split import DataError
-from derl.study.command import main
+from derl.study import command as study
 from derl.study.ledger import RecordError
 from derl.train.run import RunError
 
-if __name__ == "__main__":
+
+@command
+def main() -> int:
+    """Run the command; the exit code is 0, 1 if a cell failed, 2 for bad input, 130 when stopped by Ctrl-C."""
     try:
-        sys.exit(main())
+        return study.main()
     except (DataError, RunError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt:
-        print("\nstopped; finished cells are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        raise Stopped("stopped; finished cells are kept, the same command goes on") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

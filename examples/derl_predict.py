@@ -11,6 +11,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from ending import Stopped, command
+
+# isort: split
 from transformers.utils.logging import disable_progress_bar
 
 from derl.data.split import DataError
@@ -19,6 +22,7 @@ from derl.predict.files import load_frames, predict_csv
 from derl.predict.predictor import Answer, Predictor, load
 
 
+@command
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     disable_progress_bar()
@@ -36,8 +40,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
-        return 130
+        raise Stopped("stopped; nothing was written") from None
     return 0
 
 
@@ -57,16 +60,18 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
         conflict_handler="resolve",  # a modality that is called csv or out can only come in a CSV file
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a run of derl_mosi.py, or of its model")
+    one = parser.add_argument_group("one sample")
     for name in names:
         text = "the words" if name == "text" else f"{name} frames: a .npy file of (frames, features), of any length"
-        parser.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
-    parser.add_argument(
+        one.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
+    many = parser.add_argument_group("many samples")
+    many.add_argument(
         "--csv",
         metavar="FILE",
-        help=f"many samples instead: columns {', '.join(names)}, as far as there are; text as it is, the others paths "
+        help=f"columns {', '.join(names)}, as far as there are; text as it is, the others paths "
         "of .npy files relative to this file, an empty cell where a modality is missing",
     )
-    parser.add_argument("--out", metavar="FILE", help="with --csv: gets its columns, and score, class and weights")
+    many.add_argument("--out", metavar="FILE", help="gets its columns, and score, class and weights")
     options = parser.parse_args(arguments)
     samples = {name: getattr(options, f"sample {name}", None) for name in names}
     samples = {name: value for name, value in samples.items() if value is not None}

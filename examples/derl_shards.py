@@ -9,6 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ending import command
+
+# isort: split
 from derl.data.load import load_complete
 from derl.data.mmsa import describe_left_out, describe_repairs, read_mmsa
 from derl.data.shard_writer import ShardWriter
@@ -16,15 +19,17 @@ from derl.data.shards import verify_shards
 from derl.data.split import DataError, Split
 
 
+@command
 def main() -> int:
-    """Run the command; the exit code is 0, or 2 for bad input."""
+    """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_argument_group("what to do").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="a pickle of MMSA's layout, or a run's data.safetensors")
     what.add_argument("--verify", type=Path, metavar="FOLDER", help="compare the checksums of a folder of shards")
-    parser.add_argument("--output_dir", type=Path, help="a new folder, for --data")
-    parser.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
-    parser.add_argument(
+    writing = parser.add_argument_group("writing")
+    writing.add_argument("--output_dir", type=Path, help="a new folder, for --data")
+    writing.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
+    writing.add_argument(
         "--text_features",
         action="store_true",
         help="read the key text, features that others computed, in place of the words in raw_text",

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import BertConfig
 
-import derl_export
 from derl.data.synthetic import make_synthetic
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from derl.predict import export
 from derl_export import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
@@ -58,7 +58,7 @@ def model(folder):
 @pytest.fixture(scope="module")
 def torch_file(folder):
     path = folder / "derl.pt2"
-    assert main([str(folder / "model"), "--to", "torch", str(path)]) == 0
+    assert main([str(folder), "--to", "torch", str(path)]) == 0
     return path
 
 
@@ -294,7 +294,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(name, message,
 
 
 def test_what_onnx_needs_is_named(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(derl_export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     error = complaint(capsys, folder / "model", "--to", "onnx", tmp_path / "a.onnx")
     assert "pip install 'modx[deploy]'" in error
 
@@ -311,7 +311,7 @@ def test_a_file_is_written_whole_or_not_at_all(failure, folder, tmp_path, capsys
         off = 1e-3 if failure == "wrong answers" else torch.nan
         return lambda parts: {name: part + off for name, part in model(parts).items()}
 
-    monkeypatch.setitem(derl_export.WRITERS, "torch", write)
+    monkeypatch.setitem(export.WRITERS, "torch", write)
     error = complaint(capsys, folder / "model", "--to", "torch", out, "--overwrite")
     assert ("No space left" if failure == "disk full" else "expected answers within 0.0001") in error
     assert out.read_text() == "the last one"

@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     names = [*reports("mosi"), "all"]
     parser.add_argument("what", choices=names, metavar="what", help=", ".join(names))
     parser.add_argument("--study", default="study", help="folder in which results accumulate")
-    parser.add_argument("--seeds", type=seeds, help="how many, from 0 on; left out: 3")
+    parser.add_argument("--seeds", type=seeds, help="how many, from 0 on (default: 3)")
     parser.add_argument(
         "--protocol",
         default="valid",
@@ -126,13 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report_only", action="store_true", help="run nothing; report what is there")
     parser.add_argument("--smoke", action="store_true", help="a quick check of everything: tiny model, little data")
+    shared = parser.add_argument_group("of every training")
     for field in fields(Options):
         if field.name in SHARED:
             choices = field.metadata.get("choices")
-            parser.add_argument(
+            shared.add_argument(
                 f"--{field.name}",
                 type=SHARED[field.name],
-                help=f"{field.metadata['help']}; of every cell",
+                help=field.metadata["help"],
                 choices=choices,
                 metavar=None if choices else field.name.split("_")[-1].upper(),
             )

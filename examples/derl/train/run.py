@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -67,8 +68,8 @@ class RunFolder:
         """What to do once a run has broken off."""
         if (self.path / OPTIONS).exists():
             processes = PartialState().num_processes
-            start = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
-            return f"what was saved is kept; to go on: {start} {sys.argv[0]} --resume {self.path}"
+            start = ["python"] if processes == 1 else ["torchrun", "--nproc-per-node", str(processes)]
+            return f"what was saved is kept; to go on: {shlex.join([*start, sys.argv[0], '--resume', str(self.path)])}"
         return "nothing was saved; start again"
 
     def last_checkpoint(self) -> str | None:
@@ -127,9 +128,8 @@ class RunFolder:
                 f"{self.path}: expected the folder of a run, with {OPTIONS}, found {error}; check the path."
             ) from error
         if options.evaluate is not None and not (self.path / "model" / "checkpoint.json").exists():
-            raise RunError(
-                f"{self.path}: expected a finished run, found no model; go on with it: --resume {self.path}."
-            )
+            remedy = shlex.join(["--resume", str(self.path)])
+            raise RunError(f"{self.path}: expected a finished run, found no model; go on with it: {remedy}.")
         return fill_in(options)
 
 
@@ -191,5 +191,5 @@ def _check_new(path: Path) -> None:
     ):
         raise RunError(
             f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
-            f"or go on with that run: --resume {path}."
+            f"or go on with that run: {shlex.join(['--resume', str(path)])}."
         )

@@ -1,0 +1,51 @@
+"""How a command ends when Ctrl-C stops it: one line, exit code 130, no traceback. Import it before anything slow."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
+CODE = 130  # 128 + SIGINT, as shells count
+
+
+class Stopped(KeyboardInterrupt):
+    """A stop with a line of its own to print, such as how to go on; an empty one prints nothing."""
+
+
+def command(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """Make ``main`` return 130 where Ctrl-C stops it.
+
+    Example:
+        >>> @command
+        ... def main() -> int:
+        ...     raise Stopped("stopped; what was written is kept")
+        >>> main()
+        130
+    """
+
+    @wraps(main)
+    def ended(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            return _say(stop)
+
+    return ended
+
+
+def _say(stop: BaseException) -> int:
+    line = str(stop) if isinstance(stop, Stopped) else "stopped"
+    if line:
+        print(f"\n{line}", file=sys.stderr)
+    return CODE
+
+
+def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):  # while modules are imported, which takes seconds
+        sys.exit(_say(error))
+    sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _hook
