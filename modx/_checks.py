@@ -1,113 +1,100 @@
-"""What the library asks of its arguments: every error says which, what was expected, what came, and the remedy."""
+"""What the library asks of its arguments: an error says which, what was expected and what came, and a remedy if any.
 
-from collections.abc import Iterable, Mapping
+``owner`` is the object whose method was called, or the name of a function.
+"""
+
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def is_int(value: object) -> bool:
-    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
-
-
-def check_int(owner: str, name: str, value: object) -> None:
-    if not is_int(value):
-        raise TypeError(f"{owner} expected {name} to be an int, got {value!r}; pass a whole number.")
-
-
-def check_sizes(owner: str, least: int = 1, **sizes: int) -> None:
-    for name, size in sizes.items():
-        check_int(owner, name, size)
-        if size < least:
-            raise ValueError(f"{owner} expected {name} >= {least}, got {size}; pass a larger number.")
+NUMBERS: dict[Any, Any] = {int: (Integral, torch.SymInt), float: (Real,)}
+# What a tensor may hold, as it is spelled: its name and a remedy.
+DTYPES: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
+    "float": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),
+    "bool": ("to be bool", lambda x: x.dtype == torch.bool, "compare it, as in ``mask != 0``"),
+    "number": ("to hold numbers", lambda x: not (x.is_complex() or x.dtype == torch.bool), "cast it to float"),
+    "int": ("to hold ints", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),
+}
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def message(owner: object, expected: str, got: object, remedy: str = "") -> str:
+    name = owner if isinstance(owner, str) else type(owner).__name__
+    came = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, Tensor) else reprlib.repr(got)
+    return f"{name} expected {expected}, got {came}{'; ' if remedy else ''}{remedy}."
 
 
-def check_choice(owner: str, name: str, word: object, choices: Iterable[str]) -> None:
-    if word not in (words := tuple(choices)):
-        raise ValueError(f"{owner} expected {name} to be one of {words}, got {word!r}; check the spelling.")
+def check(holds: object, owner: object, expected: str, got: object, remedy: str = "") -> None:
+    if not holds:
+        raise ValueError(message(owner, expected, got, remedy))
 
 
-def check_flag(owner: str, name: str, flag: object) -> None:
-    if not isinstance(flag, bool):
-        raise TypeError(f"{owner} expected {name} to be True or False, got {flag!r}; pass one of them.")
+def check_type(owner: object, *kinds: Any, **values: object) -> None:
+    """Check that values are of one of several types; ``int`` and ``float`` stand for all that count as one."""
+    accepted = tuple(one for kind in kinds for one in NUMBERS.get(kind, (kind,)))
+    for name, value in values.items():
+        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
+            words = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(message(owner, f"{name} of type {words}", value))
 
 
-def check_dtype(owner: str, dtype: object) -> None:
+def check_range(owner: object, least: float, most: float | None = None, /, **numbers: Any) -> None:
+    """Check numbers against bounds that are allowed; they must be ints, unless ``least`` is a float."""
+    for name, value in numbers.items():
+        check_type(owner, float if isinstance(least, float) else int, **{name: value})
+        if not (value >= least and (most is None or value <= most)):
+            span = f">= {least:.12g}" if most is None else f"in [{least:.12g}, {most:.12g}]"
+            raise ValueError(message(owner, f"{name} {f'== {least}' if least == most else span}", value))
+
+
+def check_layer(owner: object, dtype: object, /, **sizes: int) -> None:
+    """Check what every constructor takes: sizes of at least 1, and a dtype."""
+    check_range(owner, 1, **sizes)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(
-            f"{owner} expected dtype to be a floating-point torch.dtype or None, got {dtype!r}; pass one such as "
-            "torch.float32."
-        )
+        raise TypeError(message(owner, "dtype to be a floating-point torch.dtype or None", dtype))
 
 
-def check_tensor(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{owner} expected {name} to be a tensor, got {type(value).__name__}; convert it, as by torch.as_tensor."
-        )
+def check_choice(owner: object, choices: Iterable[str], /, **words: object) -> None:
+    for name, word in words.items():
+        check(word in tuple(choices), owner, f"{name} to be one of {tuple(choices)}", word)
 
 
 def check_shapes(
-    owner: str, sizes: Mapping[str, int] | None = None, /, **tensors: tuple[Tensor | None, str]
-) -> dict[str, int]:
-    """Every tensor has the shape that its letters spell, a letter standing for one size; returns the sizes by letter.
+    owner: object, known: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None, /, **tensors: Any
+) -> dict[str, Any]:
+    """Check tensors by what is spelled: ``x=(x, "B T D"), mask=(mask, "bool B T?")``.
 
-    ``sizes`` are those known before; a tensor may be None.
+    A letter is one size wherever it stands, and ``...`` any leading sizes; with a question mark, a tensor may be None.
+    All are on one device, and floating-point unless spelled otherwise: of ``dtype``, if given, but under autocast.
+
+    Returns:
+        The sizes by letter, with those ``known`` before.
     """
-    found = dict(sizes or {})
+    found, device = dict(known or {}), None
     for name, (tensor, spelled) in tensors.items():
-        if tensor is None:
+        if tensor is None and spelled.endswith("?"):
             continue
-        letters = spelled.split()
-        fits = len(letters) == tensor.ndim and all(
-            found.setdefault(letter, size) == size for letter, size in zip(letters, tensor.shape, strict=True)
-        )
-        if not fits:
-            shape = ", ".join(f"{letter}={found[letter]}" if letter in found else letter for letter in letters)
-            raise ValueError(f"{owner} expected {name} ({shape}), got {tuple(tensor.shape)}.")
+        check_type(owner, Tensor, **{name: tensor})
+        words = spelled.rstrip("?").split()
+        kind, *letters = words if words[0] in DTYPES else ["float", *words]
+        shape = tuple(tensor.shape)
+        if letters[:1] == ["..."]:
+            lead = max(len(shape) - len(letters) + 1, 0)
+            shape = (shape[:lead], *shape[lead:])
+        pairs = zip(letters, shape, strict=False)
+        if len(shape) != len(letters) or any(found.setdefault(letter, size) != size for letter, size in pairs):
+            spelled = ", ".join(f"{letter}={found[letter]}" if letter in found else letter for letter in letters)
+            raise ValueError(message(owner, f"{name} ({spelled})", tuple(tensor.shape)))
+        what, accepts, remedy = DTYPES[kind]
+        check(accepts(tensor), owner, f"{name} {what}", tensor.dtype, remedy)
+        if kind == "float" and dtype not in (None, tensor.dtype) and not autocasts(tensor.device.type):
+            raise ValueError(message(owner, f"{name} in {dtype}, as the rest", tensor.dtype, "cast it or use autocast"))
+        device = device or tensor.device
+        check(tensor.device == device, owner, f"{name} on the device of the rest", tensor.device, "move one of them")
     return found
-
-
-def check_tokens(owner: str, name: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
-    """Tokens must be floating-point ``(..., dim)``, in the dtype of the parameters but under autocast."""
-    check_tensor(owner, name, x)
-    if not x.ndim or x.shape[-1] != dim:
-        raise ValueError(
-            f"{owner} expected {name} of shape (..., {dim}), got {tuple(x.shape)}; put the features last, or build the "
-            "module for their width."
-        )
-    check_floating(owner, name, x, dtype)
-
-
-def check_mapping(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise TypeError(
-            f"{owner} expected {name} to be a mapping, got {type(value).__name__}; pass a dict keyed by modality."
-        )
-
-
-def check_mask(owner: str, name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
-    check_tensor(owner, name, mask)
-    if mask.dtype != torch.bool or mask.shape != shape:
-        raise ValueError(
-            f"{owner} expected {name}: bool of shape {tuple(shape)}, got {mask.dtype} of shape {tuple(mask.shape)}; "
-            "compare it, as in ``attention_mask != 0``, or bring it to that shape."
-        )
-
-
-def check_floating(owner: str, name: str, x: Tensor, dtype: torch.dtype) -> None:
-    if not x.is_floating_point():
-        raise ValueError(f"{owner} expected {name} in a floating-point dtype, got {x.dtype}; embed or cast it first.")
-    if x.dtype != dtype and not autocasts(x.device.type):
-        raise ValueError(
-            f"{owner} expected {name} in the dtype of its parameters, {dtype}, got {x.dtype}; "
-            "cast one of them, or use autocast."
-        )
 
 
 def autocasts(device: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_floating, check_mapping, check_tensor
+from ._checks import check, check_shapes, check_type
 
 
 class ModalityModule(nn.Module):
@@ -64,94 +64,71 @@ def is_name(name: object) -> bool:
     return isinstance(name, str) and name != "" and "." not in name and not any(hasattr(own, name) for own in owners)
 
 
-def check_names(owner: str, modalities: Iterable[str], argument: str = "modalities") -> tuple[str, ...]:
+def check_names(owner: object, modalities: Iterable[str], argument: str = "modalities") -> tuple[str, ...]:
     """The names, sorted."""
-    names = tuple(modalities) if isinstance(modalities, Iterable) else ()
-    distinct = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    if isinstance(modalities, str) or not names or not distinct:
-        raise ValueError(
-            f"{owner} expected {argument}: one or more distinct names, got {modalities!r}; pass strings, as in "
-            "('text', 'audio')."
-        )
+    names = tuple(modalities) if isinstance(modalities, Iterable) and not isinstance(modalities, str) else ()
+    distinct = all(isinstance(name, str) for name in names) and 0 < len(names) == len(set(names))
+    check(distinct, owner, f"{argument}: one or more distinct names", modalities, "pass them as in ('text', 'audio')")
     for name in names:
-        if not is_name(name):
-            raise ValueError(
-                f"{owner} expected {argument}: names that are not empty, hold no '.' and are no attribute of "
-                f"nn.ModuleDict or nn.ParameterDict, got {name!r}; rename it."
-            )
+        expected = f"{argument}: names without '.', not empty, no attribute of nn.ModuleDict or nn.ParameterDict"
+        check(is_name(name), owner, expected, name, "rename it")
     return tuple(sorted(names))
 
 
-def check_parts(
-    owner: str, argument: str, parts: Mapping[str, Tensor | None], modalities: Iterable[str] = ()
-) -> dict[str, Tensor]:
-    """What is there, by sorted name; ``modalities`` are the names that may occur, without them any may."""
-    check_mapping(owner, argument, parts)
-    expected = tuple(modalities)
-    given = [name for name in parts if parts[name] is not None]
-    if not given or (expected and not set(parts) <= set(expected)):
-        names = f"modalities {expected}" if expected else "at least one modality"
-        got = f"{tuple(parts)}" if given else "none"
-        raise ValueError(f"{owner} expected {argument} of {names}, got {got}; name what is there, and nothing else.")
-    found = {}
-    for name in sorted(given, key=str):
-        part = parts[name]
-        check_tensor(owner, f"{name!r} of {argument}", part)
-        assert part is not None
-        found[name] = part
-    return found
+def read_parts(
+    owner: object,
+    present: Mapping[str, Tensor] | None,
+    dims: Mapping[str, int] | None = None,
+    dtype: torch.dtype | None = None,
+    presence: str = "present",
+    /,
+    **given: Mapping[str, Tensor | None],
+) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+    """Read mappings of the same modalities, ``(B, N_m, D_m)`` or ``(B, D_m)`` for one token, and their presence.
 
+    Args:
+        owner: What takes them.
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality. None: everything is present.
+        dims: D_m of the modalities that may occur. Default: any.
+        dtype: As for ``check_shapes``.
+        presence: The name of ``present``.
+        given: The mappings by name. A modality may be left out, or None, in all of them.
 
-def as_tokens(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``(B, D)`` is one token, ``(B, 1, D)``."""
-    return {name: part[:, None] if part.ndim == 2 else part for name, part in parts.items()}
-
-
-def check_features(
-    owner: str,
-    features: Mapping[str, Tensor | None],
-    dims: Mapping[str, int],
-    dtype: torch.dtype,
-    argument: str = "features",
-) -> dict[str, Tensor]:
-    """What is there, by sorted name: floating-point ``(B, N_m, dims[m])``, of one batch size.
-
-    Their dtype must be the parameters', but under autocast, which casts by itself.
+    Returns:
+        By sorted name, what is given as ``(B, N_m, D_m)``, with zeros where it is absent; and where it is present,
+        ``(B, N_m)``, of no modality if ``present`` is None.
     """
-    found = check_parts(owner, argument, features, dims)
-    batch_size = next((part.shape[0] for part in found.values() if part.ndim), "B")
-    for name, part in found.items():
-        if part.ndim not in (2, 3) or part.shape[-1] != dims[name] or part.shape[0] != batch_size:
-            raise ValueError(
-                f"{owner} expected {name!r} of shape ({batch_size}, tokens, {dims[name]}), got {tuple(part.shape)}; "
-                "bring it to that shape, or build the module for its width."
-            )
-        check_floating(owner, repr(name), part, dtype)
-    return as_tokens(found)
-
-
-def check_present(
-    owner: str, present: Mapping[str, Tensor] | None, parts: Mapping[str, Tensor], argument: str = "present"
-) -> dict[str, Tensor]:
-    """A mask ``(B, N_m)`` for each of ``parts``, of ``(B,)`` or ``(B, N_m)``; none at all where ``present`` is None."""
+    parts: list[dict[str, Tensor]] = []
+    sizes: dict[str, dict[str, int]] = {}
+    batch: dict[str, int] = {}
+    for argument, mapping in given.items():
+        check_type(owner, Mapping, **{argument: mapping})
+        found = {name: _as_tokens(mapping[name]) for name in sorted(mapping, key=str) if mapping[name] is not None}
+        fits = found.keys() == sizes.keys() if parts else dims is None or mapping.keys() <= dims.keys()
+        expected = f"modalities {tuple(sizes or dims or ())}" if sizes or dims else "at least one modality"
+        came = tuple(mapping if found else ())
+        check(found and fits, owner, f"{argument} of {expected}", came, "name what is there, and nothing else")
+        for name, part in found.items():
+            known = sizes.get(name) or batch | ({} if dims is None else {"D": dims[name]})
+            sizes[name] = check_shapes(owner, known, dtype, **{f"{name!r} of {argument}": (part, "B N D")})
+            batch = {"B": sizes[name]["B"]}
+        parts.append(found)
+    there: dict[str, Tensor] = {}
     if present is None:
-        return {}
-    check_mapping(owner, argument, present)
-    found = {}
-    for name, part in parts.items():
-        mask, shape = present.get(name), tuple(part.shape[:2])
-        if mask is None:
-            raise ValueError(
-                f"{owner} expected {argument} for every modality of {tuple(parts)}, got {tuple(present)}; add {name!r}."
-            )
-        check_tensor(owner, f"{name!r} of {argument}", mask)
-        if mask.dtype != torch.bool or tuple(mask.shape) not in (shape, shape[:1]):
-            raise ValueError(
-                f"{owner} expected {name!r} of {argument}: bool of shape {shape[:1]} or {shape}, got {mask.dtype} of "
-                f"shape {tuple(mask.shape)}; compare it, as in ``mask != 0``, or bring it to that shape."
-            )
-        found[name] = mask if mask.ndim == 2 else mask[:, None].expand(shape)
-    return found
+        return parts, there
+    check_type(owner, Mapping, **{presence: present})
+    for name, known in sizes.items():
+        mask: Any = present.get(name)
+        check(mask is not None, owner, f"{presence} for modalities {tuple(sizes)}", tuple(present), f"add {name!r}")
+        spelled = "bool B" if getattr(mask, "ndim", None) == 1 else "bool B N"
+        check_shapes(owner, known, **{f"{name!r} of {presence}": (mask, spelled)})
+        there[name] = mask if mask.ndim == 2 else mask[:, None].expand(-1, known["N"])
+    return [hide(part, there) for part in parts], there
+
+
+def _as_tokens(part: Any) -> Any:
+    """``(B, D)`` is one token, ``(B, 1, D)``."""
+    return part[:, None] if isinstance(part, Tensor) and part.ndim == 2 else part
 
 
 def hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:

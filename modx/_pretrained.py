@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 
+from ._checks import check
 from ._modalities import ModalityModule
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -64,10 +65,7 @@ class Pretrained(ModalityModule):
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         kept = next(iter(weights.values())).dtype
         module = cls.from_config(json.loads((folder / CONFIG).read_text()), device="meta", dtype=dtype or kept)
-        if saved != list(module.modalities):
-            raise ValueError(
-                f"from_pretrained expected weights of the modalities of {CONFIG}, {module.modalities}, got {saved}; "
-                f"use the {CONFIG} that was saved with them."
-            )
+        expected = f"weights of the modalities of {CONFIG}, {module.modalities}"
+        check(saved == list(module.modalities), "from_pretrained", expected, saved, f"use the {CONFIG} saved with them")
         module.to_empty(device=device).load_state_dict(weights)
         return module.eval()

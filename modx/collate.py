@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ._checks import check_mapping
+from ._checks import check, check_type
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -34,34 +34,28 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], di
     """
     found: dict[str, list[Tensor | None]] = {}
     for row, sample in enumerate(samples):
-        check_mapping("collate", f"samples[{row}]", sample)
+        check_type("collate", Mapping, **{f"samples[{row}]": sample})
         for name, value in sample.items():
             if value is not None:
                 found.setdefault(name, [None] * len(samples))[row] = _frames(name, row, value)
-    if not found:
-        raise ValueError("collate expected samples with at least one modality among them, got none; leave them out.")
+    check(found, "collate", "samples with at least one modality among them", (), "leave them out")
     batch = {name: _pad(name, found[name]) for name in sorted(found, key=str)}
     return {name: inputs for name, (inputs, _) in batch.items()}, {name: mask for name, (_, mask) in batch.items()}
 
 
 def _frames(name: str, row: int, value: Any) -> Tensor:
     frames = torch.as_tensor(value)
-    if frames.ndim not in (1, 2):
-        raise ValueError(
-            f"collate expected {name!r} of samples[{row}] of shape (L, D) or (D,), got {tuple(frames.shape)}; "
-            "give every frame one row of features."
-        )
+    expected = f"{name!r} of samples[{row}] of shape (L, D) or (D,)"
+    check(frames.ndim in (1, 2), "collate", expected, tuple(frames.shape), "give every frame one row of features")
     return frames if frames.ndim == 2 else frames[None]
 
 
 def _pad(name: str, parts: list[Tensor | None]) -> tuple[Tensor, Tensor]:
     first = next(part for part in parts if part is not None)
     for row, part in enumerate(parts):
-        if part is not None and (part.shape[1], part.dtype) != (first.shape[1], first.dtype):
-            raise ValueError(
-                f"collate expected {name!r} of samples[{row}] of width {first.shape[1]} in {first.dtype}, like those "
-                f"before, got {part.shape[1]} in {part.dtype}; make them alike."
-            )
+        alike = part is None or (part.shape[1], part.dtype) == (first.shape[1], first.dtype)
+        expected = f"{name!r} of samples[{row}] of width {first.shape[1]} in {first.dtype}, like those before"
+        check(alike, "collate", expected, part, "make them alike")
     rows = [first[:0] if part is None else part for part in parts]
     lengths = torch.tensor([len(part) for part in rows], device=first.device)
     inputs = pad_sequence(rows, batch_first=True)

@@ -6,11 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_dtype, check_sizes
-from ._modalities import ModalityModule, check_features, check_names, check_present, hide
+from ._checks import check_range
+from ._modalities import ModalityModule, check_names, read_parts
 from .experts import Experts, by_group
-from .ops.activations import ACTIVATIONS
-from .ops.dispatch import IMPLEMENTATIONS
 from .router import Router
 
 
@@ -62,23 +60,11 @@ class HybridExpertDisentangler(ModalityModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.modalities = check_names("HybridExpertDisentangler", modalities)
-        sizes = {
-            "dim": dim,
-            "hidden_dim": hidden_dim,
-            "router_hidden_dim": 1 if router_hidden_dim is None else router_hidden_dim,
-        }
-        check_sizes("HybridExpertDisentangler", **sizes)
-        counts = {"num_private_experts": num_private_experts, "num_shared_experts": num_shared_experts}
-        check_sizes("HybridExpertDisentangler", 0, **counts)
-        if not any(counts.values()):
-            raise ValueError(
-                "HybridExpertDisentangler expected num_private_experts and num_shared_experts to leave at least one "
-                "expert in all, got 0 and 0; raise one of them."
-            )
-        check_choice("HybridExpertDisentangler", "activation", activation, ACTIVATIONS)
-        check_choice("HybridExpertDisentangler", "implementation", implementation, IMPLEMENTATIONS)
-        check_dtype("HybridExpertDisentangler", dtype)
+        self.modalities = check_names(self, modalities)
+        check_range(self, 1, router_hidden_dim=1 if router_hidden_dim is None else router_hidden_dim)
+        check_range(self, 0, num_private_experts=num_private_experts, num_shared_experts=num_shared_experts)
+        num_experts = num_private_experts + num_shared_experts
+        check_range(self, 1, **{"num_private_experts + num_shared_experts": num_experts})
         self.dim = dim
         self.num_private_experts = num_private_experts
         self.num_shared_experts = num_shared_experts
@@ -86,7 +72,7 @@ class HybridExpertDisentangler(ModalityModule):
             {
                 name: Router(
                     dim,
-                    num_private_experts + num_shared_experts,
+                    num_experts,
                     hidden_dim=router_hidden_dim,
                     temperature=temperature,
                     device=device,
@@ -117,10 +103,8 @@ class HybridExpertDisentangler(ModalityModule):
         Raises:
             ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
         """
-        owner = "HybridExpertDisentangler"
-        x = check_features(owner, features, dict.fromkeys(self.modalities, self.dim), self.experts.w1.dtype)
-        there = check_present(owner, present, x)
-        x = hide(x, there)
+        dims = dict.fromkeys(self.modalities, self.dim)
+        (x,), there = read_parts(self, present, dims, self.experts.w1.dtype, features=features)
         weights = {
             name: self.routers[name](part, there[name][..., None] if there else None) for name, part in x.items()
         }

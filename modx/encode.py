@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_mapping, check_sizes
-from ._modalities import ModalityModule, check_features, check_names, check_present, hide
+from ._checks import check, check_layer, check_range, check_type
+from ._modalities import ModalityModule, check_names, read_parts
 from .transformer import TransformerEncoder
 
 
@@ -48,18 +48,13 @@ class BottleneckEncoder(ModalityModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_mapping("BottleneckEncoder", "input_dims", input_dims)
-        check_mapping("BottleneckEncoder", "max_lengths", max_lengths)
-        self.modalities = check_names("BottleneckEncoder", input_dims, "input_dims for modalities")
-        if max_lengths.keys() != input_dims.keys():
-            raise ValueError(
-                f"BottleneckEncoder expected max_lengths for modalities {self.modalities}, got {tuple(max_lengths)}; "
-                "give every modality one."
-            )
+        check_type(self, Mapping, input_dims=input_dims, max_lengths=max_lengths)
+        self.modalities = check_names(self, input_dims, "input_dims for modalities")
+        named = max_lengths.keys() == input_dims.keys()
+        check(named, self, f"max_lengths for modalities {self.modalities}", tuple(max_lengths), "give each one")
         for argument, numbers in (("input_dims", input_dims), ("max_lengths", max_lengths)):
-            check_sizes("BottleneckEncoder", **{f"{argument}[{name!r}]": size for name, size in numbers.items()})
-        check_sizes("BottleneckEncoder", dim=dim, num_tokens=num_tokens)
-        check_dtype("BottleneckEncoder", dtype)
+            check_range(self, 1, **{f"{argument}[{name!r}]": size for name, size in numbers.items()})
+        check_layer(self, dtype, dim=dim, num_tokens=num_tokens)
         self.input_dims = {name: input_dims[name] for name in self.modalities}
         self.max_lengths = {name: max_lengths[name] for name in self.modalities}
         self.num_tokens = num_tokens
@@ -114,17 +109,13 @@ class BottleneckEncoder(ModalityModule):
         Raises:
             ValueError: a modality is unknown, none is given, or a shape, a length or a dtype does not fit.
         """
-        frames = check_features("BottleneckEncoder", inputs, self.input_dims, self.tokens.dtype, "inputs")
-        seen = check_present("BottleneckEncoder", masks, frames, "masks")
-        return {name: self._encode(name, part, seen.get(name)) for name, part in hide(frames, seen).items()}
+        (frames,), seen = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
+        return {name: self._encode(name, part, seen.get(name)) for name, part in frames.items()}
 
     def _encode(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
         batch_size, length = frames.shape[:2]
-        if length > self.max_lengths[name]:
-            raise ValueError(
-                f"BottleneckEncoder expected at most {self.max_lengths[name]} frames of {name!r}, got {length}; "
-                "shorten the sequence or raise max_lengths."
-            )
+        limit = self.max_lengths[name]
+        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "shorten it, or raise max_lengths")
         if mask is not None:
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)
@@ -134,4 +125,5 @@ class BottleneckEncoder(ModalityModule):
         return encoded
 
     def extra_repr(self) -> str:
-        return f"{self.input_dims}, num_tokens={self.num_tokens}, max_lengths={self.max_lengths}"
+        dim = self.tokens.shape[1]
+        return f"{self.input_dims}, {dim}, num_tokens={self.num_tokens}, max_lengths={self.max_lengths}"

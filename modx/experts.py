@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_dtype, check_sizes, check_tensor, check_tokens
+from ._checks import check, check_choice, check_layer, check_range, check_shapes
 from .ops import expert_mixture
 from .ops.activations import ACTIVATIONS
 from .ops.dispatch import IMPLEMENTATIONS
@@ -51,10 +51,9 @@ class Experts(nn.Module):
     ) -> None:
         super().__init__()
         out_dim = in_dim if out_dim is None else out_dim
-        check_sizes("Experts", num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
-        check_choice("Experts", "activation", activation, ACTIVATIONS)
-        check_choice("Experts", "implementation", implementation, IMPLEMENTATIONS)
-        check_dtype("Experts", dtype)
+        check_layer(self, dtype, num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
+        check_choice(self, ACTIVATIONS, activation=activation)
+        check_choice(self, IMPLEMENTATIONS, implementation=implementation)
         self.activation = activation
         self.implementation = implementation
         self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
@@ -98,17 +97,18 @@ class Experts(nn.Module):
         Raises:
             ValueError: a shape, a dtype or a count does not fit.
         """
-        check_tokens("Experts", "x", x, self.w1.shape[2], self.w1.dtype)
-        check_sizes("Experts", 0, num_private=num_private)
-        num_experts = self.w1.shape[0]
-        if group_sizes is None:
-            _check_alone(x, router_weights, num_experts, num_private)
-            tokens = x.reshape(-1, x.shape[-1])
-            weights = None if router_weights is None else router_weights.reshape(-1, num_experts)
-            return self._mix(tokens, weights, [tokens.shape[0]], 0)[1].reshape(*x.shape[:-1], self.w2.shape[2])
-        return self._mix(x, router_weights, group_sizes, num_private)
+        num_experts, _, in_dim = self.w1.shape
+        check_range(self, 0, num_private=num_private)
+        if group_sizes is not None:
+            return self._run(x, router_weights, group_sizes, num_private)
+        check(not num_private, self, "num_private == 0 without group_sizes", num_private, "pass group_sizes")
+        known, weights = {"D_in": in_dim, "E": num_experts}, router_weights
+        check_shapes(self, known, self.w1.dtype, x=(x, "... D_in"), router_weights=(weights, "number ... E?"))
+        tokens = x.reshape(-1, in_dim)
+        weights = None if weights is None else weights.reshape(-1, num_experts)
+        return self._run(tokens, weights, [tokens.shape[0]], 0)[1].reshape(*x.shape[:-1], self.w2.shape[2])
 
-    def _mix(
+    def _run(
         self, x: Tensor, router_weights: Tensor | None, group_sizes: Sequence[int], num_private: int
     ) -> tuple[Tensor, Tensor]:
         num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # which the op refuses
@@ -157,15 +157,3 @@ def by_group(
         for view in views
     )
     return private, shared
-
-
-def _check_alone(x: Tensor, router_weights: Tensor | None, num_experts: int, num_private: int) -> None:
-    if num_private:
-        raise ValueError(f"Experts expected num_private=0 without group_sizes, got {num_private}; pass group_sizes.")
-    if router_weights is not None:
-        check_tensor("Experts", "router_weights", router_weights)
-        if router_weights.shape != (*x.shape[:-1], num_experts):
-            raise ValueError(
-                f"Experts expected router_weights of shape {(*x.shape[:-1], num_experts)}, "
-                f"got {tuple(router_weights.shape)}; give every token of x one weight per expert."
-            )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._checks import check_dtype, check_sizes
-from ._modalities import ModalityModule, check_features, check_names, check_present, hide
+from ._checks import check, check_layer, check_shapes
+from ._modalities import ModalityModule, check_names, read_parts
 from .router import Router
 
 
@@ -51,9 +51,8 @@ class ModalityRouter(ModalityModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.modalities = check_names("ModalityRouter", modalities)
-        check_sizes("ModalityRouter", dim=dim, hidden_dim=hidden_dim, num_views=num_views)
-        check_dtype("ModalityRouter", dtype)
+        self.modalities = check_names(self, modalities)
+        check_layer(self, dtype, dim=dim, hidden_dim=hidden_dim, num_views=num_views)
         self.dim = dim
         self.num_views = num_views
         num_inputs = num_views * len(self.modalities)
@@ -79,21 +78,17 @@ class ModalityRouter(ModalityModule):
             ValueError: the views are too few or too many, differ in modalities or tokens, hold none, or a shape or a
                 dtype does not fit.
         """
-        owner, dims = "ModalityRouter", dict.fromkeys(self.modalities, self.dim)
-        if len(views) != self.num_views:
-            raise ValueError(f"{owner} expected {self.num_views} views, got {len(views)}; pass a mapping per view.")
-        parts = [check_features(owner, view, dims, self.router.log_temperature.dtype, "views") for view in views]
-        shapes = [{name: tuple(x.shape) for name, x in view.items()} for view in parts]
-        shape = next(iter(shapes[0].values()))
-        if any(found != dict.fromkeys(shapes[0], shape) for found in shapes):
-            raise ValueError(f"{owner} expected views of the same modalities and one shape, got {shapes}; pad them.")
-        there = check_present(owner, present, parts[0])
-        left_out = parts[0][next(iter(parts[0]))].new_zeros(shape)
-        inputs = [view.get(name, left_out) for view in (hide(part, there) for part in parts) for name in dims]
+        dims, dtype = dict.fromkeys(self.modalities, self.dim), self.router.log_temperature.dtype
+        check(len(views) == self.num_views, self, f"{self.num_views} views", len(views), "pass a mapping per view")
+        given = {f"views[{number}]": view for number, view in enumerate(views)}
+        parts, there = read_parts(self, present, dims, dtype, **given)
+        check_shapes(self, **{f"{name!r} of views": (part, "B N D") for name, part in parts[0].items()})
+        left_out = torch.zeros_like(next(iter(parts[0].values())))
+        inputs = [view.get(name, left_out) for view in parts for name in dims]
         stacked = torch.stack(inputs, dim=2)  # (B, N, I, D)
         shown = None
         if there or len(parts[0]) < len(dims):
-            every = stacked.new_ones(shape[:2], dtype=torch.bool)
+            every = stacked.new_ones(stacked.shape[:2], dtype=torch.bool)
             columns = [there.get(name, every) if name in parts[0] else ~every for name in dims]
             shown = torch.stack(columns * self.num_views, dim=2)
         weights = self.router(stacked.flatten(2), shown)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_choice, check_flag
-from ._modalities import as_tokens, check_parts, check_present, hide
+from ._checks import check_choice, check_type
+from ._modalities import read_parts
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
 
@@ -57,13 +57,10 @@ def orthogonality_loss(
         1.0
     """
     owner = "orthogonality_loss"
-    check_choice(owner, "penalty", penalty, PENALTIES)
-    _check_kind(owner, "disentangled", disentangled, Disentangled)
-    private = _check_floating(owner, "private", disentangled.private)
-    shared = _check_like(owner, private, "shared", disentangled.shared)
-    private = _check_like(owner, shared, "private", private)
-    there = check_present(owner, present, private)
-    private, shared = hide(private, there), hide(shared, there)
+    check_choice(owner, PENALTIES, penalty=penalty)
+    check_type(owner, Disentangled, disentangled=disentangled)
+    views = {"private": disentangled.private, "shared": disentangled.shared}
+    (private, shared), there = read_parts(owner, present, **views)
     losses = [_mean(PENALTIES[penalty](_cosine(view, shared[name])), there.get(name)) for name, view in private.items()]
     return torch.stack(losses).sum()
 
@@ -103,18 +100,18 @@ def reconstruction_loss(
         (True, tensor(0.))
     """
     owner = "reconstruction_loss"
-    _check_kind(owner, "reconstruction", reconstruction, Reconstruction)
-    _check_kind(owner, "target_disentangled", target_disentangled, Disentangled)
-    check_flag(owner, "detach_target", detach_target)
-    zero = next(iter(_check_floating(owner, "target_features", target_features).values())).new_zeros(())
+    check_type(owner, Reconstruction, reconstruction=reconstruction)
+    check_type(owner, Disentangled, target_disentangled=target_disentangled)
+    check_type(owner, bool, detach_target=detach_target)
+    (complete,), _ = read_parts(owner, None, target_features=target_features)
+    zero = next(iter(complete.values())).new_zeros(())
 
     def compare(rebuilt: Mapping[str, Tensor] | None, argument: str, target: Mapping[str, Tensor]) -> Tensor:
         if rebuilt is None:
             return zero
-        parts = _check_floating(owner, "reconstruction", rebuilt)
-        target = _check_like(owner, parts, argument, target)
-        there = check_present(owner, present, parts)
-        parts, target = hide(parts, there), hide(target, there)
+        check_type(owner, Mapping, **{"reconstruction": rebuilt, argument: target})
+        asked = {name: part for name, part in target.items() if rebuilt.get(name) is not None} or target
+        (parts, target), there = read_parts(owner, present, **{"reconstruction": rebuilt, argument: asked})
         losses = []
         for name, part in parts.items():
             goal = target[name].detach() if detach_target else target[name]
@@ -135,35 +132,6 @@ def _mean(costs: Tensor, present: Tensor | None) -> Tensor:
     if present is None:
         return (total / max(costs.numel(), 1)).to(costs.dtype)
     return (total / (present.sum() * math.prod(costs.shape[2:])).clamp(min=1)).to(costs.dtype)
-
-
-def _check_kind(owner: str, argument: str, given: object, kind: type) -> None:
-    if not isinstance(given, kind):
-        raise TypeError(
-            f"{owner} expected {argument}: a {kind.__name__}, got {type(given).__name__}; pass what its module returns."
-        )
-
-
-def _check_floating(owner: str, argument: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = as_tokens(check_parts(owner, argument, parts))
-    for name, part in found.items():
-        if not part.is_floating_point():
-            raise ValueError(
-                f"{owner} expected {name!r} of {argument} in a floating-point dtype, got {part.dtype}; cast it first."
-            )
-    return found
-
-
-def _check_like(owner: str, parts: dict[str, Tensor], argument: str, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = _check_floating(owner, argument, others)
-    for name, part in parts.items():
-        if name not in found or found[name].shape != part.shape:
-            got = tuple(found[name].shape) if name in found else tuple(found)
-            raise ValueError(
-                f"{owner} expected {name!r} of {argument} of shape {tuple(part.shape)}, got {got}; pass what was made "
-                "from the same samples."
-            )
-    return found
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

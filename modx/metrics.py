@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modx._checks import check_int, check_tensor
+from ._checks import check, check_range, check_shapes
 
 try:
     from torchmetrics import Metric
@@ -15,9 +15,7 @@ try:
     from torchmetrics.functional.regression import mean_absolute_error, pearson_corrcoef
     from torchmetrics.utilities import dim_zero_cat
 except ImportError as error:
-    raise ImportError(
-        "modx.metrics needs torchmetrics, which is not installed; run ``pip install modx[metrics]``."
-    ) from error
+    raise ImportError("modx.metrics needs torchmetrics; install it by ``pip install modx[metrics]``.") from error
 
 
 class ConstantInputWarning(UserWarning):
@@ -57,12 +55,8 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
         {'mae': 0.3333, 'corr': 0.982, 'acc2_has0': 1.0, 'acc2_non0': 1.0, 'f1_has0': 1.0, 'f1_non0': 1.0,
          'acc5': 1.0, 'acc7': 1.0}
     """
-    _check_scores("sentiment_metrics", preds, target)
-    if not len(preds):
-        raise ValueError(
-            "sentiment_metrics expected preds and target of at least one row, got none; pass a split "
-            "that is not empty, before compute."
-        )
+    _check_scores("sentiment_metrics", preds=preds, target=target)
+    check(len(preds), "sentiment_metrics", "preds and target of at least one row", 0, "update before compute")
     dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
     preds, target = preds.detach().to(dtype), target.detach().to(dtype)
     nonzero = target != 0
@@ -107,7 +101,7 @@ class SentimentMetrics(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of scores and labels."""
-        _check_scores("SentimentMetrics", preds, target)
+        _check_scores(self, preds=preds, target=target)
         self.preds.append(preds.detach())
         self.target.append(target.detach())
 
@@ -143,14 +137,14 @@ class ExpertLoad(Metric):
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_num_experts("ExpertLoad", num_experts)
+        check_range(self, 2, num_experts=num_experts)  # with one there is nothing to route
         self.num_experts = num_experts
         self.add_state("total", default=torch.zeros(num_experts), dist_reduce_fx="sum")
         self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, router_weights: Tensor, mask: Tensor | None = None) -> None:
         """Add a batch of router weights."""
-        weights = _observed("ExpertLoad", self.num_experts, router_weights, mask)
+        weights = _observed(self, self.num_experts, router_weights, mask)
         self.total += weights.sum(0, dtype=self.total.dtype)
         self.tokens += len(weights)
 
@@ -185,20 +179,20 @@ class RoutingEntropy(Metric):
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_num_experts("RoutingEntropy", num_experts)
+        check_range(self, 2, num_experts=num_experts)
         self.num_experts = num_experts
         self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("tokens", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, router_weights: Tensor, mask: Tensor | None = None) -> None:
         """Add a batch of router weights."""
-        weights = _observed("RoutingEntropy", self.num_experts, router_weights, mask)
+        weights = _observed(self, self.num_experts, router_weights, mask)
         weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
         self.total -= torch.xlogy(weights, weights).sum(dtype=self.total.dtype)
         self.tokens += len(weights)
 
     def compute(self) -> Tensor:
-        """Return the mean normalised entropy."""
+        """Return the mean normalized entropy."""
         return self.total / self.tokens / math.log(self.num_experts)
 
 
@@ -237,50 +231,17 @@ def _concatenate(state: list[Tensor]) -> Tensor:
     return dim_zero_cat(state) if len(state) else torch.empty(0)
 
 
-def _check_scores(caller: str, preds: Tensor, target: Tensor) -> None:
-    check_tensor(caller, "preds", preds)
-    check_tensor(caller, "target", target)
-    floating = preds.is_floating_point() and target.is_floating_point()
-    if not floating or preds.ndim != 1 or preds.shape != target.shape:
-        raise ValueError(
-            f"{caller} expected floating preds and target of one shape (N,), got preds {preds.dtype} "
-            f"{tuple(preds.shape)} and target {target.dtype} {tuple(target.shape)}; convert with .float() and "
-            "drop a last axis of size 1 with .squeeze(-1)."
-        )
-    for name, scores in (("preds", preds), ("target", target)):
-        rows = (~scores.isfinite()).nonzero()
-        if len(rows):
-            row = int(rows[0])
-            raise ValueError(
-                f"{caller} expected finite {name}, got {scores[row].item()} in row {row}; find where it comes "
-                "from, or drop the row."
-            )
+def _check_scores(owner: object, **scores: Tensor) -> None:
+    """Scores are finite, floating ``(N,)``."""
+    check_shapes(owner, **{name: (values, "N") for name, values in scores.items()})
+    for name, values in scores.items():
+        rows = (~values.isfinite()).nonzero().flatten().tolist()
+        check(not rows, owner, f"finite {name} in every row", {row: values[row].item() for row in rows})
 
 
-def _check_num_experts(caller: str, num_experts: int) -> None:
-    check_int(caller, "num_experts", num_experts)
-    if num_experts < 2:
-        raise ValueError(
-            f"{caller} expected num_experts >= 2, got {num_experts}; with one expert there is nothing to route, so "
-            "leave this metric out."
-        )
-
-
-def _observed(caller: str, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:
+def _observed(owner: object, num_experts: int, router_weights: Tensor, mask: Tensor | None) -> Tensor:
     """Return the weights of the tokens that count, ``(n, num_experts)``."""
-    check_tensor(caller, "router_weights", router_weights)
-    if not router_weights.is_floating_point() or not router_weights.ndim or router_weights.shape[-1] != num_experts:
-        raise ValueError(
-            f"{caller} expected floating router_weights (..., num_experts={num_experts}), got "
-            f"{router_weights.dtype} {tuple(router_weights.shape)}; put the experts on the last axis."
-        )
-    if mask is None:
-        return router_weights.reshape(-1, num_experts)
-    check_tensor(caller, "mask", mask)
-    if mask.dtype != torch.bool or mask.shape != router_weights.shape[:-1]:
-        raise ValueError(
-            f"{caller} expected mask to be bool of shape {tuple(router_weights.shape[:-1])}, that of "
-            f"router_weights without its last axis, got {mask.dtype} {tuple(mask.shape)}; pass True where a "
-            "token counts."
-        )
-    return router_weights[mask]
+    known = {"num_experts": num_experts}
+    weights = (router_weights, "... num_experts")
+    check_shapes(owner, known, router_weights=weights, mask=(mask, "bool ...?"))
+    return router_weights.reshape(-1, num_experts) if mask is None else router_weights[mask]

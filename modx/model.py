@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_flag, check_shapes, check_sizes
-from ._modalities import check_features, check_parts, check_present, hide, reset
+from ._checks import check, check_choice, check_range, check_type
+from ._modalities import hide, read_parts, reset
 from ._pretrained import Pretrained
 from .disentangle import Disentangled, HybridExpertDisentangler
 from .encode import BottleneckEncoder
@@ -115,15 +115,14 @@ class MissingModalityFusion(Pretrained):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        owner = "MissingModalityFusion"
-        check_sizes(owner, dim=dim, encoder_depth=encoder_depth, fusion_depth=fusion_depth)
+        check_range(self, 1, dim=dim, encoder_depth=encoder_depth, fusion_depth=fusion_depth)
         expert_dim = 2 * dim if expert_dim is None else expert_dim
         reconstructor_dim = dim if reconstructor_dim is None else reconstructor_dim
         router_dim = 2 * dim if router_dim is None else router_dim
-        check_sizes(owner, expert_dim=expert_dim, reconstructor_dim=reconstructor_dim, router_dim=router_dim)
-        check_choice(owner, "orthogonality_penalty", orthogonality_penalty, PENALTIES)
-        check_flag(owner, "detach_target", detach_target)
-        check_choice(owner, "dropped_modality", dropped_modality, DROPPED)
+        check_range(self, 1, expert_dim=expert_dim, reconstructor_dim=reconstructor_dim, router_dim=router_dim)
+        check_choice(self, PENALTIES, orthogonality_penalty=orthogonality_penalty)
+        check_type(self, bool, detach_target=detach_target)
+        check_choice(self, DROPPED, dropped_modality=dropped_modality)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         block: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim, "ffn_dim": ffn_dim}
         self.encoder = BottleneckEncoder(
@@ -250,19 +249,20 @@ class MissingModalityFusion(Pretrained):
         complete: Mapping[str, Tensor] | None,
     ) -> tuple[Parts, Parts, Parts, Parts]:
         """The incomplete and the complete frames, and the masks of what is real and of what was kept."""
-        owner, dims, dtype = "MissingModalityFusion", self.encoder.input_dims, self.positions.dtype
-        frames = check_features(owner, inputs, dims, dtype, "inputs")
-        kept = {} if keep is None else check_parts(owner, "keep", keep, dims)
-        whole = {} if complete is None else check_features(owner, complete, dims, dtype, "complete")
-        whole = {name: whole.get(name, part) for name, part in frames.items()}
-        for name, part in frames.items():
-            check_shapes(owner, dict(zip("BLD", part.shape, strict=True)), complete=(whole[name], "B L D"))
-        return (
-            frames,
-            whole,
-            check_present(owner, masks, frames, "masks"),
-            check_present(owner, keep, {name: part for name, part in frames.items() if name in kept}, "keep"),
-        )
+        dims, dtype = self.encoder.input_dims, self.positions.dtype
+        (frames,), real = read_parts(self, masks, dims, dtype, "masks", inputs=inputs)
+        whole, kept = frames, {}
+        if keep is not None:
+            check_type(self, Mapping, keep=keep)
+            there = {name: frames[name] for name in frames if keep.get(name) is not None}
+            expected, known = f"keep of modalities {tuple(dims)}", keep.keys() <= dims.keys()
+            check(known and any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "add a mask")
+            kept = read_parts(self, keep, dims, dtype, "keep", inputs=there)[1] if there else {}
+        if complete is not None:
+            (found,), _ = read_parts(self, None, dims, dtype, complete=complete)
+            whole = {name: found.get(name, part) for name, part in frames.items()}
+            read_parts(self, None, dims, dtype, inputs=frames, complete=whole)
+        return frames, whole, real, kept
 
     def _losses(
         self, tokens: Parts, views: Disentangled, present: Parts | None, seen: Rows, whole: Rows

@@ -1,13 +1,13 @@
 """MultiLevelReconstructor: rebuild the complete views from the corrupted ones, at three levels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_sizes
-from ._modalities import ModalityModule, check_features, check_names, check_present, hide
+from ._checks import check, check_layer, check_type
+from ._modalities import ModalityModule, check_names, hide, read_parts
 from .disentangle import Disentangled
 from .experts import Experts, Group, by_group
 
@@ -57,16 +57,12 @@ class MultiLevelReconstructor(ModalityModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.modalities = check_names("MultiLevelReconstructor", modalities)
-        check_sizes("MultiLevelReconstructor", dim=dim, hidden_dim=hidden_dim)
-        check_dtype("MultiLevelReconstructor", dtype)
+        self.modalities = check_names(self, modalities)
+        check_layer(self, dtype, dim=dim, hidden_dim=hidden_dim)
+        known = isinstance(levels, Collection) and all(level in LEVELS for level in levels)
+        check(known and levels, self, f"levels: one or more of {LEVELS}", levels, "to rebuild nothing, leave it out")
         self.dim = dim
-        self.levels = (levels,) if isinstance(levels, str) else tuple(levels) if isinstance(levels, Iterable) else ()
-        if not self.levels or any(level not in LEVELS for level in self.levels):
-            raise ValueError(
-                f"MultiLevelReconstructor expected levels: one or more of {LEVELS}, got {levels!r}; "
-                "to rebuild nothing, leave the module out."
-            )
+        self.levels = tuple(levels)
         count = len(self.modalities)
         banks = {
             "input": (count, dim, hidden_dim),
@@ -99,23 +95,10 @@ class MultiLevelReconstructor(ModalityModule):
         Raises:
             ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
         """
-        owner, dtype = "MultiLevelReconstructor", next(self.parameters()).dtype
-        if not isinstance(disentangled, Disentangled):
-            raise TypeError(
-                f"{owner} expected disentangled: a Disentangled, got {type(disentangled).__name__}; "
-                "pass what HybridExpertDisentangler returns."
-            )
+        check_type(self, Disentangled, disentangled=disentangled)
+        dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
         given = {"features": features, "private": disentangled.private, "shared": disentangled.shared}
-        dims = dict.fromkeys(self.modalities, self.dim)
-        parts = {argument: check_features(owner, part, dims, dtype, argument) for argument, part in given.items()}
-        shapes = [{name: tuple(x.shape) for name, x in part.items()} for part in parts.values()]
-        if shapes[1:] != shapes[:-1]:
-            raise ValueError(
-                f"{owner} expected disentangled views of the shapes of the features, {shapes[0]}, got {shapes[1]} and "
-                f"{shapes[2]}; pass the views of the same tokens."
-            )
-        there = check_present(owner, present, parts["features"])
-        x, private, shared = (hide(part, there) for part in parts.values())
+        (x, private, shared), there = read_parts(self, present, dims, dtype, **given)
         rebuilt: dict[str, dict[str, Tensor]] = {}
         if "input" in self.levels:
             rebuilt["input"] = self._run("input", x, self.modalities)
@@ -127,8 +110,12 @@ class MultiLevelReconstructor(ModalityModule):
         if "joint" in self.levels:
             pairs = {name: torch.cat([private[name], shared[name]], dim=-1) for name in x}
             rebuilt["joint"] = self._run("joint", pairs, self.modalities)
+        shown = {field: hide(part, there) for field, part in rebuilt.items()}
         return Reconstruction(
-            *(hide(rebuilt[field], there) if field in rebuilt else None for field in Reconstruction._fields)
+            input=shown.get("input"),
+            private=shown.get("private"),
+            shared=shown.get("shared"),
+            joint=shown.get("joint"),
         )
 
     def _run(self, level: str, inputs: Mapping[Group, Tensor], groups: Sequence[Group]) -> dict[Group, Tensor]:
@@ -136,4 +123,4 @@ class MultiLevelReconstructor(ModalityModule):
         return by_group(self.networks[level], inputs, None, groups, 1)[0]
 
     def extra_repr(self) -> str:
-        return f"{self.modalities}, levels={self.levels}"
+        return f"{self.modalities}, {self.dim}, levels={self.levels}"

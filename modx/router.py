@@ -1,11 +1,12 @@
 """Router: how much each token asks of each expert."""
 
 import math
+import sys
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_sizes, check_tensor, check_tokens, is_number
+from ._checks import check_layer, check_range, check_shapes, message
 from ._modalities import reset_children
 from .experts import Experts
 
@@ -44,14 +45,9 @@ class Router(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("Router", dim=dim, num_experts=num_experts, hidden_dim=1 if hidden_dim is None else hidden_dim)
-        check_dtype("Router", dtype)
+        check_layer(self, dtype, dim=dim, num_experts=num_experts, hidden_dim=1 if hidden_dim is None else hidden_dim)
         self.initial_temperature = 1 / num_experts if temperature is None else temperature
-        if not is_number(self.initial_temperature) or not LEAST_TEMPERATURE <= self.initial_temperature < math.inf:
-            raise ValueError(
-                f"Router expected a temperature that is positive and finite, at least {LEAST_TEMPERATURE:.3g}, got "
-                f"{temperature!r}; pass a number, or None for 1 / num_experts."
-            )
+        check_range(self, LEAST_TEMPERATURE, sys.float_info.max, temperature=self.initial_temperature)
         self.dim, self.num_experts = dim, num_experts
         self.logits: nn.Module
         if hidden_dim is None:
@@ -88,9 +84,13 @@ class Router(nn.Module):
         Raises:
             ValueError: a shape or a dtype does not fit.
         """
-        check_tokens("Router", "x", x, self.dim, self.log_temperature.dtype)
+        check_shapes(self, {"D": self.dim}, self.log_temperature.dtype, x=(x, "... D"))
         if present is not None:
-            _check_present(present, (*x.shape[:-1], self.num_experts))
+            check_shapes(self, present=(present, "bool ..."))
+            shape = (*x.shape[:-1], self.num_experts)
+            sides = zip(reversed(present.shape), reversed(shape), strict=False)
+            if present.ndim > len(shape) or any(side not in (1, full) for side, full in sides):
+                raise ValueError(message(self, f"present broadcastable to {shape}", tuple(present.shape)))
         logits: Tensor = self.logits(x)
         dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
         wide = torch.promote_types(dtype, torch.float32)
@@ -104,14 +104,4 @@ class Router(nn.Module):
         return self.log_temperature.clamp(min=math.log(LEAST_TEMPERATURE))
 
     def extra_repr(self) -> str:
-        return f"temperature={self.initial_temperature:.4g} at the start"
-
-
-def _check_present(present: Tensor, shape: tuple[int, ...]) -> None:
-    check_tensor("Router", "present", present)
-    sides = list(zip(reversed(present.shape), reversed(shape), strict=False))
-    if present.dtype != torch.bool or present.ndim > len(shape) or any(side not in (1, full) for side, full in sides):
-        raise ValueError(
-            f"Router expected present: bool, broadcastable to {shape}, got {present.dtype} of shape "
-            f"{tuple(present.shape)}; compare it, as in ``present != 0``, or bring it to that shape."
-        )
+        return f"{self.dim}, {self.num_experts}, init_temperature={self.initial_temperature:.4g}"

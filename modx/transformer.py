@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_dtype, check_floating, check_mask, check_sizes, check_tensor, is_number
+from ._checks import check_layer, check_range, check_shapes
 from ._modalities import reset_children
 from .experts import Experts
 
@@ -37,16 +37,9 @@ class TransformerBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
-            "dim": dim,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "ffn_dim": dim if ffn_dim is None else ffn_dim,
-        }
-        check_sizes("TransformerBlock", **sizes)
-        check_dtype("TransformerBlock", dtype)
-        if not is_number(dropout) or not 0 <= dropout <= 1:
-            raise ValueError(f"TransformerBlock expected dropout in [0, 1], got {dropout!r}; pass a probability.")
+        ffn_dim = dim if ffn_dim is None else ffn_dim
+        check_layer(self, dtype, dim=dim, num_heads=num_heads, head_dim=head_dim, ffn_dim=ffn_dim)
+        check_range(self, 0.0, 1.0, dropout=dropout)
         self.num_heads = num_heads
         self.head_dim = head_dim
         inner_dim = num_heads * head_dim
@@ -58,7 +51,7 @@ class TransformerBlock(nn.Module):
         self.value = nn.Linear(dim, inner_dim, bias=False, device=device, dtype=dtype)
         self.proj = nn.Linear(inner_dim, dim, device=device, dtype=dtype)
         self.ffn_norm = nn.LayerNorm(dim, device=device, dtype=dtype)
-        self.ffn = Experts(1, dim, dim if ffn_dim is None else ffn_dim, dim, device=device, dtype=dtype)
+        self.ffn = Experts(1, dim, ffn_dim, dim, device=device, dtype=dtype)
         self.dropout = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
@@ -81,11 +74,12 @@ class TransformerBlock(nn.Module):
         Raises:
             ValueError: a shape or a dtype does not fit, or ``num_queries`` is not between 1 and T.
         """
-        norm = self.query_norm
-        _check("TransformerBlock", norm.normalized_shape[0], norm.weight.dtype, x, mask, num_queries)
+        dim, dtype = self.query_norm.normalized_shape[0], self.query_norm.weight.dtype
+        check_shapes(self, {"D": dim}, dtype, x=(x, "B T D"), mask=(mask, "bool B T?"))
         if num_queries is None:
             attention = self._attend(x, mask)
         else:
+            check_range(self, 1, x.shape[1], num_queries=num_queries)
             x, frames = x[:, :num_queries], x
             attention = self._attend_absorbed(x, frames, mask)
         x = x + self.dropout(self.proj(attention))
@@ -105,27 +99,27 @@ class TransformerBlock(nn.Module):
     def _attend_absorbed(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from a few queries x to all tokens without projecting a single key or value.
 
-        With x̂ the normalised token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k), which is
+        With x̂ the normalized token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k), which is
         (γ_k W_kᵀ q)·x̂ and an offset that all tokens share. The weights p sum to 1, so that the output is
         W_v(γ_v Σ p x̂ + β_v).
         """
         heads = (self.num_heads, self.head_dim)
-        normalised = F.layer_norm(tokens, tokens.shape[-1:], eps=self.key_norm.eps)
+        normalized = F.layer_norm(tokens, tokens.shape[-1:], eps=self.key_norm.eps)
         query = self.query(self.query_norm(x)).unflatten(-1, heads) * self.head_dim**-0.5
         key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
         absorbed = torch.einsum("bqhd,hdc->bhqc", query, key).flatten(1, 2)
         offset = torch.einsum("bqhd,hd->bhq", query, self.key(self.key_norm.bias).unflatten(0, heads)).flatten(1)
         # plain products: on CPU the fused attention took three times as long for so few queries
-        scores = torch.baddbmm(offset[..., None], absorbed, normalised.mT)
+        scores = torch.baddbmm(offset[..., None], absorbed, normalized.mT)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
-        pooled = (scores.softmax(-1) @ normalised).unflatten(1, (self.num_heads, x.shape[1]))
+        pooled = (scores.softmax(-1) @ normalized).unflatten(1, (self.num_heads, x.shape[1]))
         pooled = pooled * self.value_norm.weight + self.value_norm.bias
         output = torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
         return output if mask is None else output * mask.any(-1)[:, None, None]
 
     def extra_repr(self) -> str:
-        return f"num_heads={self.num_heads}, head_dim={self.head_dim}"
+        return f"{self.proj.out_features}, num_heads={self.num_heads}, head_dim={self.head_dim}"
 
 
 class TransformerEncoder(nn.Module):
@@ -154,7 +148,7 @@ class TransformerEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("TransformerEncoder", depth=depth)
+        check_range(self, 1, depth=depth)
         self.dim = dim
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -179,7 +173,6 @@ class TransformerEncoder(nn.Module):
         Raises:
             ValueError: as of :meth:`TransformerBlock.forward`.
         """
-        _check("TransformerEncoder", self.dim, next(self.parameters()).dtype, x, mask, num_queries)
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
             x = block(x, mask, num_queries=num_queries if last else None)
@@ -187,25 +180,6 @@ class TransformerEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.dim}, depth={len(self.blocks)}"
-
-
-def _check(owner: str, dim: int, dtype: torch.dtype, x: Tensor, mask: Tensor | None, num_queries: int | None) -> None:
-    check_tensor(owner, "x", x)
-    if x.ndim != 3 or x.shape[2] != dim:
-        raise ValueError(
-            f"{owner} expected x of shape (B, T, {dim}), got {tuple(x.shape)}; bring it to that shape, or build the "
-            "module for its width."
-        )
-    if mask is not None:
-        check_mask(owner, "mask", mask, tuple(x.shape[:2]))
-    if num_queries is not None:
-        check_sizes(owner, num_queries=num_queries)
-        if num_queries > x.shape[1]:
-            raise ValueError(
-                f"{owner} expected num_queries <= {x.shape[1]}, the tokens of x, got {num_queries}; ask for fewer, or "
-                "for all by None."
-            )
-    check_floating(owner, "x", x, dtype)
 
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

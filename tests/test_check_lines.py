@@ -6,6 +6,8 @@ import pytest
 
 from check_lines import ROOT, check_lines, code_lines, share
 
+LARGEST_SHARE = 0.12
+
 SAMPLE = '''"""A module."""
 
 from somewhere import check_size  # counts
@@ -59,3 +61,8 @@ def test_a_revision_is_counted_as_a_folder_is():
     found, counts = share(first)
     assert counts["modx/missing/erase.py"] == (29, 48)
     assert round(found, 2) == 0.28
+
+
+def test_checks_never_outweigh_what_they_guard():
+    found, _ = share(str(ROOT))
+    assert found <= LARGEST_SHARE

@@ -159,7 +159,7 @@ def test_a_modality_without_tokens_gives_views_without_tokens():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"text": None, "audio": None}, "got none; name what is there, and nothing else."),
+        ({"text": None, "audio": None}, "got (); name what is there, and nothing else."),
         ({"vision": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'vision'); name what is there, and nothing else."),
         ({"audio": None, "speech": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'speech'); name what is"),
     ],
@@ -175,12 +175,15 @@ def test_refuses_other_modalities_than_its_own_and_says_the_remedy(changed, mess
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
-        (torch.zeros(2, 3, 5), "'audio' of shape (2, tokens, 4), got (2, 3, 5)"),
-        (torch.zeros(2, 1, 3, 4), "'audio' of shape (2, tokens, 4), got (2, 1, 3, 4)"),
-        (torch.zeros(3, 3, 4), "'text' of shape (3, tokens, 4), got (2, 1, 4)"),
-        (torch.zeros(2, 3, 4, dtype=torch.long), "'audio' in a floating-point dtype, got torch.int64; embed or cast"),
-        (torch.zeros(2, 3, 4, dtype=torch.bool), "'audio' in a floating-point dtype, got torch.bool"),
-        (torch.tensor(0.0), "'audio' of shape (2, tokens, 4), got ()"),
+        (torch.zeros(2, 3, 5), "'audio' of features (B=2, N=3, D=4), got (2, 3, 5)"),
+        (torch.zeros(2, 1, 3, 4), "'audio' of features (B, N, D=4), got (2, 1, 3, 4)"),
+        (torch.zeros(3, 3, 4), "'text' of features (B=3, N, D=4), got (2, 1, 4)"),
+        (
+            torch.zeros(2, 3, 4, dtype=torch.long),
+            "'audio' of features in a floating-point dtype, got torch.int64; embed",
+        ),
+        (torch.zeros(2, 3, 4, dtype=torch.bool), "'audio' of features in a floating-point dtype, got torch.bool"),
+        (torch.tensor(0.0), "'audio' of features (B, N, D=4), got ()"),
     ],
 )
 def test_refuses_features_that_do_not_fit_and_names_the_modality(audio, message):
@@ -191,7 +194,7 @@ def test_refuses_features_that_do_not_fit_and_names_the_modality(audio, message)
 
 def test_refuses_a_first_feature_without_dimensions():
     module = HybridExpertDisentangler(("text", "audio"), 4, 5)
-    with pytest.raises(ValueError, match=r"HybridExpertDisentangler expected 'text' of shape .*, got \(\)"):
+    with pytest.raises(ValueError, match=r"HybridExpertDisentangler expected 'text' of features .*, got \(\)"):
         module({"text": torch.tensor(0.0)})
 
 
@@ -205,7 +208,7 @@ def test_refuses_names_that_are_not_a_collection_of_distinct_ones(modalities):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((0, 0), "at least one expert in all, got 0 and 0"),
+        ((0, 0), r"num_private_experts \+ num_shared_experts >= 1, got 0"),
         ((-1, 3), "num_private_experts >= 0, got -1"),
         ((2, -1), "num_shared_experts >= 0, got -1"),
     ],
@@ -216,7 +219,7 @@ def test_refuses_impossible_numbers_of_experts(counts, message):
 
 
 def test_refuses_an_implementation_at_once():
-    with pytest.raises(ValueError, match=r"Disentangler expected implementation to be one of .* got 'cuda'"):
+    with pytest.raises(ValueError, match=r"Experts expected implementation to be one of .* got 'cuda'"):
         HybridExpertDisentangler(("text",), 4, 5, implementation="cuda")
 
 

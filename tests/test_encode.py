@@ -195,12 +195,12 @@ def test_has_the_size_of_the_paper():
     [
         ({"two words": torch.zeros(2, 10, 2)}, "expected at most 9 frames of 'two words', got 10"),
         ({"one": torch.zeros(2, 8, 3)}, "expected at most 7 frames of 'one', got 8"),
-        ({"two words": torch.zeros(2, 5, 3)}, "expected 'two words' of shape (2, tokens, 2), got (2, 5, 3)"),
-        ({"two words": torch.zeros(3, 5, 2)}, "expected 'two words' of shape (2, tokens, 2), got (3, 5, 2)"),
-        ({"two words": torch.zeros(5, 2)}, "expected 'two words' of shape (2, tokens, 2), got (5, 2)"),
+        ({"two words": torch.zeros(2, 5, 3)}, "expected 'two words' of inputs (B=2, N=5, D=2), got (2, 5, 3)"),
+        ({"two words": torch.zeros(3, 5, 2)}, "expected 'two words' of inputs (B=2, N, D=2), got (3, 5, 2)"),
+        ({"two words": torch.zeros(5, 2)}, "expected 'two words' of inputs (B=2, N, D=2), got (5, 1, 2)"),
         (
             {"two words": torch.zeros(2, 5, 2, dtype=torch.long)},
-            "expected 'two words' in a floating-point dtype, got torch.int64",
+            "expected 'two words' of inputs in a floating-point dtype, got torch.int64",
         ),
         (
             {"c": torch.zeros(2, 5, 2)},
@@ -217,10 +217,10 @@ def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 6), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.float32 of shape (2, 6)"),
-        (torch.ones(2, 5).bool(), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.bool of shape (2, 5)"),
-        (torch.ones(6).bool(), "'two words' of masks: bool of shape (2,) or (2, 6), got torch.bool of shape (6,)"),
-        (None, "masks for every modality of ('one', 'two words'), got ('one',); add 'two words'"),
+        (torch.ones(2, 6), "'two words' of masks to be bool, got torch.float32; compare it"),
+        (torch.ones(2, 5).bool(), "'two words' of masks (B=2, N=6), got (2, 5)"),
+        (torch.ones(6).bool(), "'two words' of masks (B=2), got (6,)"),
+        (None, "masks for modalities ('one', 'two words'), got ('one',); add 'two words'"),
     ],
 )
 def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
@@ -245,9 +245,7 @@ def test_refuses_a_configuration_that_does_not_fit(arguments, message):
 
 def test_refuses_frames_in_another_dtype_than_its_parameters():
     encode = BottleneckEncoder({"a": 3}, 8, num_tokens=2, max_lengths={"a": 5}, num_heads=2, head_dim=4)
-    with pytest.raises(
-        ValueError, match=r"expected 'a' in the dtype of its parameters, torch\.float32, got torch\.float64"
-    ):
+    with pytest.raises(ValueError, match=r"expected 'a' of inputs in torch\.float32, as the rest, got torch\.float64"):
         encode({"a": torch.zeros(2, 5, 3, dtype=torch.float64)})
 
 

@@ -1,9 +1,9 @@
 """Metrics agree with scikit-learn and SciPy, batch by batch as in one shot, and say why a value is undefined."""
 
 import math
-import runpy
 import sys
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_inputs_are_left_alone_and_results_carry_no_graph():
 
 def test_no_rows_are_refused():
     with pytest.raises(
-        ValueError, match="sentiment_metrics expected preds and target of at least one row, got none; pass"
+        ValueError, match="sentiment_metrics expected preds and target of at least one row, got 0; update"
     ):
         sentiment_metrics(torch.empty(0), torch.empty(0))
 
@@ -165,25 +165,25 @@ def test_no_rows_are_refused():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_first_row_that_is_not_finite_is_named(bad):
     good, poisoned = torch.zeros(5), torch.tensor([0.0, 1.0, bad, 2.0, math.nan])
-    with pytest.raises(ValueError, match=f"sentiment_metrics expected finite preds, got {bad} in row 2; find"):
+    with pytest.raises(ValueError, match=rf"sentiment_metrics expected finite preds in every row, got \{{2: {bad}, "):
         sentiment_metrics(poisoned, good)
-    with pytest.raises(ValueError, match=f"expected finite target, got {bad} in row 2"):
+    with pytest.raises(ValueError, match=rf"expected finite target in every row, got \{{2: {bad}, "):
         sentiment_metrics(good, poisoned)
 
 
 @pytest.mark.parametrize(
-    ("preds", "target"),
+    ("preds", "target", "message"),
     [
-        (torch.zeros(3), torch.zeros(4)),
-        (torch.zeros(3, 1), torch.zeros(3, 1)),
-        (torch.zeros(3), torch.zeros(3, dtype=torch.long)),
-        (torch.zeros(3, dtype=torch.long), torch.zeros(3)),
+        (torch.zeros(3), torch.zeros(4), r"target \(N=3\), got \(4,\)"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), r"preds \(N\), got \(3, 1\)"),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.long), "target in a floating-point dtype, got torch.int64"),
+        (torch.zeros(3, dtype=torch.long), torch.zeros(3), "preds in a floating-point dtype, got torch.int64"),
     ],
     ids=["lengths", "2-d", "integer labels", "integer predictions"],
 )
-def test_scores_of_another_kind_are_refused(preds, target):
+def test_scores_of_another_kind_are_refused(preds, target, message):
     for score in (sentiment_metrics, SentimentMetrics().update):
-        with pytest.raises(ValueError, match=r"floating preds and target of one shape \(N,\), got .*; convert with"):
+        with pytest.raises(ValueError, match="expected " + message):
             score(preds, target)
 
 
@@ -247,14 +247,14 @@ def test_collected_scores_are_concatenated_across_processes():
 def test_an_update_names_the_row_of_its_batch_that_is_not_finite():
     metric = SentimentMetrics()
     metric.update(*random_scores(4))
-    with pytest.raises(ValueError, match="SentimentMetrics expected finite preds, got nan in row 1"):
+    with pytest.raises(ValueError, match=r"SentimentMetrics expected finite preds in every row, got \{1: nan\}"):
         metric.update(torch.tensor([0.0, math.nan]), torch.zeros(2))
 
 
 def test_computing_before_an_update_is_refused():
     with (
         pytest.warns(UserWarning, match="called before the ``update``"),
-        pytest.raises(ValueError, match="of at least one row, got none"),
+        pytest.raises(ValueError, match="of at least one row, got 0"),
     ):
         SentimentMetrics().compute()
 
@@ -342,13 +342,15 @@ def test_no_counted_token_is_nan(metric_class, expected):
 def test_router_weights_that_do_not_fit_are_refused(metric_class, expected):
     name = metric_class.__name__
     for weights in (torch.ones(4, 2), torch.ones(4, 3, dtype=torch.long), torch.tensor(1.0)):
-        message = rf"{name} expected floating router_weights \(\.\.\., num_experts=3\), got .*; put the experts"
+        message = (
+            rf"{name} expected router_weights (\(.*num_experts=3\), got \(|in a floating-point dtype, got torch.int64)"
+        )
         with pytest.raises(ValueError, match=message):
             metric_class(3).update(weights)
     for mask in (torch.ones(4), torch.ones(3, dtype=torch.bool), torch.ones(4, 3, dtype=torch.bool)):
-        with pytest.raises(ValueError, match=rf"{name} expected mask to be bool of shape \(4,\), .*; pass True"):
+        with pytest.raises(ValueError, match=rf"{name} expected mask (to be bool, got|\(\.\.\.=\(4,\)\), got)"):
             metric_class(3).update(torch.ones(4, 3), mask)
-    with pytest.raises(ValueError, match=f"{name} expected num_experts >= 2, got 1; with one expert"):
+    with pytest.raises(ValueError, match=f"{name} expected num_experts >= 2, got 1"):
         metric_class(1)
 
 
@@ -374,5 +376,6 @@ def test_entropy_runs_from_one_expert_to_uniform(num_experts):
 
 def test_without_torchmetrics_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    spec = spec_from_file_location("modx.again", modx.metrics.__file__)
     with pytest.raises(ImportError, match=r"pip install modx\[metrics\]"):
-        runpy.run_path(modx.metrics.__file__)
+        spec.loader.exec_module(module_from_spec(spec))

@@ -61,7 +61,6 @@ def assert_same(got: Reconstruction, expected: Reconstruction) -> None:
         (("input",), {"input"}),
         (("disentangled",), {"private", "shared"}),
         (("joint",), {"joint"}),
-        ("joint", {"joint"}),
         (("joint", "input"), {"input", "joint"}),
         (("input", "disentangled", "joint"), {"input", "private", "shared", "joint"}),
     ],
@@ -137,7 +136,7 @@ def test_nothing_is_rebuilt_from_nothing(shape):
     assert all(piece.shape == shape for level in rebuilt for piece in level.values())
 
 
-@pytest.mark.parametrize("levels", [(), ("input", "output"), "inputs"])
+@pytest.mark.parametrize("levels", [(), ("input", "output"), "inputs", "joint"])
 def test_refuses_levels_it_does_not_know(levels):
     message = f"levels: one or more of ('input', 'disentangled', 'joint'), got {levels!r}; to rebuild nothing, leave"
     with pytest.raises(ValueError, match="MultiLevelReconstructor expected " + re.escape(message)):
@@ -148,16 +147,21 @@ def test_refuses_levels_it_does_not_know(levels):
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
-        (None, "expected disentangled views of the shapes of the features, "),
-        (torch.zeros(2, 2, 5), "expected 'audio' of shape (2, tokens, 3), got (2, 2, 5)"),
-        (torch.zeros(2, 2, DIM, dtype=torch.int32), "expected 'audio' in a floating-point dtype, got torch.int32"),
+        (None, "{later} of modalities ('{others}"),
+        (torch.zeros(2, 3, 5), "'audio' of {position} (B=2, N=3, D=3), got (2, 3, 5)"),
+        (torch.zeros(2, 3, DIM, dtype=torch.int32), "'audio' of {position} in a floating-point dtype, got torch.int32"),
     ],
 )
 def test_refuses_features_and_views_that_do_not_fit(position, audio, message):
     parts = {"features": draw(), "private": draw(), "shared": draw()}
+    for part in parts.values():
+        part["audio"] = torch.zeros(2, 3, DIM, dtype=torch.float64)
     parts[position]["audio"] = audio
     parts[position] = {name: part for name, part in parts[position].items() if part is not None}
-    with pytest.raises(ValueError, match="^MultiLevelReconstructor " + re.escape(message)):
+    # what comes first says which modalities there are
+    later, others = ("private", "text") if position == "features" else (position, "audio")
+    message = message.format(position=position, later=later, others=others)
+    with pytest.raises(ValueError, match="^MultiLevelReconstructor expected " + re.escape(message)):
         make()(parts["features"], Disentangled(parts["private"], parts["shared"], {}))
 
 

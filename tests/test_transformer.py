@@ -200,19 +200,19 @@ def test_a_block_has_the_size_of_the_paper():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"x": torch.zeros(2, 5, 7)}, "expected x of shape (B, T, 6), got (2, 5, 7)"),
-        ({"x": torch.zeros(5, 6)}, "expected x of shape (B, T, 6), got (5, 6)"),
-        ({"mask": torch.ones(2, 5)}, "expected mask: bool of shape (2, 5), got torch.float32 of shape (2, 5)"),
-        ({"mask": torch.ones(2, 4, dtype=torch.bool)}, "expected mask: bool of shape (2, 5), got torch.bool of shape"),
-        ({"mask": torch.ones(5, dtype=torch.bool)}, "expected mask: bool of shape (2, 5), got torch.bool of shape (5,"),
-        ({"num_queries": 0}, "expected num_queries >= 1, got 0"),
-        ({"num_queries": -1}, "expected num_queries >= 1, got -1"),
-        ({"num_queries": 6}, "expected num_queries <= 5, the tokens of x, got 6"),
+        ({"x": torch.zeros(2, 5, 7)}, "expected x (B=2, T=5, D=6), got (2, 5, 7)"),
+        ({"x": torch.zeros(5, 6)}, "expected x (B, T, D=6), got (5, 6)"),
+        ({"mask": torch.ones(2, 5)}, "expected mask to be bool, got torch.float32; compare it"),
+        ({"mask": torch.ones(2, 4, dtype=torch.bool)}, "expected mask (B=2, T=5), got (2, 4)"),
+        ({"mask": torch.ones(5, dtype=torch.bool)}, "expected mask (B=2, T=5), got (5,)"),
+        ({"num_queries": 0}, "expected num_queries in [1, 5], got 0"),
+        ({"num_queries": -1}, "expected num_queries in [1, 5], got -1"),
+        ({"num_queries": 6}, "expected num_queries in [1, 5], got 6"),
     ],
 )
 def test_refuses_what_does_not_fit_and_says_why(arguments, message):
-    with pytest.raises(ValueError, match="^TransformerEncoder " + re.escape(message)):
-        encoder(1)(**{"x": torch.zeros(2, 5, DIM)} | arguments)
+    with pytest.raises(ValueError, match="^TransformerBlock " + re.escape(message)):
+        encoder(1)(**{"x": torch.zeros(2, 5, DIM, dtype=torch.float64)} | arguments)
 
 
 def test_refuses_to_be_without_blocks():
@@ -231,4 +231,4 @@ def test_settings_start_at_those_of_the_paper():
     (block,) = TransformerEncoder(6, 1).blocks
     assert (block.num_heads, block.head_dim, block.dropout.p) == (8, 64, 0.0)
     assert block.ffn.w1.shape == (1, 6, 6)
-    assert block.extra_repr() == TransformerBlock(6).extra_repr() == "num_heads=8, head_dim=64"
+    assert block.extra_repr() == TransformerBlock(6).extra_repr() == "6, num_heads=8, head_dim=64"

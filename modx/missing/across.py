@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .._checks import check_flag
+from .._checks import check, check_type
 from ._draws import check_masks, draw_order, draw_uniform, rank_real, rate_column
 
 
@@ -45,8 +45,8 @@ def drop_modalities(
         tensor([True, True, True, True])
     """
     first = check_masks("drop_modalities", masks)
-    check_flag("drop_modalities", "keep_one", keep_one)
-    rates = rate_column("drop_modalities", "rate", rate, first)
+    check_type("drop_modalities", bool, keep_one=keep_one)
+    rates = rate_column("drop_modalities", rate, first)
     uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
     kept = uniform >= rates.to(first.device, torch.float32)
     names = draw_order("drop_modalities", masks, order)
@@ -78,22 +78,10 @@ def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> 
         {'text': tensor([[ True, False]]), 'audio': tensor([[False, False]])}
     """
     check_masks("keep_modalities", masks)
-    if isinstance(available, str):
-        raise ValueError(
-            f"keep_modalities expected a collection of modality names as available, got the string "
-            f"{available!r}; pass ({available!r},)."
-        )
-    if not isinstance(available, Collection):
-        raise TypeError(
-            f"keep_modalities expected available: a collection of modality names, got {available!r}; pass () to keep "
-            "none."
-        )
-    unknown = tuple(name for name in available if name not in tuple(masks))
-    if unknown:
-        raise ValueError(
-            f"keep_modalities expected available to name modalities out of {tuple(masks)}, got unknown "
-            f"{unknown}; leave them out, or add their masks."
-        )
+    check_type("keep_modalities", Collection, available=available)
+    known = not isinstance(available, str) and all(name in tuple(masks) for name in available)
+    expected = f"available: a collection of names out of {tuple(masks)}"
+    check(known, "keep_modalities", expected, available, "leave out the others, or add their masks")
     return {name: mask & (name in available) for name, mask in masks.items()}
 
 
@@ -129,7 +117,7 @@ def drop_together(
         (tensor([[ True, False, False,  True]]), tensor([[ True,  True, False, False, False, False,  True,  True]]))
     """
     first = check_masks("drop_together", masks)
-    rates = rate_column("drop_together", "rate", rate, first)
+    rates = rate_column("drop_together", rate, first)
     start = draw_uniform("drop_together", rates.shape, first.device, generator).to("cpu", torch.float64) * (1 - rates)
     return {name: mask & ~_within(mask, start, start + rates) for name, mask in masks.items()}
 
@@ -166,7 +154,7 @@ def unequal_rates(
         [0.0, 0.5, 1.0]
     """
     first = check_masks("unequal_rates", masks)
-    budget = len(masks) * rate_column("unequal_rates", "rate", rate, first)
+    budget = len(masks) * rate_column("unequal_rates", rate, first)
     uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
     place = uniform.argsort(dim=1, stable=True).argsort(1)
     names = draw_order("unequal_rates", masks, order)

@@ -1,12 +1,12 @@
 """Overwrite dropped elements in the values themselves."""
 
 from collections.abc import Collection
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from .._checks import check_int, check_tensor, is_int
-from ._draws import check_mask
+from .._checks import check_range, check_shapes, check_type
 
 
 def erase(
@@ -43,39 +43,15 @@ def erase(
         >>> erase(torch.full((1, 4, 1), torch.nan), torch.zeros_like(keep)).flatten()
         tensor([0., 0., 0., 0.])
     """
-    check_mask("erase", "keep", keep)
-    check_tensor("erase", "values", values)
+    check_type("erase", Tensor, values=values)
     is_features = values.is_floating_point()
-    is_ids = not is_features and not values.is_complex() and values.dtype != torch.bool
-    if not ((is_features and values.ndim == 3) or (is_ids and values.ndim == 2)):
-        raise ValueError(
-            f"erase expected values to be floating (B, T, D) or integer token ids (B, T), got {values.dtype} "
-            f"{tuple(values.shape)}; give features a last axis, and ids an integer dtype."
-        )
-    if values.shape[:2] != keep.shape:
-        raise ValueError(
-            f"erase expected keep to have the (B, T) of values, {tuple(values.shape[:2])}, got "
-            f"{tuple(keep.shape)}; pass the keep mask made from the mask of these values."
-        )
+    check_shapes("erase", values=(values, "B T D" if is_features else "int B T"), keep=(keep, "bool B T"))
     if is_features:
         return torch.where(keep.unsqueeze(-1), values, 0.0)
-    if unk_token_id is None:
-        raise ValueError(
-            "erase expected unk_token_id for integer token ids, got None; pass the id of the tokenizer's unknown token."
-        )
-    ids = special_token_ids if isinstance(special_token_ids, Collection) else (None,)
-    if not all(is_int(token_id) for token_id in ids):
-        raise TypeError(
-            f"erase expected special_token_ids to be several ints, got {special_token_ids!r}; pass the ids, not "
-            "the tokens."
-        )
-    check_int("erase", "unk_token_id", unk_token_id)
     limits = torch.iinfo(values.dtype)
-    if not limits.min <= unk_token_id <= limits.max:
-        raise ValueError(
-            f"erase expected unk_token_id that values of {values.dtype} can hold, got {unk_token_id}; convert the "
-            "values to torch.int64."
-        )
+    check_range("erase", limits.min, limits.max, unk_token_id=unk_token_id)
+    check_type("erase", Collection, special_token_ids=special_token_ids)
     for token_id in special_token_ids:
+        check_type("erase", int, special_token_ids=token_id)
         keep = keep | (values == token_id)
-    return torch.where(keep, values, unk_token_id)
+    return torch.where(keep, values, cast(int, unk_token_id))

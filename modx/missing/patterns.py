@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import check_flag
+from .._checks import check, check_shapes, check_type
 from ._draws import Generators, Rate, Sources, check_masks, draw_order, draw_uniform, read_rates, read_sources
 from .across import drop_modalities, drop_together, unequal_rates
 from .within import drop_block, drop_bursts, drop_frames
@@ -126,24 +126,12 @@ def register_pattern(name: str, function: Callable[..., Any], *, across: bool = 
         TypeError: ``name`` is not a string, ``function`` cannot be called, or ``across`` is not a bool.
         ValueError: ``name`` is taken, empty, or holds a space or a plus sign.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"register_pattern expected name to be a string, got {name!r}; pass a word, such as 'end'.")
-    if name.split() != [name] or "+" in name:
-        raise ValueError(
-            f"register_pattern expected name to be a word without spaces or plus signs, got {name!r}; choose "
-            "another, since plus signs join names to mixtures."
-        )
-    if name in _PATTERNS:
-        raise ValueError(
-            f"register_pattern expected name to be new, got {name!r}, which is registered already; choose one that is "
-            f"not among {tuple(_PATTERNS)}."
-        )
-    if not callable(function):
-        raise TypeError(
-            f"register_pattern expected function to be a function, got {function!r}; pass one like drop_frames, or "
-            "like drop_together with across=True."
-        )
-    check_flag("register_pattern", "across", across)
+    check_type("register_pattern", str, name=name)
+    check_type("register_pattern", Callable, function=function)
+    check_type("register_pattern", bool, across=across)
+    is_new = name.split() == [name] and "+" not in name and name not in _PATTERNS
+    expected = f"name to be a word without spaces or plus signs, and not among {tuple(_PATTERNS)}"
+    check(is_new, "register_pattern", expected, name, "choose another")
     _PATTERNS[name] = _guard(name, _across(function) if across else _within(function))
 
 
@@ -164,40 +152,19 @@ def parse_pattern(pattern: str) -> tuple[str, ...]:
         >>> parse_pattern("frames+modalities")
         ('frames', 'modalities')
     """
-    if not isinstance(pattern, str):
-        raise TypeError(
-            f"parse_pattern expected pattern to be a string, got {pattern!r}; name one or more of {tuple(PATTERNS)}, "
-            "joined by plus signs."
-        )
+    check_type("parse_pattern", str, pattern=pattern)
     parts = tuple(pattern.split("+"))
-    for number, part in enumerate(parts):
-        if not part:
-            raise ValueError(
-                f"parse_pattern expected pattern with a name on each side of every plus sign, got {pattern!r}; name "
-                f"one or more of {tuple(PATTERNS)}."
-            )
-        if part not in PATTERNS:
-            raise ValueError(
-                f"parse_pattern expected names out of {tuple(PATTERNS)}, got {part!r} in pattern {pattern!r}; add one "
-                "of your own with register_pattern, and join several by plus signs without spaces."
-            )
-        if part in parts[:number]:
-            raise ValueError(
-                f"parse_pattern expected every name once, got {part!r} again in pattern {pattern!r}; leave the second "
-                "out: the names of a mixture are equally likely."
-            )
+    known = {*parts} <= PATTERNS.keys() and len({*parts}) == len(parts)
+    expected = f"pattern to be different names out of {tuple(PATTERNS)}, joined by plus signs"
+    check(known, "parse_pattern", expected, pattern, "add one of your own with register_pattern")
     return parts
 
 
 def _find(pattern: str | Callable[..., Tensor]) -> dict[str, Pattern]:
     """Return the patterns that a mixture draws from, by name; one for a single name or a function."""
+    check_type("drop", str, Callable, pattern=pattern)
     if isinstance(pattern, str):
         return {name: PATTERNS[name] for name in parse_pattern(pattern)}
-    if not callable(pattern):
-        raise TypeError(
-            f"drop expected pattern to be a string or a function, got {pattern!r}; name one or more of "
-            f"{tuple(PATTERNS)}, joined by plus signs, or pass a function like drop_frames."
-        )
     name = getattr(pattern, "__name__", type(pattern).__name__)
     return {name: _guard(name, _within(pattern))}
 
@@ -247,9 +214,14 @@ def _guard(name: str, pattern: Pattern) -> Pattern:
         keep = pattern.drop(
             copies, {modality: _beside(masks[modality], rates[modality]) for modality in masks}, sources
         )
-        _check_names(name, keep, masks)
+        named = isinstance(keep, Mapping) and keep.keys() == masks.keys()
+        check(named, "drop", f"pattern {name!r} to return a keep mask for each of {tuple(masks)}", keep)
         for modality, mask in masks.items():
-            _check_keep(name, modality, keep[modality], mask)
+            known = dict(zip("BT", mask.shape, strict=True))
+            returned = f"the mask of pattern {name!r} for {modality!r}"
+            check_shapes("drop", known, **{returned: (keep[modality], "bool B T")})
+            expected = f"pattern {name!r} to keep only what the mask of {modality!r} shows"
+            check(not (keep[modality] & ~mask).any(), "drop", expected, True, "return its result & mask")
         return keep
 
     return Pattern(apply, pattern.across)
@@ -258,31 +230,6 @@ def _guard(name: str, pattern: Pattern) -> Pattern:
 def _beside(mask: Tensor, rate: Tensor) -> Tensor:
     """Copy a rate to the device of a mask."""
     return rate.to(mask.device, torch.float32 if mask.device.type == "mps" else torch.float64, copy=True)
-
-
-def _check_names(pattern: str, keep: object, masks: Mapping[str, Tensor]) -> None:
-    """Refuse what is not a mapping with the modalities of ``masks``."""
-    if not isinstance(keep, Mapping) or keep.keys() != masks.keys():
-        what = tuple(keep) if isinstance(keep, Mapping) else type(keep).__name__
-        raise ValueError(
-            f"drop expected pattern {pattern!r} to return a mapping with a keep mask for each of {tuple(masks)}, got "
-            f"{what}; make it return one for every modality that it is given."
-        )
-
-
-def _check_keep(pattern: str, modality: str, keep: object, mask: Tensor) -> None:
-    """Refuse what is not a keep mask, or restores what was missing already."""
-    if not isinstance(keep, Tensor) or keep.dtype != torch.bool or keep.shape != mask.shape:
-        what = f"{keep.dtype} {tuple(keep.shape)}" if isinstance(keep, Tensor) else type(keep).__name__
-        raise ValueError(
-            f"drop expected pattern {pattern!r} to return a bool tensor {tuple(mask.shape)} for {modality!r}, got "
-            f"{what}; make it return a mask like the one that it is given."
-        )
-    if (keep & ~mask).any():
-        raise ValueError(
-            f"drop expected pattern {pattern!r} to keep only what is there, got True where the mask of {modality!r} is "
-            "False; make it return its result & mask."
-        )
 
 
 _PATTERNS = {

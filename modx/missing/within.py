@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ._draws import check_mask, draw_uniform, per_sample, rank_real, rate_column
+from .._checks import check
+from ._draws import draw_uniform, number_column, rank_real, rate_column
 
 
 def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -31,8 +32,7 @@ def drop_frames(mask: Tensor, rate: float | Tensor, *, generator: torch.Generato
         tensor([[ True,  True, False],
                 [False, False, False]])
     """
-    check_mask("drop_frames", "mask", mask)
-    rates = rate_column("drop_frames", "rate", rate, mask)
+    rates = rate_column("drop_frames", rate, mask)
     return mask & (
         draw_uniform("drop_frames", mask.shape, mask.device, generator) >= rates.to(mask.device, torch.float32)
     )
@@ -76,9 +76,11 @@ def drop_bursts(
         >>> abs((~keep).float().mean() - 0.3) < 0.02, abs((~keep).sum() / starts - 5) < 0.3
         (tensor(True), tensor(True))
     """
-    check_mask("drop_bursts", "mask", mask)
-    rates = rate_column("drop_bursts", "rate", rate, mask)
-    good_to_bad, bad_to_bad = _transitions(rates, _check_lengths(mean_length, mask))
+    rates = rate_column("drop_bursts", rate, mask)
+    lengths = number_column("drop_bursts", mean_length, mask, "mean_length")
+    wrong = lengths[~((lengths >= 1) & lengths.isfinite())].tolist()
+    check(not wrong, "drop_bursts", "mean_length to be finite, and at least 1", next(iter(wrong), None), "lengthen it")
+    good_to_bad, bad_to_bad = _transitions(rates, lengths)
     bad = _chain(
         draw_uniform("drop_bursts", mask.shape, mask.device, generator),
         *(p.to(mask.device, torch.float32) for p in (rates, good_to_bad, bad_to_bad)),
@@ -108,8 +110,7 @@ def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator
         >>> drop_block(mask, 0.5).sum(1)
         tensor([2, 1])
     """
-    check_mask("drop_block", "mask", mask)
-    rates = rate_column("drop_block", "rate", rate, mask)
+    rates = rate_column("drop_block", rate, mask)
     lengths = mask.sum(1, keepdim=True)
     sizes = (rates * lengths.cpu()).round().long().to(mask.device)
     latest = lengths - sizes
@@ -119,31 +120,14 @@ def drop_block(mask: Tensor, rate: float | Tensor, *, generator: torch.Generator
     return mask & ((rank < start) | (rank >= start + sizes))
 
 
-def _check_lengths(mean_length: float | Tensor, mask: Tensor) -> Tensor:
-    """Validate a mean length and return it as a ``(B, 1)`` float64 column on the CPU."""
-    lengths = per_sample("drop_bursts", "mean_length", mean_length, mask)
-    valid = (lengths >= 1) & lengths.isfinite()
-    if not valid.all():
-        raise ValueError(
-            "drop_bursts expected mean_length to be a finite number of frames, at least 1, got "
-            f"{lengths[~valid].flatten()[0].item():g}; pass 1 / (1 - rate) to drop frames independently, or rate=1 to "
-            "drop everything."
-        )
-    return lengths.expand(len(mask)).unsqueeze(1)
-
-
 def _transitions(rates: Tensor, mean_length: Tensor) -> tuple[Tensor, Tensor]:
     """Return P(good -> bad) and P(bad -> bad) of the chain, each shaped as ``rates``."""
     everything = rates == 1
     good_to_bad = torch.where(everything, 1.0, rates / ((1 - rates) * mean_length))
-    if (good_to_bad > 1 + 1e-5).any():  # room for a rate on the boundary that was rounded to float32
-        worst = good_to_bad.argmax()
-        rate, length = rates[worst].item(), mean_length[worst].item()
-        raise ValueError(
-            f"drop_bursts expected rate <= mean_length / (mean_length + 1) = {length / (length + 1):.4g} "
-            f"(or exactly 1) for mean_length={length:g}, got {rate:.4g}; lower the rate or raise mean_length to "
-            f"{rate / (1 - rate):.4g} or more."
-        )
+    excess = good_to_bad > 1 + 1e-5  # room for a rate on the boundary that was rounded to float32
+    wrong = list(zip(rates[excess].tolist(), mean_length[excess].tolist(), strict=True))
+    expected = "pairs with rate <= mean_length / (mean_length + 1), or rate = 1"
+    check(not wrong, "drop_bursts", expected, wrong, "lower the rate, or raise mean_length to rate / (1 - rate)")
     bad_to_bad = torch.where(everything, 1.0, 1 - 1 / mean_length)
     return good_to_bad, bad_to_bad
 

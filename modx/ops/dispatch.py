@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .._checks import autocasts, check_choice, check_flag
+from .._checks import autocasts, check, check_choice, check_type
 from .activations import ACTIVATIONS
-from .mixture import Mixture
+from .mixture import OP, Mixture
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "triton")
 _HAS_TRITON = find_spec("triton") is not None  # looked for, not imported
@@ -38,13 +38,10 @@ EXACT_FLOAT32 = "exact float32 cannot use tensor cores in these kernels; cuBLAS 
 
 def choose(mixture: Mixture, dtype: torch.dtype, implementation: str, least_memory: bool = False) -> Choice:
     """Choose an implementation for a mixture computed in ``dtype``."""
-    check_flag("expert_mixture", "least_memory", least_memory)
-    check_choice("expert_mixture", "implementation", implementation, IMPLEMENTATIONS)
-    if least_memory and implementation == "reference":
-        raise ValueError(
-            "expert_mixture expected least_memory=False with implementation='reference', which keeps all that it "
-            "computes, got True; use implementation='eager'."
-        )
+    check_type(OP, bool, least_memory=least_memory)
+    check_choice(OP, IMPLEMENTATIONS, implementation=implementation)
+    fits = not least_memory or implementation != "reference"
+    check(fits, OP, "least_memory=False with implementation='reference'", True, "use implementation='eager'")
     if implementation in ("reference", "eager"):
         return Choice(implementation, "asked for by name")
     obstacle = _obstacle(

@@ -4,14 +4,14 @@ T tokens, E experts, P private experts per group, S shared experts, H hidden wid
 """
 
 from collections.abc import Collection, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from .._checks import autocasts, check_choice, check_shapes, check_sizes, check_tensor
+from .._checks import check_choice, check_range, check_shapes, check_type
 from .activations import ACTIVATIONS
+
+OP = "expert_mixture"
 
 
 class Mixture(NamedTuple):
@@ -59,54 +59,17 @@ class Mixture(NamedTuple):
 def checked(mixture: Mixture) -> Mixture:
     """The mixture, its group sizes as a list, once every argument fits the others."""
     x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
-    _check_tensors(mixture)
-    check_sizes("expert_mixture", 0, num_private=num_private, num_shared=num_shared)
-    if not num_private and not num_shared:
-        raise ValueError(
-            "expert_mixture expected num_private and num_shared to leave at least one expert in all, got "
-            "num_private=0, num_shared=0; raise one of them."
-        )
-    sizes = check_shapes("expert_mixture", x=(x, "T D_in"))
-    if not isinstance(group_sizes, Collection) or not all(isinstance(n, Integral | torch.SymInt) for n in group_sizes):
-        raise TypeError(
-            f"expert_mixture expected group_sizes: a sequence of ints, got {group_sizes!r}; pass the number of tokens "
-            "in each group, as in (3, 2)."
-        )
-    if any(size < 0 for size in group_sizes) or sum(group_sizes) != sizes["T"]:
-        raise ValueError(
-            f"expert_mixture expected group_sizes that are >= 0 and sum to the {sizes['T']} tokens of x, "
-            f"got {list(group_sizes)}; give every token of x a group."
-        )
-    check_shapes(
-        "expert_mixture",
-        {**sizes, "K": num_private + num_shared, "E": mixture.first_shared + num_shared},
-        w1=(w1, "E H D_in"),
-        b1=(b1, "E H"),
-        w2=(w2, "E H D_out"),
-        b2=(b2, "E D_out"),
-        router_weights=(router_weights, "T K"),
-    )
-    check_choice("expert_mixture", "activation", activation, ACTIVATIONS)
+    check_range(OP, 0, num_private=num_private, num_shared=num_shared)
+    check_range(OP, 1, **{"num_private + num_shared": mixture.experts_per_token})
+    check_type(OP, Collection, group_sizes=group_sizes)
+    check_range(OP, 0, **{f"group_sizes[{index}]": size for index, size in enumerate(group_sizes)})
+    tokens = (x, "T D_in")
+    known = {"K": mixture.experts_per_token, "E": mixture.first_shared + num_shared}
+    known = check_shapes(OP, known, x=tokens)
+    check_range(OP, known["T"], known["T"], **{"sum(group_sizes)": sum(group_sizes)})
+    bank1 = {"w1": (w1, "E H D_in"), "b1": (b1, "E H")}
+    bank2 = {"w2": (w2, "E H D_out"), "b2": (b2, "E D_out")}
+    check_shapes(OP, known, x=tokens, **bank1, **bank2, router_weights=(router_weights, "T K?"))
+    check_shapes(OP, known, w1.dtype, x=tokens, **bank1, **bank2)
+    check_choice(OP, ACTIVATIONS, activation=activation)
     return mixture._replace(group_sizes=list(group_sizes))
-
-
-def _check_tensors(mixture: Mixture) -> None:
-    x, weights = mixture.x, (mixture.w1, mixture.b1, mixture.w2, mixture.b2)
-    for name in ("x", "w1", "b1", "w2", "b2", "router_weights"):
-        tensor = getattr(mixture, name)
-        if name == "router_weights" and tensor is None:
-            continue
-        check_tensor("expert_mixture", name, tensor)
-        if not tensor.is_floating_point():
-            raise ValueError(
-                f"expert_mixture expected {name} in a floating-point dtype, got {tensor.dtype}; embed or cast it first."
-            )
-        if tensor.device != x.device:
-            raise ValueError(
-                f"expert_mixture expected {name} on the device of x, {x.device}, got {tensor.device}; move one of them."
-            )
-    if any(weight.dtype != x.dtype for weight in weights) and not autocasts(x.device.type):
-        raise ValueError(
-            f"expert_mixture expected w1, b1, w2, b2 in the dtype of x, {x.dtype}, "
-            f"got {', '.join(str(weight.dtype) for weight in weights)}; cast one of them, or use autocast."
-        )

@@ -75,9 +75,7 @@ def test_the_boundary_of_the_feasible_rates_is_feasible(length):
 
 
 def test_a_chain_that_does_not_exist_is_refused():
-    message = (
-        r"rate <= mean_length / \(mean_length \+ 1\) = 0\.75 .*mean_length=3, got 0\.8; .*mean_length to 4 or more"
-    )
+    message = r"rate <= mean_length / \(mean_length \+ 1\), or rate = 1, got \[\(0\.8, 3\.0\)\]; .*raise mean_length to"
     with pytest.raises(ValueError, match=message):
         drop_bursts(ones(2, 3), torch.tensor([0.1, 0.8], dtype=torch.float64), mean_length=3)
 
@@ -98,12 +96,10 @@ def test_each_sample_has_its_own_mean_length():
 
 
 def test_a_mean_length_of_another_shape_or_without_a_chain_is_refused():
-    with pytest.raises(
-        ValueError, match=r"mean_length to be a number or .* \(B,\) = \(2,\), got shape \(3,\); pass one"
-    ):
+    with pytest.raises(ValueError, match=r"drop_bursts expected mean_length \(B=2\), got \(3,\)"):
         drop_bursts(ones(2, 3), 0.1, mean_length=torch.full((3,), 2.0))
     for wrong in (0.5, math.inf, math.nan):
         with pytest.raises(ValueError, match=rf"drop_bursts expected mean_length .* at least 1, got {wrong}"):
             drop_bursts(ones(2, 3), 0.1, mean_length=torch.tensor([2.0, wrong]))
-    with pytest.raises(ValueError, match=r"= 0\.6667 .*mean_length=2, got 0\.75; .*mean_length to 3 or more"):
+    with pytest.raises(ValueError, match=r"or rate = 1, got \[\(0\.75, 2\.0\)\]; lower the rate"):
         drop_bursts(ones(2, 3), 0.75, mean_length=torch.tensor([5.0, 2.0]))

@@ -68,11 +68,11 @@ def test_modalities_are_reproducible_per_generator():
 @pytest.mark.parametrize("drop", [drop_modalities, keep_modalities], ids=["drop", "keep"])
 def test_masks_that_do_not_belong_together_are_refused(drop):
     argument = 0.5 if drop is drop_modalities else ()
-    with pytest.raises(ValueError, match="expected masks of at least one modality, got none"):
+    with pytest.raises(ValueError, match=r"expected masks of at least one modality, got \{\}"):
         drop({}, argument)
-    with pytest.raises(ValueError, match=r"one batch size, got \{'a': 2, 'b': 3\}; give every modality all samples"):
+    with pytest.raises(ValueError, match=r"expected masks\['b'\] \(B=2, T\), got \(3, 3\)"):
         drop({"a": ones(2, 3), "b": ones(3, 3)}, argument)
-    with pytest.raises(ValueError, match=r"expected masks\['b'\] to be bool of shape \(B, T\)"):
+    with pytest.raises(ValueError, match=r"expected masks\['b'\] to be bool, got torch\.float32"):
         drop({"a": ones(2, 3), "b": torch.ones(2, 3)}, argument)
 
 
@@ -96,7 +96,7 @@ def test_only_available_modalities_survive():
 
 
 def test_an_unknown_modality_is_refused():
-    with pytest.raises(ValueError, match=r"out of \('text', 'audio', 'vision'\), got unknown \('video',\); leave"):
+    with pytest.raises(ValueError, match=r"out of \('text', 'audio', 'vision'\), got \('text', 'video'\); leave"):
         keep_modalities(modality_masks(), ("text", "video"))
-    with pytest.raises(ValueError, match=r"got the string 'text'; pass \('text',\)"):
+    with pytest.raises(ValueError, match=r"available: a collection of names .*, got 'text'; leave"):
         keep_modalities(modality_masks(), "text")

@@ -133,7 +133,10 @@ def test_what_it_does_to_its_arguments_stays_with_it(across):
 
 @pytest.mark.parametrize("name", ["", "a+b", "+", " ", "two words", "end "])
 def test_a_name_that_no_mixture_could_hold_is_refused(name):
-    with pytest.raises(ValueError, match=r"register_pattern expected name to be a word without .*, got '.*'; "):
+    with pytest.raises(
+        ValueError,
+        match=r"register_pattern expected name to be a word without spaces or plus signs, .*, got '.*'; choose",
+    ):
         register_pattern(name, drop_end)
     assert name not in PATTERNS
 
@@ -142,17 +145,17 @@ def test_a_name_that_is_taken_is_refused():
     register_pattern("end", drop_end)
     for name in ("frames", "end"):
         before = PATTERNS[name]
-        with pytest.raises(ValueError, match=f"expected name to be new, got '{name}', which is registered already"):
+        with pytest.raises(ValueError, match=rf"expected name to be .*, and not among \('frames', .*\), got '{name}'"):
             register_pattern(name, drop_block)
         assert PATTERNS[name] is before
 
 
 WRONG = {
-    "shape": (lambda mask: mask[:, :-1], r"bool tensor \(3, 5\) for 'audio', got torch.bool \(3, 4\)"),
-    "rank": (lambda mask: mask[0], r"bool tensor \(3, 5\) for 'audio', got torch.bool \(5,\)"),
-    "dtype": (lambda mask: mask.float(), r"bool tensor \(3, 5\) for 'audio', got torch.float32 \(3, 5\)"),
-    "nothing": (lambda mask: None, r"bool tensor \(3, 5\) for 'audio', got NoneType"),
-    "restored": (lambda mask: ~mask, "keep only what is there, got True where the mask of 'audio' is False"),
+    "shape": (lambda mask: mask[:, :-1], r"for 'audio' \(B=3, T=5\), got \(3, 4\)"),
+    "rank": (lambda mask: mask[0], r"for 'audio' \(B=3, T=5\), got \(5,\)"),
+    "dtype": (lambda mask: mask.float(), "for 'audio' to be bool, got torch.float32"),
+    "nothing": (lambda mask: None, "for 'audio' of type Tensor, got None"),
+    "restored": (lambda mask: ~mask, "to keep only what the mask of 'audio' shows, got True; return its result & mask"),
 }
 
 
@@ -172,7 +175,8 @@ def test_a_keep_mask_that_is_none_is_refused_by_name(wrong, across):
     masks["audio"][:, 3:] = False  # padding
     for pattern in ("bad", "frames+bad", *(() if across else (within,))):
         name = "bad" if isinstance(pattern, str) else "within"
-        with pytest.raises(ValueError, match=f"drop expected pattern '{name}' to .*{message}; make it return"):
+        error = TypeError if wrong == "nothing" else ValueError
+        with pytest.raises(error, match=f"drop expected .*pattern '{name}' .*{message}"):
             drop(masks, 0.5, pattern)
 
 
@@ -181,6 +185,6 @@ def test_a_keep_mask_that_is_none_is_refused_by_name(wrong, across):
 )
 def test_keep_masks_of_other_modalities_are_refused_by_name(returned):
     register_pattern("bad", lambda masks, rate, *, generator=None: returned, across=True)
-    message = r"pattern 'bad' to return a mapping with a keep mask for each of \('audio', 'text', 'vision'\), got "
+    message = r"pattern 'bad' to return a keep mask for each of \('audio', 'text', 'vision'\), got "
     with pytest.raises(ValueError, match=message):
         drop(modality_masks(), 0.5, "bad")

@@ -59,9 +59,9 @@ def test_every_order_is_equally_likely():
 
 
 def test_wrong_masks_and_rates_are_refused():
-    with pytest.raises(ValueError, match="unequal_rates expected masks of at least one modality, got none"):
+    with pytest.raises(ValueError, match=r"unequal_rates expected masks of at least one modality, got \{\}"):
         unequal_rates({}, 0.5)
-    with pytest.raises(ValueError, match=r"unequal_rates expected masks\['b'\] to be bool of shape \(B, T\)"):
+    with pytest.raises(ValueError, match=r"unequal_rates expected masks\['b'\] to be bool, got torch\.float32"):
         unequal_rates({"a": ones(2, 3), "b": torch.ones(2, 3)}, 0.5)
     with pytest.raises(ValueError, match=r"unequal_rates expected rate in \[0, 1\], got 1\.5"):
         unequal_rates({"a": ones(2, 3)}, 1.5)

@@ -74,7 +74,7 @@ def test_each_sample_has_its_own_rate(drop):
 @pytest.mark.parametrize("rate", [-0.01, 1.5, math.nan])
 def test_a_rate_out_of_range_is_refused(drop, rate):
     name = drop.__name__ if drop is not DROPS["bursts"] else "drop_bursts"
-    with pytest.raises(ValueError, match=rf"{name} expected rate in \[0, 1\], got {rate:.4g}; .*not a percentage"):
+    with pytest.raises(ValueError, match=rf"{name} expected rate in \[0, 1\], got {rate}; .*not a percentage"):
         drop(ones(2, 3), rate)
     with pytest.raises(ValueError, match=r"expected rate in \[0, 1\]"):
         drop(ones(2, 3), torch.tensor([0.5, rate]))
@@ -82,16 +82,16 @@ def test_a_rate_out_of_range_is_refused(drop, rate):
 
 @every_drop
 def test_a_rate_of_another_shape_is_refused(drop):
-    with pytest.raises(ValueError, match=r"rate to be a number or .* \(B,\) = \(2,\), got shape \(3,\); pass one"):
+    with pytest.raises(ValueError, match=r"expected rate \(B=2\), got \(3,\)"):
         drop(ones(2, 3), torch.full((3,), 0.5))
-    with pytest.raises(ValueError, match=r"got shape \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"expected rate \(B=2\), got \(2, 1\)"):
         drop(ones(2, 3), torch.full((2, 1), 0.5))
 
 
 @every_drop
 @pytest.mark.parametrize("mask", [torch.ones(2, 3), ones(3), ones(2, 3, 1)], ids=["float", "1-d", "3-d"])
 def test_a_mask_that_is_not_bool_and_two_dimensional_is_refused(drop, mask):
-    with pytest.raises(ValueError, match=r"expected mask to be bool of shape \(B, T\), got .*; compare it"):
+    with pytest.raises(ValueError, match=r"expected mask (to be bool, got .*; compare it|\(B, T\), got)"):
         drop(mask, 0.5)
 
 

@@ -20,7 +20,8 @@ import modx.metrics
 from modx import Disentangled, Reconstruction
 from modx.missing import patterns
 
-HOME = Path(modx.__file__).parent
+HOME = Path(modx.__file__).resolve().parent
+CHECKS = "_checks.py"
 MODULES = (modx, modx.ops, modx.missing, modx.losses, modx.metrics)
 
 EXEMPT = {  # callables, with the reason that they have no row
@@ -49,7 +50,7 @@ ELSEWHERE = {  # a raise, by file and function, that only a test of its own can 
     ("_pretrained.py", "from_pretrained"): "tests/test_model.py::test_a_config_of_other_names_is_refused",
     (
         "missing/patterns.py",
-        "_check_names",
+        "apply",
     ): "tests/missing/test_register.py::test_keep_masks_of_other_modalities_are_refused_by_name",
     ("metrics.py", ""): "tests/test_metrics.py::test_without_torchmetrics_the_error_names_the_extra",
     (
@@ -60,14 +61,25 @@ ELSEWHERE = {  # a raise, by file and function, that only a test of its own can 
 
 IMPERATIVES = (
     "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|find|fit|flatten|"
-    "get|give|join|leave|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|rename|repair|reshape|save|shorten|stack|train|use|write"
+    "get|give|install|join|leave|lengthen|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|rename|repair|reshape|return|save|shorten|stack|train|update|use|write"
+)
+
+
+# An expectation that says by itself what to pass.
+PLAIN = (
+    r" \([^()]*(\([\d, ]*\))?[^()]*\), got \([\d, ]*\)\.$|"  # a shape spelled by its letters, as in (E=3, H)
+    r"(of type \w+( or \w+)?|to be a floating-point torch.dtype or None|to be one of \(.*\)|to hold ints), got .*\.$|"
+    r"(>= \S+|== \S+|in \[\S+, \S+\]), got \S+\.$|"
+    r"broadcastable to \([\d, ]*\), got \([\d, ]*\)\.$|"
+    r"a sequence of all modalities of masks, \(.*\), each once, got .*\.$|"
+    r"finite \w+ in every row, got .*\.$|"
+    r"to return a keep mask for each of \(.*\), got .*\.$"
 )
 
 
 def has_remedy(message: str) -> bool:
-    """Whether a message ends in what to do; a shape spelled by its letters, as in (E=3, H), says enough."""
-    spelled = re.search(r"expected \w+ \((\w+(=\d+)?(, )?)+\), got \([\d, ]*\)\.$", message)
-    return spelled is not None or re.search(rf"; ([^;]*, (so |or )?)?({IMPERATIVES})\b[^;]*\.$", message) is not None
+    """Whether a message ends in what to do, or in an expectation that says it."""
+    return re.search(rf"{PLAIN}|; ([^;]*, (so |or )?)?({IMPERATIVES})\b[^;]*\.$", message) is not None
 
 
 class Row(NamedTuple):
@@ -109,6 +121,17 @@ MIXTURE = {"x": zeros(5, 8), "router_weights": zeros(5, 2), **BANK, "group_sizes
 MIXTURE |= {"num_private": 1, "num_shared": 1}
 # but w2, whose last side is the output's width
 SPELLED = {"w1": "E=3, H=4, D_in=8", "b1": "E=3, H=4", "b2": "E=3, D_out=6", "router_weights": "T=5, K=2"}
+WRONG_GROUPS = [
+    ((4,), "sum(group_sizes) == 5, got 4"),
+    ((3, 3), "sum(group_sizes) == 5, got 6"),
+    ((), "sum(group_sizes) == 5, got 0"),
+    ((6, -1), "group_sizes[1] >= 0, got -1"),
+]
+GROUPS_OF_WRONG_TYPE = [
+    (5, "group_sizes of type Collection, got 5"),
+    ("32", "group_sizes[0] of type int, got '3'"),
+    ((2.5, 2.5), "group_sizes[0] of type int, got 2.5"),
+]
 ATTENTION = {"num_heads": 2, "head_dim": 4}
 REBUILT = Reconstruction(A, A, A, A)
 SENTIMENT = {"preds": scores(0.1, 0.2), "target": scores(1.0, -1.0)}
@@ -137,7 +160,7 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "modx.ModalityRouter": (modx.ModalityRouter, {"modalities": ("a", "b"), "dim": 8, "hidden_dim": 4}),
     "modx.ModalityRouter.forward": (
-        lambda views, **options: modx.ModalityRouter(("a",), 8, 4)(*views, **options),
+        lambda views, names=("a",), **options: modx.ModalityRouter(names, 8, 4)(*views, **options),
         {"views": (A, A)},
     ),
     "modx.TransformerBlock": (modx.TransformerBlock, {"dim": 8, **ATTENTION}),
@@ -207,7 +230,7 @@ def make_rows() -> Iterator[Row]:
             for value in (least - 1, -3):
                 yield wrong(name, argument, value, f"{argument} >= {least}, got {value}")
             for value in (2.5, float("nan"), True, "8", [8]) + (() if argument in optional else (None,)):
-                yield mistyped(name, argument, value, f"{argument} to be an int, got {value!r}")
+                yield mistyped(name, argument, value, f"{argument} of type int, got {value!r}")
 
     def dtypes(name: str) -> Iterator[Row]:
         for value in ("float32", torch.int64, torch.complex64, 32):
@@ -219,16 +242,14 @@ def make_rows() -> Iterator[Row]:
 
     def tensors(name: str, argument: str, optional: bool = False) -> Iterator[Row]:
         for value in ([[1.0]], 1.0, "words") + (() if optional else (None,)):
-            yield mistyped(name, argument, value, f"{argument} to be a tensor, got {type(value).__name__}")
+            yield mistyped(name, argument, value, f"{argument} of type Tensor, got {value!r}")
 
     def temperatures(name: str) -> Iterator[Row]:
-        for value in (0.0, -1, float("nan"), float("inf"), "1", True):
-            yield wrong(
-                name,
-                "temperature",
-                value,
-                f"a temperature that is positive and finite, at least 6.1e-05, got {value!r}",
-            )
+        for value in (0.0, -1, float("nan"), float("inf")):
+            words = f"temperature in [6.103515625e-05, 1.79769313486e+308], got {value!r}"
+            yield wrong(name, "temperature", value, words)
+        for value in ("1", True, scores(1.0)):
+            yield mistyped(name, "temperature", value, "temperature of type float, got")
 
     def names(name: str) -> Iterator[Row]:
         for value in ((), "text", ("a", "a"), ("a", 1), None, 3, [["a"]]):
@@ -238,46 +259,47 @@ def make_rows() -> Iterator[Row]:
 
     def presence(name: str, argument: str, tokens: int) -> Iterator[Row]:
         for value in (mask(2), ["a"]):
-            yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
+            yield mistyped(name, argument, value, " of type Mapping, got ")
         for value in ({}, {"b": mask(2)}):
-            yield wrong(name, argument, value, f"{argument} for every modality of ('a',), got {tuple(value)}; add 'a'")
-        yield mistyped(name, argument, {"a": [True]}, f"'a' of {argument} to be a tensor, got list")
-        for found in (mask(3), mask(2, tokens + 1), mask(), zeros(2, tokens)):
-            words = f"bool of shape (2,) or (2, {tokens}), got {found.dtype} of shape {tuple(found.shape)}"
+            yield wrong(name, argument, value, f"{argument} for modalities ('a',), got {tuple(value)}; add 'a'")
+        yield mistyped(name, argument, {"a": [True]}, f"'a' of {argument} of type Tensor, got [True]")
+        for found, letters in ((mask(3), "B=2"), (mask(2, tokens + 1), f"B=2, N={tokens}"), (mask(), "B=2, N=")):
+            words = f"'a' of {argument} ({letters}"
             yield wrong(name, argument, {"a": found}, words)
+        for found in (zeros(2, tokens), zeros(2)):
+            yield wrong(name, argument, {"a": found}, f"'a' of {argument} to be bool, got torch.float32; compare it")
 
     def features(name: str, argument: str, width: int) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, width)], zeros(2, 3, width)):
-            yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
+            yield mistyped(name, argument, value, " of type Mapping, got ")
         for value in ({}, {"a": None}):
-            yield wrong(name, argument, value, f"{argument} of modalities ('a',), got none; name what is there")
+            yield wrong(name, argument, value, "of modalities ('a',), got (); name what is there")
         for value in ({"b": zeros(2, 3, width)}, {"a": zeros(2, 3, width), "b": zeros(2, 3, width)}):
-            yield wrong(
-                name, argument, value, f"{argument} of modalities ('a',), got {tuple(value)}; name what is there"
-            )
-        yield mistyped(name, argument, {"a": [[[1.0]]]}, f"'a' of {argument} to be a tensor, got")
-        for shape in ((2, 3, width + 1), (2, width + 1), (1, 2, 3, width), ()):
-            yield wrong(name, argument, {"a": zeros(*shape)}, f"tokens, {width}), got {shape}")
+            yield wrong(name, argument, value, f"of modalities ('a',), got {tuple(value)}; name what is there")
+        yield mistyped(name, argument, {"a": [[[1.0]]]}, " of type Tensor, got [[[1.0]]]")
+        for shape in ((2, 3, width + 1), (1, 2, 3, width), ()):
+            yield wrong(name, argument, {"a": zeros(*shape)}, f", D={width}), got {shape}")
+        yield wrong(name, argument, {"a": zeros(2, width + 1)}, f", D={width}), got (2, 1, {width + 1})")
         for dtype in (torch.int64, torch.bool):
             found = zeros(2, 3, width, dtype=dtype)
-            yield wrong(name, argument, {"a": found}, f"'a' in a floating-point dtype, got {dtype}")
+            yield wrong(name, argument, {"a": found}, f" in a floating-point dtype, got {dtype}")
         found = zeros(2, 3, width, dtype=torch.float64)
-        yield wrong(
-            name, argument, {"a": found}, "'a' in the dtype of its parameters, torch.float32, got torch.float64"
-        )
+        yield wrong(name, argument, {"a": found}, " in torch.float32, as the rest, got torch.float64")
 
     def tokens(name: str) -> Iterator[Row]:
         yield from tensors(name, "x")
         for shape in ((2, 5, 7), ()):
             yield wrong(name, "x", zeros(*shape), f"got {shape}")
         yield wrong(name, "x", zeros(2, 5, 8, dtype=torch.int64), "x in a floating-point dtype, got torch.int64")
-        yield wrong(name, "x", zeros(2, 5, 8, dtype=torch.float16), "torch.float32, got torch.float16")
+        yield wrong(
+            name, "x", zeros(2, 5, 8, dtype=torch.float16), "x in torch.float32, as the rest, got torch.float16"
+        )
 
     def masked(name: str, argument: str, *shapes: tuple[int, ...], full: tuple[int, ...]) -> Iterator[Row]:
         yield from tensors(name, argument, optional=True)
         for shape in shapes:
             yield wrong(name, argument, mask(*shape), str(shape))
-        yield wrong(name, argument, zeros(*full), f"got torch.float32 of shape {full}")
+        yield wrong(name, argument, zeros(*full), f"{argument} to be bool, got torch.float32; compare it")
 
     def blocks(name: str, *more: str) -> Iterator[Row]:
         yield from sizes(name, "dim", "num_heads", "head_dim", *more, optional=("ffn_dim",))
@@ -285,19 +307,22 @@ def make_rows() -> Iterator[Row]:
 
     def attending(name: str) -> Iterator[Row]:
         yield from tokens(name)
-        yield wrong(name, "x", zeros(5, 8), "x of shape (B, T, 8), got (5, 8)")
+        yield wrong(name, "x", zeros(5, 8), "x (B, T, D=8), got (5, 8)")
         yield from masked(name, "mask", (2, 4), (5,), (2, 5, 1), full=(2, 5))
-        yield from sizes(name, optional=("num_queries",))
-        yield wrong(name, "num_queries", 6, "num_queries <= 5, the tokens of x, got 6")
+        for value in (0, -3, 6):
+            yield wrong(name, "num_queries", value, f"num_queries in [1, 5], got {value}")
+        for value in (2.5, float("nan"), True, "8", [8]):
+            yield mistyped(name, "num_queries", value, f"num_queries of type int, got {value!r}")
 
     yield from sizes("Router", "dim", "num_experts", optional=("hidden_dim",))
     yield from temperatures("Router")
     yield from dtypes("Router")
     yield from tokens("Router.forward")
     yield from tensors("Router.forward", "present", optional=True)
-    for found in (mask(4), mask(2, 4, 3), mask(1, 2, 5, 3), zeros(2, 5, 3)):
-        words = f"broadcastable to (2, 5, 3), got {found.dtype} of shape {tuple(found.shape)}"
+    for found in (mask(4), mask(2, 4, 3), mask(1, 2, 5, 3)):
+        words = f"present broadcastable to (2, 5, 3), got {tuple(found.shape)}"
         yield wrong("Router.forward", "present", found, words)
+    yield wrong("Router.forward", "present", zeros(2, 5, 3), "present to be bool, got torch.float32; compare it")
 
     yield from sizes("Experts", "num_experts", "in_dim", "hidden_dim", optional=("out_dim",))
     yield from choices("Experts", "activation")
@@ -306,25 +331,23 @@ def make_rows() -> Iterator[Row]:
     yield from tokens("Experts.forward")
     yield from tensors("Experts.forward", "router_weights", optional=True)
     for shape in ((2, 5, 2), (5, 3), (2, 4, 3), ()):
-        words = f"router_weights of shape (2, 5, 3), got {shape}"
+        words = f"router_weights (...=(2, 5), E=3), got {shape}"
         yield wrong("Experts.forward", "router_weights", zeros(*shape), words)
     found = zeros(2, 5, 3, dtype=torch.int64)
     yield wrong("Experts.forward", "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
 
-    yield wrong("Experts.forward", "num_private", 1, "num_private=0 without group_sizes, got 1")
+    yield wrong("Experts.forward", "num_private", 1, "num_private == 0 without group_sizes, got 1")
     yield from sizes("Experts.forward", "num_private", least=0)
-    for value in (5, "32", (2.5, 2.5)):
-        words = f"group_sizes: a sequence of ints, got {value!r}"
+    for value, words in GROUPS_OF_WRONG_TYPE:
         yield mistyped("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
-    for value in ((4,), (6, -1), ()):
-        words = f"sum to the 5 tokens of x, got {list(value)}"
+    for value, words in WRONG_GROUPS:
         yield wrong("Experts.forward", "group_sizes", value, words, x=zeros(5, 8))
 
     disentangler = "HybridExpertDisentangler"
     yield from names(disentangler)
     yield from sizes(disentangler, "dim", "hidden_dim", optional=("router_hidden_dim",))
     yield from sizes(disentangler, "num_private_experts", "num_shared_experts", least=0)
-    words = "num_private_experts and num_shared_experts to leave at least one"
+    words = "num_private_experts + num_shared_experts >= 1, got 0"
     yield wrong(disentangler, "num_shared_experts", 0, words, num_private_experts=0)
     yield from temperatures(disentangler)
     yield from choices(disentangler, "activation")
@@ -344,11 +367,9 @@ def make_rows() -> Iterator[Row]:
     yield from features(f"{reconstructor}.forward", "features", 8)
     yield from presence(f"{reconstructor}.forward", "present", 3)
     for value in (None, A, (A, A, A)):
-        words = f"disentangled: a Disentangled, got {type(value).__name__}"
+        words = "disentangled of type Disentangled, got "
         yield mistyped(f"{reconstructor}.forward", "disentangled", value, words)
-    words = (
-        "disentangled views of the shapes of the features, {'a': (2, 3, 8)}, got {'a': (2, 3, 8)} and {'a': (2, 4, 8)}"
-    )
+    words = "'a' of shared (B=2, N=3, D=8), got (2, 4, 8)"
     yield wrong(f"{reconstructor}.forward", "disentangled", views(shared=zeros(2, 4, 8)), words)
 
     router = "ModalityRouter"
@@ -360,25 +381,30 @@ def make_rows() -> Iterator[Row]:
         yield wrong(f"{router}.forward", "views", value, f"2 views, got {len(value)}")
     for row in features("ModalityRouter.forward", "views", 8):
         yield row._replace(value=(A, row.value))
-    words = "views of the same modalities and one shape, got [{'a': (2, 3, 8)}, {'a': (2, 4, 8)}]"
+    words = "'a' of views[1] (B=2, N=3, D=8), got (2, 4, 8)"
     yield wrong(f"{router}.forward", "views", (A, {"a": zeros(2, 4, 8)}), words)
+    uneven = A | {"b": zeros(2, 4, 8)}
+    words = "'b' of views (B=2, N=3, D=8), got (2, 4, 8)"
+    yield wrong(f"{router}.forward", "views", (uneven, uneven), words, names=("a", "b"))
     yield from presence(f"{router}.forward", "present", 3)
 
     yield from blocks("TransformerBlock")
     yield from blocks("TransformerEncoder", "depth")
     yield from blocks("BottleneckEncoder", "depth", "num_tokens")
     for name in ("TransformerBlock", "TransformerEncoder"):
-        for value in (-0.1, 1.5, float("nan"), "0.1", None, True):
+        for value in (-0.1, 1.5, float("nan")):
             yield wrong(name, "dropout", value, f"dropout in [0, 1], got {value!r}")
+        for value in ("0.1", None, True, scores(0.1)):
+            yield mistyped(name, "dropout", value, "dropout of type float, got")
         yield from attending(f"{name}.forward")
 
     for name in ("BottleneckEncoder", "MissingModalityFusion"):
         for argument in ("input_dims", "max_lengths"):
             for value in (None, ["a"], 6):
-                yield mistyped(name, argument, value, f"{argument} to be a mapping, got {type(value).__name__}")
+                yield mistyped(name, argument, value, " of type Mapping, got ")
             for value in (0, -1):
                 yield wrong(name, argument, {"a": value}, f"{argument}['a'] >= 1, got {value}")
-            yield mistyped(name, argument, {"a": 2.5}, f"{argument}['a'] to be an int, got 2.5")
+            yield mistyped(name, argument, {"a": 2.5}, f"{argument}['a'] of type int, got 2.5")
         yield wrong(name, "input_dims", {}, "input_dims for modalities: one or more distinct names, got {}")
         yield wrong(name, "input_dims", {1: 6}, "input_dims for modalities: one or more distinct names, got {1: 6}")
         yield wrong(name, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
@@ -393,22 +419,22 @@ def make_rows() -> Iterator[Row]:
     for argument in ("orthogonality_penalty", "dropped_modality", "implementation"):
         yield from choices(fusion, argument)
     for value in (1, None, "yes"):
-        yield mistyped(fusion, "detach_target", value, f"detach_target to be True or False, got {value!r}")
+        yield mistyped(fusion, "detach_target", value, f"detach_target of type bool, got {value!r}")
     for value in ("inputs", ("input", "output"), 3):
         yield wrong(
             fusion, "levels", value, f"levels: one or more of ('input', 'disentangled', 'joint'), got {value!r}"
         )
     fusion = f"{fusion}.forward"
     for argument in ("keep", "complete"):
-        yield mistyped(fusion, argument, ["a"], f"{argument} to be a mapping, got list")
+        yield mistyped(fusion, argument, ["a"], f"{argument} of type Mapping, got ['a']")
         yield wrong(fusion, argument, {"b": mask(2, 9)}, f"{argument} of modalities ('a',), got ('b',)")
-        yield mistyped(fusion, argument, {"a": [True]}, f"'a' of {argument} to be a tensor, got list")
-    yield wrong(fusion, "keep", {"a": mask(2, 8)}, "'a' of keep: bool of shape (2,) or (2, 9), got torch.bool of shape")
-    yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "complete (B=2, L=9, D=6), got (2, 8, 6)")
+        yield mistyped(fusion, argument, {"a": [True]}, f"'a' of {argument} of type Tensor, got [True]")
+    yield wrong(fusion, "keep", {"a": mask(2, 8)}, "'a' of keep (B=2, N=9), got (2, 8)")
+    yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "'a' of complete (B=2, N=9, D=6), got (2, 8, 6)")
 
     for value in ([], [{}], [{"a": None}]):
-        yield wrong("collate", "samples", value, "samples with at least one modality among them, got none")
-    yield mistyped("collate", "samples", [zeros(2, 6)], "samples[0] to be a mapping, got Tensor")
+        yield wrong("collate", "samples", value, "samples with at least one modality among them, got ()")
+    yield mistyped("collate", "samples", [zeros(2, 6)], "samples[0] of type Mapping, got torch.float32 (2, 6)")
     for value in (zeros(1, 2, 6), 0.5):
         yield wrong("collate", "samples", [{"a": value}], "'a' of samples[0] of shape (L, D) or (D,), got (")
     for value in (zeros(2, 5), zeros(2, 6, dtype=torch.float64)):
@@ -422,88 +448,99 @@ def make_rows() -> Iterator[Row]:
             found = zeros(*shape, dtype=dtype)
             yield wrong(name, argument, found, f"{argument} in a floating-point dtype, got {dtype}")
             if argument != "x":
-                yield wrong(name, argument, torch.zeros(shape, device="meta"), "on the device of x, cpu, got meta")
+                yield wrong(
+                    name,
+                    argument,
+                    torch.zeros(shape, device="meta"),
+                    "on the device of the rest, got device(type='meta')",
+                )
                 if argument in SPELLED:
                     words = f"{argument} ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
                     yield wrong(name, argument, zeros(*shape[:-1], 9), words)
         yield wrong(name, "x", zeros(1, 5, 8), "x (T, D_in), got (1, 5, 8)")
-        yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "w1, b1, w2, b2 in the dtype of x, torch.float64, got")
+        yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "x in torch.float32, as the rest, got torch.float64")
         yield wrong(name, "w2", zeros(3, 4), "w2 (E=3, H=4, D_out), got (3, 4)")
-        for value in ((3, 3), (6, -1), ()):
-            yield wrong(name, "group_sizes", value, f"sum to the 5 tokens of x, got {list(value)}")
-        for value in (None, 5, "32", (2.5, 2.5)):
-            yield mistyped(name, "group_sizes", value, f"group_sizes: a sequence of ints, got {value!r}")
+        for value, words in WRONG_GROUPS:
+            yield wrong(name, "group_sizes", value, words)
+        for value, words in (*GROUPS_OF_WRONG_TYPE, (None, "group_sizes of type Collection, got None")):
+            yield mistyped(name, "group_sizes", value, words)
         yield from sizes(name, "num_private", "num_shared", least=0)
-        yield wrong(name, "num_private", 0, "num_private and num_shared to leave at least one expert", num_shared=0)
+        yield wrong(name, "num_private", 0, "num_private + num_shared >= 1, got 0", num_shared=0)
         yield from choices(name, "activation")
         yield from choices(name, "implementation")
         doubles = {key: value.double() for key, value in MIXTURE.items() if isinstance(value, torch.Tensor)}
         yield wrong(name, "implementation", "triton", "implementation='triton': the kernels", **doubles)
         for value in (1, None, "yes"):
-            yield mistyped(name, "least_memory", value, f"least_memory to be True or False, got {value!r}")
+            yield mistyped(name, "least_memory", value, f"least_memory of type bool, got {value!r}")
         yield wrong(name, "least_memory", True, "least_memory=False with implementation=", implementation="reference")
 
     def parts(name: str, argument: str, of: str) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, 8)]):
-            yield mistyped(name, argument, value, f"{of} to be a mapping, got {type(value).__name__}")
+            yield mistyped(name, argument, value, f"{of} of type Mapping, got ")
         for value in ({}, {"a": None}):
-            yield wrong(name, argument, value, f"{of} of at least one modality, got none")
-        yield mistyped(name, argument, {"a": [1.0]}, f"'a' of {of} to be a tensor, got list")
+            yield wrong(name, argument, value, f"{of} of ")
+        yield mistyped(name, argument, {"a": [1.0]}, f"'a' of {of} of type Tensor, got [1.0]")
         found = zeros(2, 3, 8, dtype=torch.int64)
         yield wrong(name, argument, {"a": found}, f"'a' of {of} in a floating-point dtype, got torch.int64")
 
     loss = "losses.orthogonality_loss"
     for value in (None, A, (A, A, A)):
-        words = f"disentangled: a Disentangled, got {type(value).__name__}"
+        words = "disentangled of type Disentangled, got "
         yield mistyped(loss, "disentangled", value, words)
     for view in ("private", "shared"):
         for row in parts(loss, "disentangled", view):
             yield row._replace(value=views()._replace(**{view: row.value}))
     for view in ("private", "shared"):
         both = A | {"b": zeros(2, 3, 8)}
-        words = f"'b' of {'shared' if view == 'private' else 'private'} of shape (2, 3, 8), got ('a',)"
+        words = "shared of modalities "
         yield wrong(loss, "disentangled", views()._replace(**{view: both}), words)
-    words = "'a' of shared of shape (2, 3, 8), got (2, 1, 8)"
+    words = "'a' of shared (B=2, N=3, D=8), got (2, 1, 8)"
     yield wrong(loss, "disentangled", views(shared=zeros(2, 1, 8)), words)
     yield from presence(loss, "present", 3)
     yield from choices(loss, "penalty")
     loss = "losses.reconstruction_loss"
     for value in (None, A, (A, A, A, A)):
-        words = f"reconstruction: a Reconstruction, got {type(value).__name__}"
+        words = "reconstruction of type Reconstruction, got "
         yield mistyped(loss, "reconstruction", value, words)
-        words = f"target_disentangled: a Disentangled, got {type(value).__name__}"
+        words = "target_disentangled of type Disentangled, got "
         yield mistyped(loss, "target_disentangled", value, words)
-    yield wrong(loss, "reconstruction", REBUILT._replace(input={}), "reconstruction of at least one modality, got none")
+    words = "target_disentangled of type Mapping, got None"
+    yield mistyped(loss, "target_disentangled", views()._replace(private=None), words)
+    yield wrong(loss, "reconstruction", REBUILT._replace(input={}), "reconstruction of at least one modality, got ()")
     yield from parts(loss, "target_features", "target_features")
-    for value, got in (({"b": zeros(2, 3, 8)}, ("b",)), ({"a": zeros(1, 3, 8)}, (1, 3, 8))):
-        yield wrong(loss, "target_features", value, f"'a' of target_features of shape (2, 3, 8), got {got}")
+    for value, words in (
+        ({"b": zeros(2, 3, 8)}, "target_features of modalities ('a',), got ('b',)"),
+        ({"a": zeros(1, 3, 8)}, "'a' of target_features (B=2, N=3, D=8), got (1, 3, 8)"),
+    ):
+        yield wrong(loss, "target_features", value, words)
     yield from presence(loss, "present", 3)
     for value in (1, None, "yes"):
-        yield mistyped(loss, "detach_target", value, f"detach_target to be True or False, got {value!r}")
+        yield mistyped(loss, "detach_target", value, f"detach_target of type bool, got {value!r}")
 
     def dropping(name: str, of: str) -> Iterator[Row]:
         if of == "mask":
             yield from tensors(name, "mask")
-            for found in (mask(4), mask(2, 4, 1), zeros(2, 4)):
-                yield wrong(name, "mask", found, f"mask to be bool of shape (B, T), got {found.dtype}")
+            for found in (mask(4), mask(2, 4, 1)):
+                yield wrong(name, "mask", found, f"mask (B, T), got {tuple(found.shape)}")
+            yield wrong(name, "mask", zeros(2, 4), "mask to be bool, got torch.float32; compare it")
         else:
             for value in (None, mask(2, 4), ["a"]):
-                yield mistyped(name, "masks", value, f"masks to be a mapping, got {type(value).__name__}")
-            yield wrong(name, "masks", {}, "masks of at least one modality, got none")
-            yield mistyped(name, "masks", {"a": [[True]]}, "masks['a'] to be a tensor, got list")
-            yield wrong(name, "masks", {"a": zeros(2, 4)}, "masks['a'] to be bool of shape (B, T), got torch.float32")
-            yield wrong(
-                name, "masks", {"a": mask(2, 4), "b": mask(3, 4)}, "masks with one batch size, got {'a': 2, 'b': 3}"
-            )
+                yield mistyped(name, "masks", value, "masks of type Mapping, got ")
+            yield wrong(name, "masks", {}, "masks of at least one modality, got {}")
+            yield mistyped(name, "masks", {"a": [[True]]}, "masks['a'] of type Tensor, got [[True]]")
+            yield wrong(name, "masks", {"a": zeros(2, 4)}, "masks['a'] to be bool, got torch.float32")
+            yield wrong(name, "masks", {"a": mask(2, 4), "b": mask(3, 4)}, "masks['b'] (B=2, T), got (3, 4)")
         if name == "missing.keep_modalities":
             return
         for value in (1.5, -0.1, 30, float("nan"), scores(0.5, 2.0)):
             yield wrong(name, "rate", value, "rate in [0, 1], got ")
-        yield wrong(name, "rate", scores(0.1, 0.2, 0.3), "tensor of shape (B,) = (2,), got shape (3,)")
-        for value in (None, "0.5", True, [[0.5], 0.5], mask(2), zeros(2, dtype=torch.complex64)):
-            yield mistyped(name, "rate", value, "rate to be a number or a tensor of numbers, got ")
+        yield wrong(name, "rate", scores(0.1, 0.2, 0.3), "(B=2), got (3,)")
+        for value in (None, "0.5", True, [[0.5], 0.5]):
+            yield mistyped(name, "rate", value, f"rate of type float or Tensor, got {value!r}")
+        for found in (mask(2), zeros(2, dtype=torch.complex64)):
+            yield wrong(name, "rate", found, f"rate to hold numbers, got {found.dtype}; cast it to float")
         for value in (0, "cpu", True):
-            yield mistyped(name, "generator", value, f"generator to be a torch.Generator or None, got {value!r}")
+            yield mistyped(name, "generator", value, f"generator of type Generator or NoneType, got {value!r}")
 
     for name in ("drop_frames", "drop_block", "drop_bursts"):
         yield from dropping(f"missing.{name}", "mask")
@@ -511,37 +548,41 @@ def make_rows() -> Iterator[Row]:
         yield from dropping(f"missing.{name}", "masks")
     for value in (0, -1, float("nan"), float("inf")):
         yield wrong(
-            "missing.drop_bursts", "mean_length", value, f"a finite number of frames, at least 1, got {value:g}"
+            "missing.drop_bursts", "mean_length", value, f"mean_length to be finite, and at least 1, got {float(value)}"
         )
     for value in (None, "5", True):
         yield mistyped(
             "missing.drop_bursts",
             "mean_length",
             value,
-            f"mean_length to be a number or a tensor of numbers, got {value!r}",
+            f"mean_length of type float or Tensor, got {value!r}",
         )
-    yield wrong("missing.drop_bursts", "mean_length", scores(2, 2, 2), "tensor of shape (B,) = (2,), got shape (3,)")
-    yield wrong("missing.drop_bursts", "rate", 0.75, "rate <= mean_length / (mean_length + 1) = 0.6667", mean_length=2)
+    yield wrong("missing.drop_bursts", "mean_length", scores(2, 2, 2), "(B=2), got (3,)")
+    yield wrong(
+        "missing.drop_bursts",
+        "rate",
+        0.75,
+        "rate <= mean_length / (mean_length + 1), or rate = 1, got [(0.75, 2.0), (0.75, 2.0)]",
+        mean_length=2,
+    )
     for value in (0.3, "a", None):
-        yield mistyped("missing.drop_modalities", "keep_one", value, f"keep_one to be True or False, got {value!r}")
-    yield wrong("missing.keep_modalities", "available", "a", "as available, got the string 'a'")
-    for value in (["c"], [["a"]], [None]):
-        yield wrong("missing.keep_modalities", "available", value, f"got unknown {tuple(value)}")
+        yield mistyped("missing.drop_modalities", "keep_one", value, f"keep_one of type bool, got {value!r}")
+    for value in ("a", ["c"], [["a"]], [None]):
+        words = f"available: a collection of names out of ('a', 'b'), got {value!r}"
+        yield wrong("missing.keep_modalities", "available", value, words)
     for value in (None, 3):
-        yield mistyped(
-            "missing.keep_modalities", "available", value, f"available: a collection of modality names, got {value!r}"
-        )
+        yield mistyped("missing.keep_modalities", "available", value, f"available of type Collection, got {value!r}")
     for name in ("drop", "parse_pattern"):
         for value, words in (
-            ("holes", "parse_pattern expected names out of"),
-            ("", "each side of every plus sign, got ''"),
-            ("frames+", "each side of every plus sign, got 'frames+'"),
-            ("block+block", "every name once, got 'block' again"),
+            ("holes", "parse_pattern expected pattern to be different names out of"),
+            ("", "joined by plus signs, got ''"),
+            ("frames+", "joined by plus signs, got 'frames+'"),
+            ("block+block", "to be different names out of"),
         ):
             yield wrong(f"missing.{name}", "pattern", value, words)
-        expected = "a string or a function" if name == "drop" else "a string"
+        expected = "str or Callable" if name == "drop" else "str"
         for value in (None, 3, ("frames",)):
-            yield mistyped(f"missing.{name}", "pattern", value, f"pattern to be {expected}, got {value!r}")
+            yield mistyped(f"missing.{name}", "pattern", value, f"pattern of type {expected}, got {value!r}")
 
     def restores(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> torch.Tensor:
         return torch.ones_like(mask)
@@ -549,33 +590,33 @@ def make_rows() -> Iterator[Row]:
     def floats(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> torch.Tensor:
         return mask.float()
 
+    def narrows(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> torch.Tensor:
+        return mask[:, 1:]
+
     def nothing(mask: torch.Tensor, rate: torch.Tensor, *, generator: object) -> None:
         return None
 
     for value, words in (
-        (floats, "pattern 'floats' to return a bool tensor (2, 4) for 'a', got torch.float32 (2, 4)"),
-        (nothing, "pattern 'nothing' to return a bool tensor (2, 4) for 'a', got NoneType"),
-        (restores, "pattern 'restores' to keep only what is there, got True where the mask of 'a' is False"),
+        (floats, "pattern 'floats' for 'a' to be bool, got torch.float32"),
+        (narrows, "pattern 'narrows' for 'a' (B=2, T=4), got (2, 3)"),
+        (restores, "pattern 'restores' to keep only what the mask of 'a' shows, got True"),
     ):
         yield wrong("missing.drop", "pattern", value, words, masks={"a": ~mask(2, 4)})
+    yield mistyped("missing.drop", "pattern", nothing, "pattern 'nothing' for 'a' of type Tensor, got None")
     for found in ({}, {"a": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}):
-        words = f"rate to hold a rate for each of ('a', 'b'), the modalities of masks, got one for {tuple(found)}"
+        words = f"rate for each of ('a', 'b'), got {tuple(found)}"
         yield wrong("missing.drop", "rate", found, words)
     yield wrong("missing.drop", "rate", {"a": 0.5, "b": 30}, "rate['b'] in [0, 1], got 30")
-    yield mistyped(
-        "missing.drop", "rate", {"a": 0.5, "b": None}, "rate['b'] to be a number or a tensor of numbers, got"
-    )
-    words = "one rate for pattern 'together', which drops across modalities, got a rate per modality"
+    yield mistyped("missing.drop", "rate", {"a": 0.5, "b": None}, "rate['b'] of type float or Tensor, got None")
+    words = "one rate for pattern 'together', which drops across modalities, got {'a': 0.5, 'b': 0.5}"
     yield wrong("missing.drop", "rate", {"a": 0.5, "b": 0.5}, words, pattern="together")
-    yield wrong("missing.drop", "generator", {}, "generator to hold a torch.Generator for each of ('a', 'b')")
-    yield mistyped(
-        "missing.drop", "generator", {"a": 0, "b": 0}, "generator['a'] to be a torch.Generator or None, got 0"
-    )
+    yield wrong("missing.drop", "generator", {}, "generator for each of ('a', 'b'), got ()")
+    yield mistyped("missing.drop", "generator", {"a": 0, "b": 0}, "generator['a'] of type Generator or NoneType, got 0")
     for value in (0, "cpu", {}):
-        words = f"shared_generator to be a torch.Generator or None, got {value!r}"
+        words = f"shared_generator of type Generator or NoneType, got {value!r}"
         yield mistyped("missing.drop", "shared_generator", value, words)
     own = {name: torch.Generator() for name in MASKS}
-    words = "shared_generator, since the pattern makes a draw that modalities share"
+    words = "shared_generator, since modalities share a draw, got None"
     for pattern in ("modalities", "frames+block"):
         yield wrong("missing.drop", "shared_generator", None, words, generator=own, pattern=pattern)
 
@@ -585,54 +626,64 @@ def make_rows() -> Iterator[Row]:
             yield wrong(f"missing.{name}", "order", value, words)
 
     for value in ("", "a+b", "two words", "end "):
-        words = f"name to be a word without spaces or plus signs, got {value!r}"
+        words = "name to be a word without spaces or plus signs"
         yield wrong("missing.register_pattern", "name", value, words)
-    yield wrong("missing.register_pattern", "name", "block", "name to be new, got 'block', which is registered already")
+    yield wrong("missing.register_pattern", "name", "block", "and not among ")
     for value in (None, 3):
-        yield mistyped("missing.register_pattern", "name", value, f"name to be a string, got {value!r}")
+        yield mistyped("missing.register_pattern", "name", value, f"name of type str, got {value!r}")
     for value in (None, "frames"):
-        yield mistyped("missing.register_pattern", "function", value, f"function to be a function, got {value!r}")
+        yield mistyped("missing.register_pattern", "function", value, f"function of type Callable, got {value!r}")
     for value in (1, None):
-        yield mistyped("missing.register_pattern", "across", value, f"across to be True or False, got {value!r}")
+        yield mistyped("missing.register_pattern", "across", value, f"across of type bool, got {value!r}")
 
     yield from tensors("missing.erase", "values")
-    for found in (zeros(2, 4), zeros(2, 4, 1, dtype=torch.long), mask(2, 4), zeros(2, 4, dtype=torch.complex64)):
-        words = f"values to be floating (B, T, D) or integer token ids (B, T), got {found.dtype}"
+    for found, words in (
+        (zeros(2, 4), "values (B, T, D), got (2, 4)"),
+        (zeros(2, 4, 1, dtype=torch.long), "values (B, T), got (2, 4, 1)"),
+        (mask(2, 4), "values to hold ints, got torch.bool"),
+        (zeros(2, 4, dtype=torch.complex64), "values to hold ints, got torch.complex64"),
+    ):
         yield wrong("missing.erase", "values", found, words)
     yield from tensors("missing.erase", "keep")
-    yield wrong("missing.erase", "keep", zeros(2, 4), "keep to be bool of shape (B, T), got torch.float32")
-    yield wrong("missing.erase", "keep", mask(2, 3), "keep to have the (B, T) of values, (2, 4), got (2, 3)")
-    yield wrong("missing.erase", "unk_token_id", None, "unk_token_id for integer token ids, got None")
-    for value in (1.5, "[UNK]", True):
-        yield mistyped("missing.erase", "unk_token_id", value, f"unk_token_id to be an int, got {value!r}")
+    yield wrong("missing.erase", "keep", zeros(2, 4), "keep to be bool, got torch.float32")
+    yield wrong("missing.erase", "keep", mask(2, 3), "keep (B=2, T=4), got (2, 3)")
+    for value in (None, 1.5, "[UNK]", True):
+        yield mistyped("missing.erase", "unk_token_id", value, f"unk_token_id of type int, got {value!r}")
     small = zeros(2, 4, dtype=torch.uint8)
-    yield wrong("missing.erase", "unk_token_id", 300, "values of torch.uint8 can hold, got 300", values=small)
-    for value in (None, 101, ("[CLS]",), (1.5,)):
-        yield mistyped(
-            "missing.erase", "special_token_ids", value, f"special_token_ids to be several ints, got {value!r}"
-        )
+    yield wrong("missing.erase", "unk_token_id", 300, "unk_token_id in [0, 255], got 300", values=small)
+    for value in (None, 101):
+        words = f"special_token_ids of type Collection, got {value!r}"
+        yield mistyped("missing.erase", "special_token_ids", value, words)
+    for value in (("[CLS]",), (1.5,), "[CLS]"):
+        words = f"special_token_ids of type int, got {value[0]!r}"
+        yield mistyped("missing.erase", "special_token_ids", value, words)
 
     for name in ("metrics.sentiment_metrics", "metrics.SentimentMetrics.update"):
         for argument in ("preds", "target"):
             yield from tensors(name, argument)
-            for found in (zeros(2, 1), zeros(3), zeros(2, dtype=torch.long)):
-                words = f"{argument} {found.dtype} {tuple(found.shape)}"
-                yield wrong(name, argument, found, words)
+            yield wrong(name, argument, zeros(2, 1), f"{argument} (N")
+            yield wrong(name, argument, zeros(3), "target (N=")
+            found = zeros(2, dtype=torch.long)
+            yield wrong(name, argument, found, f"{argument} in a floating-point dtype, got torch.int64")
             for value in (float("nan"), float("inf")):
-                yield wrong(name, argument, scores(0.0, value), f"finite {argument}, got {value} in row 1")
-    yield wrong("metrics.sentiment_metrics", "preds", zeros(0), "of at least one row, got none", target=zeros(0))
+                words = f"finite {argument} in every row, got {{1: {value}}}"
+                yield wrong(name, argument, scores(0.0, value), words)
+    yield wrong("metrics.sentiment_metrics", "preds", zeros(0), "of at least one row, got 0", target=zeros(0))
     for name in ("metrics.ExpertLoad", "metrics.RoutingEntropy"):
         for value in (1, 0, -1):
             yield wrong(name, "num_experts", value, f"num_experts >= 2, got {value}")
         for value in (2.5, None, "3", True):
-            yield mistyped(name, "num_experts", value, f"num_experts to be an int, got {value!r}")
+            yield mistyped(name, "num_experts", value, f"num_experts of type int, got {value!r}")
         name += ".update"
         yield from tensors(name, "router_weights")
-        for found in (zeros(2, 5, 2), zeros(), zeros(2, 5, 3, dtype=torch.long)):
-            yield wrong(name, "router_weights", found, f"num_experts=3), got {found.dtype} {tuple(found.shape)}")
+        for found in (zeros(2, 5, 2), zeros()):
+            yield wrong(name, "router_weights", found, f"num_experts=3), got {tuple(found.shape)}")
+        found = zeros(2, 5, 3, dtype=torch.long)
+        yield wrong(name, "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
         yield from tensors(name, "mask", optional=True)
-        for found in (mask(2, 4), mask(5), zeros(2, 5)):
-            yield wrong(name, "mask", found, "mask to be bool of shape (2, 5)")
+        for found in (mask(2, 4), mask(5)):
+            yield wrong(name, "mask", found, f"mask (...=(2, 5)), got {tuple(found.shape)}")
+        yield wrong(name, "mask", zeros(2, 5), "mask to be bool, got torch.float32")
 
 
 ROWS = list(make_rows())
@@ -657,24 +708,27 @@ def public() -> dict[str, list[str]]:
 
 
 def raises() -> dict[tuple[str, int], tuple[str, str]]:
-    """Every raise of the library outside of the kernels: file and first line -> file and function."""
+    """Every raise of the library outside of the kernels, and every call of a check: file and line -> file, function."""
     found = {}
     for path in sorted(HOME.rglob("*.py")):
         file = path.relative_to(HOME).as_posix()
         tree = ast.parse(path.read_text())
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Raise) and "/kernels/" not in file:
+            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            checks = name == "check" or (name.startswith("check_") and file != CHECKS)
+            if (isinstance(node, ast.Raise) or checks) and "/kernels/" not in file:
                 around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
                 found[file, node.lineno] = file, max(around, key=lambda f: f.lineno).name if around else ""
     return found
 
 
-def origin(error: BaseException) -> tuple[str, int]:
-    """Where the library raised an error: file and line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    path = Path(frame.filename)
-    return (path.relative_to(HOME).as_posix() if path.is_relative_to(HOME) else str(path)), frame.lineno or 0
+def origins(error: BaseException) -> tuple[tuple[str, int], ...]:
+    """The library's part of an error's traceback, files and lines: the calls of checks, and the raise."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(Path(frame.filename).resolve(), frame.lineno or 0) for frame in frames]
+    inside = [(path.relative_to(HOME).as_posix(), line) for path, line in places if path.is_relative_to(HOME)]
+    return tuple(inside)
 
 
 def caught(row: Row) -> Exception | None:
@@ -686,23 +740,23 @@ def caught(row: Row) -> Exception | None:
 
 
 def main() -> None:
-    reached = {origin(error) for row in ROWS if (error := caught(row))}
+    reached = {place for row in ROWS if (error := caught(row)) for place in origins(error)}
     every = raises()
     elsewhere = [place for place, key in every.items() if key in ELSEWHERE]
     print("By callable: an argument, the type of a wrong value, and the error. Written by errors.py, beside this file.")
-    shown: set[object] = set()
-    for row in ROWS:
-        error = caught(row)
-        key = row.name, row.argument, origin(error) if error else None
-        if row.name not in shown:
-            print(f"\n{row.name}")
-        if key not in shown:  # the first of those that one check refuses
-            shown |= {row.name, key}
-            text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
-            print(f"    {row.argument} ({type(row.value).__name__}): {text}")
+    shown = set()
+    for name in dict.fromkeys(row.name for row in ROWS):
+        print(f"\n{name}")
+        for row in ROWS:
+            error = caught(row) if row.name == name else None
+            key = name, row.argument, origins(error) if error else None
+            if error and key not in shown:  # the first of those that one check refuses
+                shown.add(key)
+                text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
+                print(f"    {row.argument} ({type(row.value).__name__}): {text}")
     print(
         f"\n{len({row.name for row in ROWS})} callables, {len({row[:2] for row in ROWS})} arguments, {len(ROWS)} bad "
-        f"calls; {len(reached & set(every))} of {len(every)} raise statements reached here, {len(elsewhere)} by tests "
+        f"calls; {len(reached & set(every))} of {len(every)} raises and checks reached here, {len(elsewhere)} by tests "
         "of their own."
     )
 
