@@ -18,7 +18,7 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 from transformers.utils.logging import disable_progress_bar
 
 from derl.data.split import DataError
-from derl.demo.model import open_explorer
+from derl.demo.opening import open_explorer
 from derl.train.run import RunError
 
 

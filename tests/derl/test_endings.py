@@ -18,7 +18,7 @@ from derl.train.run import RunError, RunFolder
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {  # arguments, and what a Ctrl-C comes in the middle of
     "derl_mosi": (("--preset", "smoke", "--output_dir", "a run"), "derl.train.setup.Setup.build"),
-    "derl_demo": ((), "derl.demo.model.open_explorer"),
+    "derl_demo": ((), "derl.demo.opening.open_explorer"),
     "derl_predict": (("model", "--text", "a"), "derl.predict.predictor.load"),
     "derl_paper": (("table1", "--smoke", "--study", "a study"), "derl.study.command.run_cells"),
     "derl_shards": (("--verify", "folder"), "derl.data.shards.verify_shards"),

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["derl_mosi", "derl.demo.model", "tensorboard"])
+_FORKSERVER.set_forkserver_preload(["derl_mosi", "derl.demo.opening", "tensorboard"])
 SMOKE = ("--preset", "smoke", "--epochs", "3", "--batch_size", "12", "--learning_rate", "0.01", "--recipe", "robust")
 FILE_OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree", "os.truncate"}
 

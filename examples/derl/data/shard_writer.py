@@ -75,7 +75,13 @@ class ShardWriter:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add(
-        self, split: str, name: str, label: float, *, text: str | None = None, features: Mapping[str, Tensor] = {}
+        self,
+        split: str,
+        name: str,
+        label: float,
+        *,
+        text: str | None = None,
+        features: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Write a sample.
 
@@ -91,6 +97,7 @@ class ShardWriter:
             raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}; correct it.")
         if not isinstance(name, str) or not (text is None or isinstance(text, str)):
             raise DataError(f"ShardWriter expected name and text to be str, got {name!r} and {text!r}; convert them.")
+        features = {} if features is None else features
         if not isinstance(features, Mapping):
             raise DataError(
                 f"ShardWriter expected features: modality -> frames, got {type(features).__name__} for {name!r}; "

@@ -6,7 +6,7 @@ import gradio as gr
 
 from derl.data.split import DataError
 from derl.demo.explorer import Explorer
-from derl.demo.pictures import CSS, left_html, score_html
+from derl.demo.html import CSS, left_html, score_html
 from modx.missing import PATTERNS
 
 SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch

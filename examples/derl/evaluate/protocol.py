@@ -17,6 +17,8 @@ from derl.model.config import DerlConfig
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONFUSION_RATES = (0.1, 0.5, 0.9)
+CONSTANTS = ("all negative", "all positive", "training mean")  # predictors, in the order of `constants`
+BEST_POSSIBLE = "best possible"
 
 
 def constants(train_labels: Tensor) -> dict[str, float]:
@@ -25,11 +27,12 @@ def constants(train_labels: Tensor) -> dict[str, float]:
     Where the training split has no label of a sign, that constant is -1 or 1.
     """
     negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
-    return {
-        "all negative": negative.mean().item() if len(negative) else -1.0,
-        "all positive": positive.mean().item() if len(positive) else 1.0,
-        "training mean": train_labels.mean().item(),
-    }
+    values = (
+        negative.mean().item() if len(negative) else -1.0,
+        positive.mean().item() if len(positive) else 1.0,
+        train_labels.mean().item(),
+    )
+    return dict(zip(CONSTANTS, values, strict=True))
 
 
 def evaluate(
@@ -66,7 +69,7 @@ def evaluate(
         for name, value in constants(train_labels).items():
             rows[key][name] = [measure(torch.full_like(labels, value), labels)] * len(group)
         if best_possible is not None:
-            rows[key]["best possible"] = [best_possible(datasets[condition.name]) for condition in group]
+            rows[key][BEST_POSSIBLE] = [best_possible(datasets[condition.name]) for condition in group]
     incomplete = len(groups["inter_modal"]) - 1
     results = {
         "pattern": pattern,

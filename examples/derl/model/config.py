@@ -8,6 +8,8 @@ from transformers.configuration_utils import SubConfigSpec
 from derl.model.config_rules import check
 from modx.reconstruct import LEVELS
 
+MAX_TOKENS = 50  # of a text
+
 
 class DerlConfig(PreTrainedConfig):
     """Sizes and losses of :class:`derl.model.derl.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
@@ -85,7 +87,7 @@ class DerlConfig(PreTrainedConfig):
         check(self)
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
         if self.max_lengths is None:
-            self.max_lengths = {"text": 50, "audio": 375, "vision": 500}
+            self.max_lengths = {"text": MAX_TOKENS, "audio": 375, "vision": 500}
         self.typical_lengths = dict(self.max_lengths) | (self.typical_lengths or {})
         self.modalities = list(self.modalities)
         for name in self.modalities:
@@ -115,7 +117,7 @@ class DerlConfig(PreTrainedConfig):
             "num_tokens": 8,
             "num_private_experts": 3,
             "input_dims": {"audio": 74, "vision": 35},
-            "max_lengths": {"text": 50, "audio": 500, "vision": 500},
+            "max_lengths": {"text": MAX_TOKENS, "audio": 500, "vision": 500},
         }
         return cls(**(preset | overrides))
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from derl.report.tables import BEST_POSSIBLE, CONSTANTS
+from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
 SHADES = ("#0072B2", "#56B4E9")  # DERL's own, and a lighter one of the same

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from derl.evaluate.diagnostics import is_collapsed
+from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
 from derl.evaluate.scores import Metrics
 
 COLUMNS = ("MAE", "Corr", "Acc-2", "F1", "Acc-5", "Acc-7")
-CONSTANTS = ("all negative", "all positive", "training mean")
-BEST_POSSIBLE = "best possible"
 
 
 @dataclass

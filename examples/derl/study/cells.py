@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
+from derl.evaluate.protocol import BEST_POSSIBLE
 from derl.model.registry import MODELS
-from derl.report.tables import BEST_POSSIBLE
 from derl.train.options import Options, fill_in
 from derl.train.recipes import RECIPES
 from derl.train.setup import PRESETS

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from derl.evaluate.conditions import RATES
-from derl.evaluate.protocol import CONFUSION_RATES, confusion
+from derl.evaluate.protocol import BEST_POSSIBLE, CONFUSION_RATES, CONSTANTS, confusion
 from derl.report.figures import COLORS, GREY, PANELS, finish, show_confusion
-from derl.report.tables import BEST_POSSIBLE, CONSTANTS
 from derl.study.averages import R
 from derl.study.cells import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
 from derl.study.robustness import best_pattern_row, pattern_row

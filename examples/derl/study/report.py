@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from derl.data.files import write_file
-from derl.report.tables import BEST_POSSIBLE
+from derl.evaluate.protocol import BEST_POSSIBLE
 from derl.report.write import print_table
 from derl.study.cells import Cell, Variant
 from derl.study.sheet import Sheet

@@ -15,8 +15,9 @@ from tabulate import tabulate
 from derl.data.label_counts import label_counts
 from derl.data.printed import DATA_SETS, PRINTED, in_shares, printed_rows
 from derl.data.split import SPLITS
+from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
 from derl.evaluate.scores import Metrics
-from derl.report.tables import BEST_POSSIBLE, COLUMNS, CONSTANTS, Table, markdown
+from derl.report.tables import COLUMNS, Table, markdown
 from derl.study.statistics import Statistics, deviation
 from derl.study.view import View
 

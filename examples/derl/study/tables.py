@@ -7,9 +7,9 @@ import torch
 
 from derl.data.printed import in_shares, printed_rows
 from derl.evaluate.conditions import RATES
-from derl.evaluate.protocol import average, measure
+from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS, average, measure
 from derl.evaluate.scores import Metrics
-from derl.report.tables import BEST_POSSIBLE, CONSTANTS, Table
+from derl.report.tables import Table
 from derl.study.averages import R, above, averages, differences, distance, f1_by_available, metrics_by_available
 from derl.study.cells import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts
 from derl.study.ledger import Record

@@ -6,9 +6,8 @@ from functools import cache
 
 import torch
 
-from derl.evaluate.protocol import average, constants, measure
+from derl.evaluate.protocol import BEST_POSSIBLE, average, constants, measure
 from derl.evaluate.scores import Metrics
-from derl.report.tables import BEST_POSSIBLE
 from derl.study.cells import FILLED_IN, Cell, Variant
 from derl.study.ledger import Ledger, Record, RecordError
 from derl.study.statistics import Statistics, cell_metrics

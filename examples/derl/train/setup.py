@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
 
+from derl.data.best_possible import best_possible, label_posterior
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import load_data
 from derl.data.missing import Collator, MissingDataset
 from derl.data.split import Split
-from derl.data.synthetic import SyntheticMosi, best_possible, make_synthetic
+from derl.data.synthetic import SyntheticMosi, make_synthetic
 from derl.evaluate.conditions import Condition
-from derl.model.config import DerlConfig
+from derl.model.config import MAX_TOKENS, DerlConfig
 from derl.model.registry import MODELS
 from derl.model.sentiment import SentimentModel
 from derl.train.options import Options
@@ -107,12 +107,12 @@ class Setup:
         """Metrics of the best possible predictor on what a test set shows; None where it is not known."""
         if self.synthetic is None or self.options.text_encoder is not None:
             return None
-        posterior = self.synthetic.posterior
+        synthetic = self.synthetic
 
         def best(dataset: MissingDataset) -> dict[str, float]:
             items = [dataset[index]["keep"] for index in range(len(dataset))]
             keep = {name: [item[name] for item in items] for name in dataset.modalities}
-            scores = best_possible(posterior("test", keep), dataset.split.labels)
+            scores = best_possible(label_posterior(synthetic, "test", keep), dataset.split.labels)
             return {name: score.item() for name, score in scores.items()}
 
         return best
@@ -147,27 +147,14 @@ def _explained(encoder: str) -> Iterator[None]:
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:
-    settings: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in (
-            "disentangler",
-            "reconstruction_levels",
-            "fusion",
-            "task_loss",
-            "orthogonality_weight",
-            "orthogonality_penalty",
-            "reconstruction_weight",
-            "detach_target",
-            "consistency_weight",
-            "complete_weight",
-        )
-    }
-    for name in ("num_private_experts", "num_shared_experts"):
-        if getattr(options, name) is not None:
-            settings[name] = getattr(options, name)
+    own = {field.name for field in fields(DerlConfig)} & {field.name for field in fields(Options)}
+    settings = {
+        name: value for name in sorted(own) if (value := getattr(options, name)) is not None
+    }  # None: the preset's
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
-    settings["max_lengths"] = {name: frames.shape[1] for name, frames in train.features.items()} | {"text": 50}
+    lengths = {name: frames.shape[1] for name, frames in train.features.items()}
+    settings["max_lengths"] = {"text": MAX_TOKENS} | lengths
     if tokenizer is not None:
         settings["unk_token_id"] = tokenizer.unk_token_id
         special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)

@@ -13,9 +13,9 @@ import torch
 
 from derl import DerlConfig, DerlModel, Predictor
 from derl.data.split import DataError, save_splits
-from derl.demo import model as demo_model
+from derl.demo import opening
 from derl.demo.explorer import Explorer
-from derl.demo.pictures import left_html, score_html
+from derl.demo.html import left_html, score_html
 from derl.train.options import parse
 from modx.missing import PATTERNS
 
@@ -26,7 +26,7 @@ NO_RATES = {"text": 0.0, "audio": 0.0, "vision": 0.0}
 
 @pytest.fixture(scope="module")
 def explorer(smoke_run):
-    return demo_model.open_explorer(str(smoke_run), None)[0]
+    return opening.open_explorer(str(smoke_run), None)[0]
 
 
 def test_complete_input_scores_as_the_predictor_says(explorer):
@@ -94,32 +94,32 @@ def test_words_are_shown_as_the_model_reads_them_and_harmlessly(explorer):
 
 def test_without_a_run_a_small_model_is_trained_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo_model, "EPOCHS", 1)
-    monkeypatch.setattr(demo_model, "parse", lambda arguments: parse([*arguments, "--preset", "smoke"]))
-    assert demo_model.latest_run() is None
-    _, title = demo_model.open_explorer(None, None)
+    monkeypatch.setattr(opening, "EPOCHS", 1)
+    monkeypatch.setattr(opening, "parse", lambda arguments: parse([*arguments, "--preset", "smoke"]))
+    assert opening.latest_run() is None
+    _, title = opening.open_explorer(None, None)
     assert "training DERL on synthetic data, 1 epochs, once" in capsys.readouterr().out
     assert "SYNTHETIC" in title
-    assert demo_model.open_explorer(None, None)[1] == title
+    assert opening.open_explorer(None, None)[1] == title
     assert "training" not in capsys.readouterr().out
 
 
 def test_samples_come_from_other_data_and_have_to_fit(smoke_run, explorer, tmp_path):
     save_splits({"test": explorer.split}, tmp_path / "samples.safetensors")
-    again, title = demo_model.open_explorer(str(smoke_run / "model"), str(tmp_path / "samples.safetensors"))
+    again, title = opening.open_explorer(str(smoke_run / "model"), str(tmp_path / "samples.safetensors"))
     assert again.samples == explorer.samples
     assert f"the samples come from `{tmp_path / 'samples.safetensors'}`" in title
     DerlModel(DerlConfig.smoke(modalities=["audio"], input_dims={"audio": 3})).save_pretrained(tmp_path / "other")
     with pytest.raises(DataError, match="expected data for a model that reads no text"):
-        demo_model.open_explorer(str(tmp_path / "other"), None)
+        opening.open_explorer(str(tmp_path / "other"), None)
     with pytest.raises(DataError, match="expected audio of shape"):
-        demo_model.open_explorer(str(tmp_path / "other"), str(tmp_path / "samples.safetensors"))
+        opening.open_explorer(str(tmp_path / "other"), str(tmp_path / "samples.safetensors"))
 
 
 def test_a_model_without_data_still_takes_text(explorer, tmp_path):
     explorer.predictor.model.save_pretrained(tmp_path / "model")
     explorer.predictor.processor.save_pretrained(tmp_path / "model")
-    alone, title = demo_model.open_explorer(str(tmp_path / "model"), None)
+    alone, title = opening.open_explorer(str(tmp_path / "model"), None)
     assert (alone.samples, alone.split) == ([], None)
     assert "no samples to pick from" in title
     assert Explorer(Predictor.from_pretrained(tmp_path / "model"), None).explore(None, "great", 0.0, "together").answer
