@@ -170,6 +170,14 @@ def test_a_modality_dropped_whole_can_be_absent_instead():
         torch.testing.assert_close(output.complete_features, reference(inputs, given).features)  # sees it all the same
 
 
+def test_what_is_kept_of_padding_keeps_no_modality():
+    fusion = make(dropped_modality="absent").eval()
+    inputs, masks, keep = draw()
+    masks["text"][2, :3], masks["text"][2, 3:] = True, False
+    keep["text"][2] = ~masks["text"][2]
+    assert not fusion(inputs, masks, keep).unimodal["text"][2].any()
+
+
 def test_keep_may_name_some_modalities_alone():
     fusion = make(dropped_modality="absent")
     inputs, masks, keep = draw()
