@@ -69,7 +69,7 @@ def test_complete_input_scores_as_in_evaluation(judged):
         assert list(answer.weights) == list(predictor.modalities)
         assert list(answer.weights.values()) == pytest.approx(row, abs=1e-5)
         assert answer.sentiment == round(min(max(answer.score, -3), 3))
-    assert len({answer.score for answer in answers}) > 40
+    assert len({answer.score for answer in answers}) > 0.8 * len(answers)
 
 
 @pytest.mark.parametrize("available", COMBINATIONS, ids="+".join)
