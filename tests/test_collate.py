@@ -87,8 +87,14 @@ def test_a_loader_collates_with_it():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(2, 4), "'a' of samples[2] of width 3 in torch.float32, like those before, got 4 in torch.float32"),
-        (np.zeros((2, 3)), "'a' of samples[2] of width 3 in torch.float32, like those before, got 3 in torch.float64"),
+        (
+            torch.zeros(2, 4),
+            "'a' of samples[2] of width 3 in torch.float32, like those before, got torch.float32 (2, 4)",
+        ),
+        (
+            np.zeros((2, 3)),
+            "'a' of samples[2] of width 3 in torch.float32, like those before, got torch.float64 (2, 3)",
+        ),
         (torch.zeros(1, 2, 3), "'a' of samples[2] of shape (L, D) or (D,), got (1, 2, 3)"),
         (0.5, "'a' of samples[2] of shape (L, D) or (D,), got ()"),
     ],
@@ -105,5 +111,5 @@ def test_nothing_at_all_is_refused(samples):
 
 
 def test_a_sample_that_is_no_mapping_is_named():
-    with pytest.raises(TypeError, match=re.escape("collate expected samples[1] to be a mapping, got list")):
+    with pytest.raises(TypeError, match=re.escape("collate expected samples[1] of type Mapping, got [0.0]")):
         modx.collate([{"a": torch.zeros(3)}, [0.0]])

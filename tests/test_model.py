@@ -355,10 +355,13 @@ def test_its_files_need_neither_transformers_nor_the_hub(tmp_path):
         ({"inputs": {"taste": torch.zeros(5, 6, 4)}}, "expected inputs of modalities"),
         ({"inputs": {}}, "expected inputs of modalities"),
         ({"keep": {"taste": torch.ones(5, 6, dtype=torch.bool)}}, "expected keep of modalities"),
-        ({"keep": {"text": torch.ones(5, 7, dtype=torch.bool)}}, "expected 'text' of keep: bool of shape"),
-        ({"masks": {"text": torch.ones(5, 6, dtype=torch.bool)}}, "expected masks for every modality"),
+        ({"keep": {"text": torch.ones(5, 7, dtype=torch.bool)}}, "expected 'text' of keep (B=5, N=6), got (5, 7)"),
+        (
+            {"masks": {"text": torch.ones(5, 6, dtype=torch.bool)}},
+            "expected masks for modalities ('audio', 'text', 'vision'), got ('text',); add 'audio'",
+        ),
         ({"complete": {"taste": torch.zeros(5, 6, 4)}}, "expected complete of modalities"),
-        ({"complete": {"text": torch.zeros(5, 5, 4)}}, "expected complete (B=5, L=6, D=4), got (5, 5, 4)"),
+        ({"complete": {"text": torch.zeros(5, 5, 4)}}, "expected 'text' of complete (B=5, N=6, D=4), got (5, 5, 4)"),
     ],
 )
 def test_a_wrong_argument_is_named(changes, message):

@@ -94,7 +94,10 @@ WRONG = {
         (("--seed", "-1", *NEW), "--seed expected a finite number of at least 0, got -1"),
         (("--num_workers", "-1", *NEW), "--num_workers expected a finite number of at least 0, got -1"),
         (("--warmup", "2", *NEW), "--warmup expected numbers in [0, 1], got 2"),
-        (("--eval_pattern", "holes", *NEW), "--eval_pattern: parse_pattern expected names out of"),
+        (
+            ("--eval_pattern", "holes", *NEW),
+            "--eval_pattern: parse_pattern expected pattern to be different names out of",
+        ),
         (("--num_private_experts", "0", "--num_shared_experts", "0", *NEW), "expected at least one expert in all"),
         (("--colour", "red", *NEW), "expected options that --help lists, got --colour red"),
         (("word", *NEW), "expected options that --help lists, got word"),
