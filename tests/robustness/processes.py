@@ -23,13 +23,16 @@ def start(
     kill_at: int | None = None,
     folder: Path | None = None,
     environ: Mapping[str, str] = {},
+    pictures: bool = False,
 ) -> BaseProcess:
     """Run ``derl_mosi.py`` with arguments, its words going to ``log``.
 
     Args:
         kill_at: which write, rename or removal below ``folder`` the process is killed at, just before; None: none.
+        environ: environment variables of its own.
+        pictures: whether it draws its pictures; otherwise they are files of the same names that show nothing.
     """
-    process = _FORKSERVER.Process(target=_run, args=(list(arguments), log, kill_at, folder, dict(environ)))
+    process = _FORKSERVER.Process(target=_run, args=(list(arguments), log, kill_at, folder, dict(environ), pictures))
     process.start()
     return process
 
@@ -44,7 +47,14 @@ def finish(process: BaseProcess, seconds: float = 300) -> int:
     return process.exitcode
 
 
-def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | None, environ: dict[str, str]) -> None:
+def _run(
+    arguments: list[str],
+    log: Path,
+    kill_at: int | None,
+    folder: Path | None,
+    environ: dict[str, str],
+    pictures: bool,
+) -> None:
     os.environ.update(environ)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -56,6 +66,8 @@ def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | No
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # as it is where the command is not itself forked
     torch.load = _forbidden
+    if not pictures:
+        _draw_nothing()
     sys.argv = ["derl_mosi.py", *arguments]
     if folder is not None:
         count = _count_file_operations(folder, kill_at)
@@ -68,6 +80,16 @@ def _run(arguments: list[str], log: Path, kill_at: int | None, folder: Path | No
 
 def _forbidden(*args: object, **kwargs: object) -> None:
     raise AssertionError("torch.load was called")
+
+
+def _draw_nothing() -> None:
+    """Write every picture of a report as a small empty one: drawing takes a third of a small run."""
+    from matplotlib.figure import Figure
+
+    from derl.report import write
+
+    names = write.figures
+    write.figures = lambda results: dict.fromkeys(names(results), lambda results: Figure(figsize=(1, 1)))
 
 
 def _count_file_operations(folder: Path, kill_at: int | None) -> list[int]:

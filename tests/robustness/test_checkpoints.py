@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from kill import WORSE, Trial
 from processes import finish, start
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -19,8 +18,7 @@ LAST = Path("checkpoints") / "checkpoint-12"
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    trial = Trial(tmp_path_factory.mktemp("trial"))
+def whole(trial):
     return trial, trial.scratch / "whole"
 
 
@@ -89,10 +87,10 @@ def test_without_the_damaged_checkpoint_it_goes_on_from_the_one_before(run, whol
     assert (run / "predictions.csv").read_bytes() == whole[0].expected
 
 
-def test_the_checkpoint_with_the_least_error_is_guarded_too(tmp_path):
+def test_the_checkpoint_with_the_least_error_is_guarded_too(paper_trial, tmp_path):
     """By the paper's recipe it is the one that is judged, and need not be the last."""
-    trial = Trial(tmp_path, "paper", *WORSE)
     run = tmp_path / "whole"
+    shutil.copytree(paper_trial.scratch / "whole", run)
     shutil.rmtree(run / "model")
     last = run / "checkpoints" / "checkpoint-12"
     state = json.loads((last / "trainer_state.json").read_text())
@@ -110,7 +108,7 @@ def test_the_checkpoint_with_the_least_error_is_guarded_too(tmp_path):
         shutil.rmtree(checkpoint)
     code, log = resume(run)
     assert code == 0, log
-    assert (run / "predictions.csv").read_bytes() == trial.expected
+    assert (run / "predictions.csv").read_bytes() == paper_trial.expected
 
 
 def test_a_state_that_is_none_is_named(run):

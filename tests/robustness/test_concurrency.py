@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from kill import Trial, read_predictions
+from kill import read_predictions
 from processes import SMOKE, finish, start
 
 from modx import BottleneckEncoder, HybridExpertDisentangler, ModalityRouter, MultiLevelReconstructor
@@ -62,8 +62,7 @@ def test_eight_threads_draw_what_one_draws_from_generators_of_their_own():
 
 
 @pytest.mark.slow
-def test_a_second_process_is_told_that_the_folder_is_taken(tmp_path):
-    trial = Trial(tmp_path)
+def test_a_second_process_is_told_that_the_folder_is_taken(trial, tmp_path):
     folder = tmp_path / "run"
     logs = [tmp_path / f"{number}.log" for number in range(3)]
     both = [start([*SMOKE, "--output_dir", str(folder)], log) for log in logs[:2]]  # at one moment

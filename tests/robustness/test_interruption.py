@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kill import WORSE, Trial, read_predictions
+from kill import read_predictions
 from processes import SMOKE, finish, start
 
 pytestmark = pytest.mark.slow
@@ -20,14 +20,8 @@ SCRIPT = str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")
 TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory):
-    return Trial(tmp_path_factory.mktemp("trial"))
-
-
-def test_by_the_papers_recipe_too_which_chooses_a_checkpoint(tmp_path):
-    trial = Trial(tmp_path, "paper", *WORSE)
-    assert len([*trial.kill_at_moments(2, seed=2), *trial.kill_at_files(4)]) >= 6
+def test_by_the_papers_recipe_too_which_chooses_a_checkpoint(paper_trial):
+    assert len([*paper_trial.kill_at_moments(2, seed=2), *paper_trial.kill_at_files(4)]) >= 6
 
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(trial):

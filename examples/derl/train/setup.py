@@ -23,7 +23,7 @@ from derl.train.processes import main_first
 from derl.train.run import DATA, RunError, RunFolder
 
 PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei, "smoke": DerlConfig.smoke}
-SMOKE_SIZES = {"train": 48, "valid": 24, "test": 48}
+SMOKE_SIZES = {"train": 48, "valid": 12, "test": 24}
 SMOKE_LENGTHS = {"text": 16, "audio": 12, "vision": 12}
 
 
