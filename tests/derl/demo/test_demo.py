@@ -185,7 +185,7 @@ def test_a_slider_moves_the_score_in_a_browser_that_asks_nothing_of_the_network(
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
     pytest.importorskip("gradio")
-    done = subprocess.run([*COMMAND, "--model", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*COMMAND, "--model", str(tmp_path)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: expected the folder of a run")
     assert "Traceback" not in done.stderr

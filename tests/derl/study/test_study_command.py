@@ -24,7 +24,6 @@ from derl.train.options import Options, fill_in, parse
 from derl.train.recipes import RECIPES
 from derl.train.run import RunError
 
-pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[3] / "examples" / "derl_paper.py")]
 TABLES = [
     "derl",
@@ -49,6 +48,7 @@ def run(study, what, *more):
 
 
 def start(study, what, *more):
+    """As a user does."""
     return subprocess.Popen(
         [*COMMAND, what, "--study", str(study), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -66,6 +66,7 @@ def whole(tmp_path_factory):
     return study
 
 
+@pytest.mark.slow
 def test_all_writes_every_table_and_figure(whole):
     expected = {f"{name}.{suffix}" for name in TABLES + OTHERS for suffix in ("md", "tex", "csv")}
     expected |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
@@ -77,6 +78,7 @@ def test_all_writes_every_table_and_figure(whole):
     assert not list((whole / "cells").glob(".*.work"))  # nothing but records is kept
 
 
+@pytest.mark.slow
 def test_a_finished_study_gives_the_same_files_again_without_training(whole):
     before, records = written(whole), {path: path.stat().st_mtime_ns for path in whole.glob("cells/*.safetensors")}
     run(whole, "all", "--smoke")
@@ -84,10 +86,17 @@ def test_a_finished_study_gives_the_same_files_again_without_training(whole):
     assert {path: path.stat().st_mtime_ns for path in whole.glob("cells/*.safetensors")} == records
 
 
-def test_every_table_names_its_protocol_and_its_data(whole):
+@pytest.fixture(scope="module")
+def by_both(whole):
+    """The same study, reported by the paper's protocol too."""
     run(whole, "all", "--protocol", "paper")
+    return whole
+
+
+@pytest.mark.slow
+def test_every_table_names_its_protocol_and_its_data(by_both):
     for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
-        for name, content in written(whole, protocol).items():
+        for name, content in written(by_both, protocol).items():
             if name.endswith(".md"):
                 one_choice = "differences" in name or name.startswith(
                     ("table1_bias", "table5", "recipes", "patterns", "figure4")
@@ -96,9 +105,10 @@ def test_every_table_names_its_protocol_and_its_data(whole):
                 assert "SYNTHETIC" in content.decode(), name
 
 
-def test_at_one_half_the_papers_protocol_is_never_worse_than_the_honest_one(whole):
+@pytest.mark.slow
+def test_at_one_half_the_papers_protocol_is_never_worse_than_the_honest_one(by_both):
     def at_one_half(protocol):
-        with (whole / protocol / "table1_by_rate.csv").open() as file:
+        with (by_both / protocol / "table1_by_rate.csv").open() as file:
             return {
                 (row["row"], row["figure"]): float(row["mean"])
                 for row in csv.DictReader(file)
@@ -112,6 +122,7 @@ def test_at_one_half_the_papers_protocol_is_never_worse_than_the_honest_one(whol
     assert best != honest
 
 
+@pytest.mark.slow
 def test_missing_cells_are_named_and_not_filled_in(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
@@ -133,21 +144,23 @@ def test_a_study_with_no_cell_at_all_reports_so(tmp_path, what, capsys):
     assert "INCOMPLETE, and nothing is filled in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(whole, tmp_path):
     study = tmp_path / "study"
-    processes = [start(study, "table3", "--smoke") for _ in range(2)]
+    processes = [start(study, "table1", "--smoke") for _ in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-    assert (study / "valid" / "table3.csv").read_bytes() == (whole / "valid" / "table3.csv").read_bytes()
+    assert (study / "valid" / "table1.csv").read_bytes() == (whole / "valid" / "table1.csv").read_bytes()
     journal = (study / "journal.log").read_text()
-    cells = reports("smoke")["table3"].cells(1, True)
+    cells = reports("smoke")["table1"].cells(1, True)
     assert [journal.count(f'"{cell.key}"') for cell in cells] == [1] * len(cells)  # each was run once
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_its_current_cell_at_most(whole, tmp_path):
     study = tmp_path / "study"
-    process = start(study, "table3", "--smoke")
+    process = start(study, "table1", "--smoke")
     records = study / "cells"
     while not list(records.glob("*.safetensors")):
         assert process.poll() is None
@@ -157,11 +170,12 @@ def test_a_killed_process_loses_its_current_cell_at_most(whole, tmp_path):
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in records.glob("*.safetensors")}
     assert kept
-    run(study, "table3", "--smoke")
+    run(study, "table1", "--smoke")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert (study / "valid" / "table3.csv").read_bytes() == (whole / "valid" / "table3.csv").read_bytes()
+    assert (study / "valid" / "table1.csv").read_bytes() == (whole / "valid" / "table1.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_option_needs_another_study(whole):
     with pytest.raises(RunError, match=r"this study was started with, --epochs 2, got --epochs 3; .* --study"):
         main(["table1", "--study", str(whole), "--smoke", "--epochs", "3"])
@@ -174,6 +188,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_record_of_an_older_recipe_is_named(whole, tmp_path, monkeypatch):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
@@ -214,7 +229,11 @@ def test_label_counts_are_shown_once_when_a_study_opens(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_a_cell_that_fails_is_named_and_the_others_are_run(whole, tmp_path, monkeypatch, capsys):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    for row in ("disentangler=mlp", "fusion=mean"):
+        (tmp_path / "cells" / f"{row},recipe=paper,seed=0.safetensors").unlink()
     whole_run = study_run.run_cell
 
     def run_cell(cell, *rest):
@@ -235,6 +254,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch
     assert "missing" not in (tmp_path / "valid" / "table3.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_torn_journal_is_mended(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
@@ -246,6 +266,7 @@ def test_a_torn_journal_is_mended(whole, tmp_path):
     assert (study / "valid" / "table3.csv").read_bytes() == (whole / "valid" / "table3.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_attempt_that_died_after_its_record_is_told_to_the_journal(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
@@ -263,6 +284,7 @@ def test_an_attempt_that_died_after_its_record_is_told_to_the_journal(whole, tmp
     assert [trial.state for trial in ledger.attempts(cell)] == [TrialState.COMPLETE] * 2
 
 
+@pytest.mark.slow
 def test_a_figure_of_a_time_with_more_cells_does_not_stay(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
@@ -309,6 +331,7 @@ def test_a_text_encoder_that_is_not_there_can_be_corrected(tmp_path, monkeypatch
             main(["table1", "--smoke", "--study", str(tmp_path / "study"), "--text_encoder", str(tmp_path / name)])
 
 
+@pytest.mark.slow
 def test_a_broken_record_is_named(whole, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(whole, study)
