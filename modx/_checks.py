@@ -3,6 +3,7 @@
 ``owner`` is the object whose method was called, or the name of a function.
 """
 
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -42,11 +43,12 @@ def check_type(owner: object, *kinds: Any, **values: object) -> None:
 
 
 def check_range(owner: object, least: float, most: float | None = None, /, **numbers: Any) -> None:
-    """Check numbers against bounds that are allowed; they must be ints, unless ``least`` is a float."""
+    """Check numbers to be finite and within bounds, which are allowed; they are ints, unless ``least`` is a float."""
     for name, value in numbers.items():
         check_type(owner, float if isinstance(least, float) else int, **{name: value})
-        if not (value >= least and (most is None or value <= most)):
-            span = f">= {least:.12g}" if most is None else f"in [{least:.12g}, {most:.12g}]"
+        if not (value >= least and (most is None or value <= most)) or (isinstance(value, float) and value == math.inf):
+            span = f">= {least:.4g}" if most is None else f"in [{least:.12g}, {most:.12g}]"
+            span = f"finite and {span}" if most is None and isinstance(least, float) else span
             raise ValueError(message(owner, f"{name} {f'== {least}' if least == most else span}", value))
 
 

@@ -1,7 +1,6 @@
 """Router: how much each token asks of each expert."""
 
 import math
-import sys
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,7 @@ class Router(nn.Module):
         super().__init__()
         check_layer(self, dtype, dim=dim, num_experts=num_experts, hidden_dim=1 if hidden_dim is None else hidden_dim)
         self.initial_temperature = 1 / num_experts if temperature is None else temperature
-        check_range(self, LEAST_TEMPERATURE, sys.float_info.max, temperature=self.initial_temperature)
+        check_range(self, LEAST_TEMPERATURE, temperature=self.initial_temperature)
         self.dim, self.num_experts = dim, num_experts
         self.logits: nn.Module
         if hidden_dim is None:

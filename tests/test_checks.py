@@ -94,6 +94,9 @@ def test_a_range_includes_its_bounds_and_no_nan():
     for value in (-0.1, 1.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=rf"^op expected p in \[0, 1\], got {value}\.$"):
             check_range("op", 0.0, 1.0, p=value)
+    for value in (0.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"^op expected p finite and >= 1, got {value}\.$"):
+            check_range("op", 1.0, p=value)
     with pytest.raises(ValueError, match=r"^op expected n == 2, got 3\.$"):
         check_range("op", 2, 2, n=3)
     with pytest.raises(TypeError, match=r"^op expected n of type int, got 2\.0\.$"):

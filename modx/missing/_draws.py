@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import check, check_shapes, check_type
+from .._checks import check, check_shapes, check_type, message
 
 Rate = float | Tensor | Mapping[str, float | Tensor]
 Generators = torch.Generator | Mapping[str, torch.Generator] | None
@@ -71,10 +71,13 @@ def read_rates(rate: Rate, masks: Mapping[str, Tensor], across: list[str]) -> di
 
 def number_column(caller: str, value: float | Tensor, mask: Tensor, name: str) -> Tensor:
     """Return one number for all samples, or one per sample, as a ``(B, 1)`` float64 column on the CPU."""
-    check_type(caller, float, Tensor, **{name: value})
-    if isinstance(value, Tensor):
-        check_shapes(caller, {"B": len(mask)}, **{name: (value, "number B" if value.ndim else "number")})
-    values = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
+    dtype = None if isinstance(value, Tensor) else torch.float64
+    try:
+        values = torch.as_tensor(None if isinstance(value, bool) else value, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(message(caller, f"{name} of type float or Tensor", value)) from None
+    check_shapes(caller, {"B": len(mask)}, **{name: (values, "number B" if values.ndim else "number")})
+    values = values.detach().to("cpu", torch.float64)
     return values.expand(len(mask)).unsqueeze(1)
 
 

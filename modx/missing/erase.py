@@ -1,12 +1,11 @@
 """Overwrite dropped elements in the values themselves."""
 
 from collections.abc import Collection
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from .._checks import check_range, check_shapes, check_type
+from .._checks import check_range, check_shapes, check_type, message
 
 
 def erase(
@@ -48,10 +47,14 @@ def erase(
     check_shapes("erase", values=(values, "B T D" if is_features else "int B T"), keep=(keep, "bool B T"))
     if is_features:
         return torch.where(keep.unsqueeze(-1), values, 0.0)
+    if unk_token_id is None:
+        raise ValueError(
+            message("erase", "unk_token_id for token ids", None, "pass that of the tokenizer's unknown token")
+        )
     limits = torch.iinfo(values.dtype)
     check_range("erase", limits.min, limits.max, unk_token_id=unk_token_id)
     check_type("erase", Collection, special_token_ids=special_token_ids)
     for token_id in special_token_ids:
         check_type("erase", int, special_token_ids=token_id)
         keep = keep | (values == token_id)
-    return torch.where(keep, values, cast(int, unk_token_id))
+    return torch.where(keep, values, unk_token_id)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from draws import assert_binomial, masks, ones, runs, seeded
@@ -78,6 +79,14 @@ def test_a_rate_out_of_range_is_refused(drop, rate):
         drop(ones(2, 3), rate)
     with pytest.raises(ValueError, match=r"expected rate in \[0, 1\]"):
         drop(ones(2, 3), torch.tensor([0.5, rate]))
+
+
+@every_drop
+def test_rates_may_be_an_array_or_a_list(drop):
+    rates = [0.25, 0.75]
+    expected = drop(ones(2, 30), torch.tensor(rates), generator=seeded())
+    for same in (rates, np.array(rates)):
+        assert torch.equal(drop(ones(2, 30), same, generator=seeded()), expected)
 
 
 @every_drop

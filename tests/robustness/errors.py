@@ -246,7 +246,7 @@ def make_rows() -> Iterator[Row]:
 
     def temperatures(name: str) -> Iterator[Row]:
         for value in (0.0, -1, float("nan"), float("inf")):
-            words = f"temperature in [6.103515625e-05, 1.79769313486e+308], got {value!r}"
+            words = f"temperature finite and >= 6.104e-05, got {value!r}"
             yield wrong(name, "temperature", value, words)
         for value in ("1", True, scores(1.0)):
             yield mistyped(name, "temperature", value, "temperature of type float, got")
@@ -647,7 +647,8 @@ def make_rows() -> Iterator[Row]:
     yield from tensors("missing.erase", "keep")
     yield wrong("missing.erase", "keep", zeros(2, 4), "keep to be bool, got torch.float32")
     yield wrong("missing.erase", "keep", mask(2, 3), "keep (B=2, T=4), got (2, 3)")
-    for value in (None, 1.5, "[UNK]", True):
+    yield wrong("missing.erase", "unk_token_id", None, "unk_token_id for token ids, got None; pass that")
+    for value in (1.5, "[UNK]", True):
         yield mistyped("missing.erase", "unk_token_id", value, f"unk_token_id of type int, got {value!r}")
     small = zeros(2, 4, dtype=torch.uint8)
     yield wrong("missing.erase", "unk_token_id", 300, "unk_token_id in [0, 255], got 300", values=small)
