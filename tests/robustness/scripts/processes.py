@@ -44,7 +44,7 @@ def start(
 
 @cache
 def _serve() -> None:
-    """Start the server where it finds what it preloads: some versions of Python give it no path but the environment's."""
+    """Start the server with this process's path: some versions of Python give it the environment's alone."""
     with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         ensure_running()
 
