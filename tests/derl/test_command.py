@@ -18,7 +18,6 @@ import derl_mosi
 from derl.data.synthetic import make_synthetic
 from derl.train.provenance import processor
 
-pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]
 OUTPUTS = ["results.json", "report.md", "predictions.csv", "robustness.png", "routing.png", "confusion.png"]
 
@@ -82,6 +81,7 @@ def read_predictions(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_run_reports_beside_constant_predictors(finished):
     folder, done = finished
     assert [name for name in OUTPUTS if not (folder / name).exists()] == []
@@ -98,6 +98,7 @@ def test_a_run_reports_beside_constant_predictors(finished):
     assert "training mean" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_never_stopped(data, finished, tmp_path):
     folder = tmp_path / "stopped"
     with subprocess.Popen(
@@ -120,6 +121,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_never_stopped(data, fi
     assert read_predictions(folder) == read_predictions(finished[0])
 
 
+@pytest.mark.slow
 def test_evaluation_alone_gives_the_same_figures(finished):
     folder, _ = finished
     before = read_predictions(folder)
@@ -130,6 +132,7 @@ def test_evaluation_alone_gives_the_same_figures(finished):
     assert read_predictions(folder) == before
 
 
+@pytest.mark.slow
 def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
     folder, _ = finished
     before = (folder / "report.md").read_bytes()
@@ -145,6 +148,7 @@ def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
     assert (folder / "report.md").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_plain_baseline_runs_the_same_protocol(data, tmp_path):
     done = run(*options(data, tmp_path / "plain", "--model", "plain", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
@@ -153,6 +157,7 @@ def test_the_plain_baseline_runs_the_same_protocol(data, tmp_path):
     assert results["routing"] is None
 
 
+@pytest.mark.slow
 def test_an_existing_folder_is_never_overwritten(data, finished):
     folder, _ = finished
     before = (folder / "results.json").read_bytes()
@@ -191,6 +196,7 @@ def test_bad_input_is_one_clear_line_before_any_training(arguments, message, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_not_there_is_named(data, tmp_path):
     done = run("--data", str(data / "tiny.pkl"), "--text_encoder", str(tmp_path), "--output_dir", str(tmp_path / "run"))
     assert done.returncode == 2

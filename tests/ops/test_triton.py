@@ -17,10 +17,7 @@ from modx.ops.mixture import Mixture
 from modx.ops.triton import fused, launch, schedule, splits, wide
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning"),  # the interpreter's numpy
-]
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # the interpreter's numpy
 NAMES = ("x", "router_weights", "w1", "b1", "w2", "b2")
 IN_THE_KERNELS = [name for name, row in ACTIVATIONS.items() if row.kernel_word]
 

@@ -1,6 +1,7 @@
 """Runs that nobody interrupted, for every test of what an interrupted or damaged one must end as."""
 
 import pytest
+
 from kill import WORSE, Trial
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import finish, start
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from derl.train.checkpoint import seal
+from processes import finish, start
 
 pytestmark = pytest.mark.slow
 FILES = ["model.safetensors", "optimizer.safetensors", "rng_state.safetensors", "trainer_state.json", "config.json"]

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from kill import read_predictions
-from processes import SMOKE, finish, start
 
+from kill import read_predictions
 from modx import BottleneckEncoder, HybridExpertDisentangler, ModalityRouter, MultiLevelReconstructor
 from modx.missing import drop
+from processes import SMOKE, finish, start
 
 
 def chain():

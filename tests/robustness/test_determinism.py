@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from kill import read_predictions
-from processes import SMOKE, finish, start
 from torch.utils.data import DataLoader
 from transformers import BertConfig
 
@@ -16,7 +14,9 @@ from derl.data.missing import Collator, MissingDataset
 from derl.data.synthetic import make_synthetic
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from kill import read_predictions
 from modx.missing import PATTERNS
+from processes import SMOKE, finish, start
 
 LENGTHS = {"text": 14, "audio": 9, "vision": 8}
 SCRIPT = Path(__file__).parents[2] / "examples" / "derl_mosi.py"

@@ -4,8 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-import errors
 import pytest
+
+import errors
 from errors import ELSEWHERE, EXEMPT, EXEMPT_ARGUMENTS, ROWS, VALID, Row, caught, has_remedy, origins, public, raises
 
 ROOT = Path(__file__).parents[2]

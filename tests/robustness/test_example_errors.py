@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from errors import has_remedy
 
 from derl.data.load import load_complete, load_data
 from derl.data.missing import Collator, MissingDataset
@@ -19,6 +18,7 @@ from derl.model.config_rules import RULES
 from derl.model.derl import DerlModel
 from derl.predict.predictor import Predictor, load
 from derl.predict.processor import DerlProcessor
+from errors import has_remedy
 
 ODD = (None, "8", 2.5, True, math.nan, [8])
 COUNTS = (0, -1, *ODD)

@@ -3,7 +3,6 @@
 import math
 from contextlib import contextmanager
 
-import nearness
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import nearness
 from modx import (
     BottleneckEncoder,
     Disentangled,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from kill import read_predictions
 from processes import SMOKE, finish, start
 

@@ -2,8 +2,9 @@
 
 import pickle
 
-import pickles
 import pytest
+
+import pickles
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
+sys.path.append(str(Path(__file__).parents[3] / "examples"))  # as pytest's pythonpath does
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["derl_mosi", "derl.demo.opening", "tensorboard"])
 SMOKE = ("--preset", "smoke", "--epochs", "3", "--batch_size", "12", "--learning_rate", "0.01", "--recipe", "robust")
@@ -32,9 +36,17 @@ def start(
         environ: environment variables of its own.
         pictures: whether it draws its pictures; otherwise they are files of the same names that show nothing.
     """
+    _serve()
     process = _FORKSERVER.Process(target=_run, args=(list(arguments), log, kill_at, folder, dict(environ), pictures))
     process.start()
     return process
+
+
+@cache
+def _serve() -> None:
+    """Start the server with this process's path: some versions of Python give it the environment's alone."""
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        ensure_running()
 
 
 def finish(process: BaseProcess, seconds: float = 300) -> int:
@@ -55,6 +67,7 @@ def _run(
     environ: dict[str, str],
     pictures: bool,
 ) -> None:
+    assert "derl_mosi" in sys.modules, "the server preloaded nothing: every process would import it all"
     os.environ.update(environ)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)

@@ -1,6 +1,6 @@
 """Every public callable of modx with bad values for each argument, and what the error says of them.
 
-python tests/robustness/errors.py > tests/robustness/errors.txt
+python tests/robustness/scripts/errors.py > tests/robustness/errors.txt
 """
 
 import ast
@@ -744,7 +744,7 @@ def main() -> None:
     reached = {place for row in ROWS if (error := caught(row)) for place in origins(error)}
     every = raises()
     elsewhere = [place for place, key in every.items() if key in ELSEWHERE]
-    print("By callable: an argument, the type of a wrong value, and the error. Written by errors.py, beside this file.")
+    print("By callable: an argument, the type of a wrong value, and the error. Written by scripts/errors.py.")
     shown = set()
     for name in dict.fromkeys(row.name for row in ROWS):
         print(f"\n{name}")

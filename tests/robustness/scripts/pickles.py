@@ -1,7 +1,7 @@
 """Give the reader of pickled features files that were damaged or made to attack it, and count how it answers.
 
-python tests/robustness/pickles.py                # 10,000 files; prints a line for every kind
-python tests/robustness/pickles.py --count 500 --seed 3
+python tests/robustness/scripts/pickles.py                # 10,000 files; prints a line for every kind
+python tests/robustness/scripts/pickles.py --count 500 --seed 3
 """
 
 import argparse
@@ -26,6 +26,8 @@ from time import thread_time
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[3] / "examples"))  # as pytest's pythonpath does
 
 from derl.data.mmsa import read_mmsa
 from derl.data.split import DataError

@@ -1,7 +1,7 @@
 """Kill a training run at random moments and at its file operations; it must go on and end with the same bits.
 
-python tests/robustness/kill.py                        # 50 moments, and every file operation; prints the counts
-python tests/robustness/kill.py --moments 5 --files 7
+python tests/robustness/scripts/kill.py                        # 50 moments, and every file operation; prints the counts
+python tests/robustness/scripts/kill.py --moments 5 --files 7
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Watch memory, open files and threads over 20,000 training steps, and memory over evaluation sets of growing size.
 
-python tests/robustness/long_run.py --figure docs/images/long_run.png       # about twenty minutes
-python tests/robustness/long_run.py --steps 400 --samples 20 --times 1 10
+python tests/robustness/scripts/long_run.py --figure docs/images/long_run.png       # about twenty minutes
+python tests/robustness/scripts/long_run.py --steps 400 --samples 20 --times 1 10
 """
 
 import argparse
@@ -20,6 +20,8 @@ import torch
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
+
+sys.path.append(str(Path(__file__).parents[3] / "examples"))  # as pytest's pythonpath does
 
 from derl.data.load import load_data
 from derl.data.missing import Collator, MissingDataset
