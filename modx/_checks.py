@@ -16,6 +16,7 @@ NUMBERS: dict[Any, Any] = {int: (Integral, torch.SymInt), float: (Real,)}
 # What a tensor may hold, as it is spelled: its name and a remedy.
 DTYPES: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
     "float": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),
+    "any": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),  # of several
     "bool": ("to be bool", lambda x: x.dtype == torch.bool, "compare it, as in ``mask != 0``"),
     "number": ("to hold numbers", lambda x: not (x.is_complex() or x.dtype == torch.bool), "cast it to float"),
     "int": ("to hold ints", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),
@@ -35,9 +36,11 @@ def check(holds: object, owner: object, expected: str, got: object, remedy: str 
 
 def check_type(owner: object, *kinds: Any, **values: object) -> None:
     """Check that values are of one of several types; ``int`` and ``float`` stand for all that count as one."""
-    accepted = tuple(one for kind in kinds for one in NUMBERS.get(kind, (kind,)))
     for name, value in values.items():
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
+        if type(value) in kinds:  # most are
+            continue
+        accepted = tuple(one for kind in kinds for one in NUMBERS.get(kind, (kind,)))
+        if not isinstance(value, accepted) or isinstance(value, bool):
             words = " or ".join(kind.__name__ for kind in kinds)
             raise TypeError(message(owner, f"{name} of type {words}", value))
 
@@ -70,7 +73,8 @@ def check_shapes(
     """Check tensors by what is spelled: ``x=(x, "B T D"), mask=(mask, "bool B T?")``.
 
     A letter is one size wherever it stands, and ``...`` any leading sizes; with a question mark, a tensor may be None.
-    All are on one device, and floating-point unless spelled otherwise: of ``dtype``, if given, but under autocast.
+    All are on one device, and floating-point unless spelled otherwise: of ``dtype``, if given, but under autocast or
+    where spelled ``any``.
 
     Returns:
         The sizes by letter, with those ``known`` before.
@@ -79,7 +83,8 @@ def check_shapes(
     for name, (tensor, spelled) in tensors.items():
         if tensor is None and spelled.endswith("?"):
             continue
-        check_type(owner, Tensor, **{name: tensor})
+        if not isinstance(tensor, Tensor):
+            check_type(owner, Tensor, **{name: tensor})
         words = spelled.rstrip("?").split()
         kind, *letters = words if words[0] in DTYPES else ["float", *words]
         shape = tuple(tensor.shape)
@@ -91,11 +96,14 @@ def check_shapes(
             spelled = ", ".join(f"{letter}={found[letter]}" if letter in found else letter for letter in letters)
             raise ValueError(message(owner, f"{name} ({spelled})", tuple(tensor.shape)))
         what, accepts, remedy = DTYPES[kind]
-        check(accepts(tensor), owner, f"{name} {what}", tensor.dtype, remedy)
-        if kind == "float" and dtype not in (None, tensor.dtype) and not autocasts(tensor.device.type):
+        if not accepts(tensor):
+            raise ValueError(message(owner, f"{name} {what}", tensor.dtype, remedy))
+        differs = kind == "float" and dtype is not None and dtype.is_floating_point and tensor.dtype != dtype
+        if differs and not autocasts(tensor.device.type):
             raise ValueError(message(owner, f"{name} in {dtype}, as the rest", tensor.dtype, "cast it or use autocast"))
         device = device or tensor.device
-        check(tensor.device == device, owner, f"{name} on the device of the rest", tensor.device, "move one of them")
+        if tensor.device != device:
+            raise ValueError(message(owner, f"{name} on {device}, as the rest", tensor.device, "move one of them"))
     return found
 
 

@@ -103,7 +103,7 @@ class Experts(nn.Module):
             return self._run(x, router_weights, group_sizes, num_private)
         check(not num_private, self, "num_private == 0 without group_sizes", num_private, "pass group_sizes")
         known, weights = {"D_in": in_dim, "E": num_experts}, router_weights
-        check_shapes(self, known, self.w1.dtype, x=(x, "... D_in"), router_weights=(weights, "number ... E?"))
+        check_shapes(self, known, self.w1.dtype, x=(x, "... D_in"), router_weights=(weights, "any ... E?"))
         tokens = x.reshape(-1, in_dim)
         weights = None if weights is None else weights.reshape(-1, num_experts)
         return self._run(tokens, weights, [tokens.shape[0]], 0)[1].reshape(*x.shape[:-1], self.w2.shape[2])

@@ -77,7 +77,7 @@ def test_floating_tensors_are_of_the_dtype_asked_for_but_under_autocast():
 
 
 def test_tensors_are_on_one_device():
-    with pytest.raises(ValueError, match=r"^op expected w on the device of the rest, got device\(type='meta'\); move"):
+    with pytest.raises(ValueError, match=r"^op expected w on cpu, as the rest, got device\(type='meta'\); move"):
         check_shapes("op", x=(torch.zeros(3), "T"), w=(torch.zeros(3, device="meta"), "T"))
 
 

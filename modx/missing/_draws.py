@@ -54,8 +54,10 @@ def rate_column(caller: str, rate: float | Tensor, mask: Tensor, name: str = "ra
     """Return a rate for a mask as a ``(B, 1)`` float64 column on the CPU."""
     check_shapes(caller, mask=(mask, "bool B T"))
     rates = number_column(caller, rate, mask, name)
-    outside = rates[~((rates >= 0) & (rates <= 1))].tolist()
-    check(not outside, caller, f"{name} in [0, 1]", next(iter(outside), None), "pass a probability, not a percentage")
+    inside = (rates >= 0) & (rates <= 1)
+    if not inside.all():
+        worst = rates[~inside].tolist()[0]
+        raise ValueError(message(caller, f"{name} in [0, 1]", worst, "pass a probability, not a percentage"))
     return rates
 
 

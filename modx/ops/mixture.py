@@ -59,17 +59,17 @@ class Mixture(NamedTuple):
 def checked(mixture: Mixture) -> Mixture:
     """The mixture, its group sizes as a list, once every argument fits the others."""
     x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
-    check_range(OP, 0, num_private=num_private, num_shared=num_shared)
-    check_range(OP, 1, **{"num_private + num_shared": mixture.experts_per_token})
     check_type(OP, Collection, group_sizes=group_sizes)
-    check_range(OP, 0, **{f"group_sizes[{index}]": size for index, size in enumerate(group_sizes)})
+    each = {f"group_sizes[{index}]": size for index, size in enumerate(group_sizes)}
+    check_range(OP, 0, num_private=num_private, num_shared=num_shared, **each)
+    check_range(OP, 1, **{"num_private + num_shared": mixture.experts_per_token})
     tokens = (x, "T D_in")
     known = {"K": mixture.experts_per_token, "E": mixture.first_shared + num_shared}
     known = check_shapes(OP, known, x=tokens)
     check_range(OP, known["T"], known["T"], **{"sum(group_sizes)": sum(group_sizes)})
     bank1 = {"w1": (w1, "E H D_in"), "b1": (b1, "E H")}
     bank2 = {"w2": (w2, "E H D_out"), "b2": (b2, "E D_out")}
-    check_shapes(OP, known, x=tokens, **bank1, **bank2, router_weights=(router_weights, "T K?"))
-    check_shapes(OP, known, w1.dtype, x=tokens, **bank1, **bank2)
+    weights = (router_weights, "any T K?")
+    check_shapes(OP, known, getattr(w1, "dtype", None), x=tokens, **bank1, **bank2, router_weights=weights)
     check_choice(OP, ACTIVATIONS, activation=activation)
     return mixture._replace(group_sizes=list(group_sizes))

@@ -452,7 +452,7 @@ def make_rows() -> Iterator[Row]:
                     name,
                     argument,
                     torch.zeros(shape, device="meta"),
-                    "on the device of the rest, got device(type='meta')",
+                    "on cpu, as the rest, got device(type='meta')",
                 )
                 if argument in SPELLED:
                     words = f"{argument} ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
