@@ -92,9 +92,9 @@ def check_shapes(
         what, accepts, remedy = DTYPES[kind]
         check(accepts(tensor), owner, f"{name} {what}", tensor.dtype, remedy)
         if kind == "float" and dtype not in (None, tensor.dtype) and not autocasts(tensor.device.type):
-            raise ValueError(message(owner, f"{name} in {dtype}, like the rest", tensor.dtype, "cast it or use autocast"))
+            raise ValueError(message(owner, f"{name} in {dtype}", tensor.dtype, "cast it or use autocast"))
         device = device or tensor.device
-        check(tensor.device == device, owner, f"{name} on {device}, like the rest", tensor.device, "move one of them")
+        check(tensor.device == device, owner, f"{name} on the same device as the rest", tensor.device, "move it")
     return found
 
 

@@ -133,7 +133,7 @@ def _as_tokens(part: Any) -> Any:
 
 
 def hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put zeros where a mask is False, by selection rather than multiplication: NaN reaches no value and no gradient."""
+    """Put zeros where a mask is False. Selection, not multiplication, keeps NaN out of values and gradients."""
     return {
         name: torch.where(present[name][..., None], part, 0) if name in present else part
         for name, part in parts.items()
