@@ -1,4 +1,4 @@
-"""Mixture-of-disentangled-experts layers for multimodal models whose inputs go missing."""
+"""Mixture-of-experts blocks, missing-data patterns and losses for multimodal models with missing inputs."""
 
 from . import losses, missing, ops
 from .collate import collate

@@ -1,4 +1,4 @@
-"""What the library asks of its arguments: an error says which, what was expected and what came, and a remedy if any.
+"""Checks of arguments. Their errors say what was expected, what was received and, if useful, what to do.
 
 ``owner`` is the object whose method was called, or the name of a function.
 """
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 NUMBERS: dict[Any, Any] = {int: (Integral, torch.SymInt), float: (Real,)}
-# What a tensor may hold, as it is spelled: its name and a remedy.
+# Kinds of tensors in a spelling: for each, its name in messages, a test and a remedy.
 DTYPES: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
     "float": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),
     "any": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),  # of several
-    "bool": ("to be bool", lambda x: x.dtype == torch.bool, "compare it, as in ``mask != 0``"),
+    "bool": ("to be bool", lambda x: x.dtype == torch.bool, "compare it, e.g. ``mask != 0``"),
     "number": ("to hold numbers", lambda x: not (x.is_complex() or x.dtype == torch.bool), "cast it to float"),
     "int": ("to hold ints", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),
 }
@@ -35,7 +35,7 @@ def check(holds: object, owner: object, expected: str, got: object, remedy: str 
 
 
 def check_type(owner: object, *kinds: Any, **values: object) -> None:
-    """Check that values are of one of several types; ``int`` and ``float`` stand for all that count as one."""
+    """Check that values have one of several types; ``int`` and ``float`` stand for everything that counts as one."""
     for name, value in values.items():
         if type(value) in kinds:  # most are
             continue
@@ -46,7 +46,7 @@ def check_type(owner: object, *kinds: Any, **values: object) -> None:
 
 
 def check_range(owner: object, least: float, most: float | None = None, /, **numbers: Any) -> None:
-    """Check numbers to be finite and within bounds, which are allowed; they are ints, unless ``least`` is a float."""
+    """Check numbers to be finite and within inclusive bounds; they must be ints, unless ``least`` is a float."""
     for name, value in numbers.items():
         check_type(owner, float if isinstance(least, float) else int, **{name: value})
         if not (value >= least and (most is None or value <= most)) or (isinstance(value, float) and value == math.inf):
@@ -56,7 +56,7 @@ def check_range(owner: object, least: float, most: float | None = None, /, **num
 
 
 def check_layer(owner: object, dtype: object, /, **sizes: int) -> None:
-    """Check what every constructor takes: sizes of at least 1, and a dtype."""
+    """Check the usual arguments of a constructor: sizes of at least 1 and a dtype."""
     check_range(owner, 1, **sizes)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(message(owner, "dtype to be a floating-point torch.dtype or None", dtype))
@@ -70,14 +70,14 @@ def check_choice(owner: object, choices: Iterable[str], /, **words: object) -> N
 def check_shapes(
     owner: object, known: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None, /, **tensors: Any
 ) -> dict[str, Any]:
-    """Check tensors by what is spelled: ``x=(x, "B T D"), mask=(mask, "bool B T?")``.
+    """Check tensors against spelled shapes, as in ``check_shapes(self, x=(x, "B T D"), mask=(mask, "bool B T?"))``.
 
-    A letter is one size wherever it stands, and ``...`` any leading sizes; with a question mark, a tensor may be None.
-    All are on one device, and floating-point unless spelled otherwise: of ``dtype``, if given, but under autocast or
-    where spelled ``any``.
+    A letter stands for the same size everywhere, ``...`` for any leading sizes. A question mark allows None. All
+    tensors must be on one device. They must be floating-point unless the spelling names another kind, and have
+    ``dtype``, if given, except under autocast or where spelled ``any``.
 
     Returns:
-        The sizes by letter, with those ``known`` before.
+        The sizes by letter, including those ``known`` beforehand.
     """
     found, device = dict(known or {}), None
     for name, (tensor, spelled) in tensors.items():
@@ -100,13 +100,13 @@ def check_shapes(
             raise ValueError(message(owner, f"{name} {what}", tensor.dtype, remedy))
         differs = kind == "float" and dtype is not None and dtype.is_floating_point and tensor.dtype != dtype
         if differs and not autocasts(tensor.device.type):
-            raise ValueError(message(owner, f"{name} in {dtype}, as the rest", tensor.dtype, "cast it or use autocast"))
+            raise ValueError(message(owner, f"{name} in {dtype} like the rest", tensor.dtype, "cast or autocast"))
         device = device or tensor.device
         if tensor.device != device:
-            raise ValueError(message(owner, f"{name} on {device}, as the rest", tensor.device, "move one of them"))
+            raise ValueError(message(owner, f"{name} on {device} like the rest", tensor.device, "move one of them"))
     return found
 
 
 def autocasts(device: str) -> bool:
-    """Whether matrix products on a device now cast their own operands."""
+    """Whether autocast is on for a device, so that matmuls cast their operands."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

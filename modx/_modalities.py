@@ -1,4 +1,4 @@
-"""What every block of several modalities shares: names, presence, and checkpoints that know their names."""
+"""Shared parts of all blocks with several modalities: names, presence, and checkpoints that store the names."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from ._checks import check, check_shapes, check_type
 
 
 class ModalityModule(nn.Module):
-    """A module whose modalities are a set of names: their order never matters, and a checkpoint of others is refused.
+    """A module whose modalities are a set of names, in any order.
 
-    Keys alone do not tell the modalities of a bank apart, so ``state_dict()`` also carries the names, in the metadata
-    where PyTorch keeps a module's version.
+    It refuses a checkpoint with other names. The keys of a checkpoint do not name the modalities of a bank, so
+    ``state_dict()`` stores the names in its metadata, where PyTorch stores a module's version.
     """
 
     modalities: tuple[str, ...]
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, as the constructor does."""
+        """Reinitialize all parameters, as the constructor does."""
         reset_children(self)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -40,18 +40,18 @@ class ModalityModule(nn.Module):
         saved = tuple(local_metadata.get("modalities", self.modalities))
         if saved != self.modalities:
             owner = prefix[:-1] or type(self).__name__
-            errors.append(f"{owner} expected a checkpoint of modalities {self.modalities}, got one of {saved}.")
+            errors.append(f"{owner} expected a checkpoint with modalities {self.modalities}, got {saved}.")
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
 
 def reset_children(module: nn.Module) -> None:
-    """Call ``reset_parameters`` of every submodule that has one, in the order in which the constructor made them."""
+    """Call ``reset_parameters`` on every submodule that has it, in the order of construction."""
     for child in module.children():
         reset(child)
 
 
 def reset(module: nn.Module) -> None:
-    """Call a module's ``reset_parameters``, or those of its submodules."""
+    """Call ``reset_parameters`` on a module, or on its submodules if it has none."""
     if callable(own := getattr(module, "reset_parameters", None)):
         own()
     else:
@@ -59,18 +59,18 @@ def reset(module: nn.Module) -> None:
 
 
 def is_name(name: object) -> bool:
-    """Whether a name can be a modality's: it keys an ``nn.ModuleDict`` and an ``nn.ParameterDict``."""
+    """Whether a modality can have this name: ``nn.ModuleDict`` and ``nn.ParameterDict`` must accept it as a key."""
     owners = nn.ModuleDict(), nn.ParameterDict()
     return isinstance(name, str) and name != "" and "." not in name and not any(hasattr(own, name) for own in owners)
 
 
 def check_names(owner: object, modalities: Iterable[str], argument: str = "modalities") -> tuple[str, ...]:
-    """The names, sorted."""
+    """Check the names and return them sorted."""
     names = tuple(modalities) if isinstance(modalities, Iterable) and not isinstance(modalities, str) else ()
     distinct = all(isinstance(name, str) for name in names) and 0 < len(names) == len(set(names))
-    check(distinct, owner, f"{argument}: one or more distinct names", modalities, "pass them as in ('text', 'audio')")
+    check(distinct, owner, f"{argument} to be distinct names", modalities, "pass names such as ('text', 'audio')")
     for name in names:
-        expected = f"{argument}: names without '.', not empty, no attribute of nn.ModuleDict or nn.ParameterDict"
+        expected = f"{argument} to be non-empty, without '.', not attributes of nn.ModuleDict or nn.ParameterDict"
         check(is_name(name), owner, expected, name, "rename it")
     return tuple(sorted(names))
 
@@ -84,19 +84,20 @@ def read_parts(
     /,
     **given: Mapping[str, Tensor | None],
 ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-    """Read mappings of the same modalities, ``(B, N_m, D_m)`` or ``(B, D_m)`` for one token, and their presence.
+    """Check mappings with the same modalities, and zero what is absent.
 
     Args:
-        owner: What takes them.
-        present: Bool ``(B,)`` or ``(B, N_m)`` per modality. None: everything is present.
-        dims: D_m of the modalities that may occur. Default: any.
-        dtype: As for ``check_shapes``.
-        presence: The name of ``present``.
-        given: The mappings by name. A modality may be left out, or None, in all of them.
+        owner: Passed to ``check_shapes``.
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality. Default: everything is present.
+        dims: D_m of every modality that is allowed. Default: any.
+        dtype: Passed to ``check_shapes``.
+        presence: Name of the argument ``present`` in messages.
+        given: The mappings by argument name: ``(B, N_m, D_m)`` per modality, or ``(B, D_m)`` for one token. A modality
+            may be None or left out, in all of them.
 
     Returns:
-        By sorted name, what is given as ``(B, N_m, D_m)``, with zeros where it is absent; and where it is present,
-        ``(B, N_m)``, of no modality if ``present`` is None.
+        The mappings, sorted by name, ``(B, N_m, D_m)`` each with zeros where a token is absent; and the masks of
+        present tokens, ``(B, N_m)`` each, an empty mapping if ``present`` is None.
     """
     parts: list[dict[str, Tensor]] = []
     sizes: dict[str, dict[str, int]] = {}
@@ -107,7 +108,7 @@ def read_parts(
         fits = found.keys() == sizes.keys() if parts else dims is None or mapping.keys() <= dims.keys()
         expected = f"modalities {tuple(sizes or dims or ())}" if sizes or dims else "at least one modality"
         came = tuple(mapping if found else ())
-        check(found and fits, owner, f"{argument} of {expected}", came, "name what is there, and nothing else")
+        check(found and fits, owner, f"{argument} of {expected}", came, "pass those present and no others")
         for name, part in found.items():
             known = sizes.get(name) or batch | ({} if dims is None else {"D": dims[name]})
             sizes[name] = check_shapes(owner, known, dtype, **{f"{name!r} of {argument}": (part, "B N D")})
@@ -127,12 +128,12 @@ def read_parts(
 
 
 def _as_tokens(part: Any) -> Any:
-    """``(B, D)`` is one token, ``(B, 1, D)``."""
+    """Return ``(B, D)`` as one token, ``(B, 1, D)``."""
     return part[:, None] if isinstance(part, Tensor) and part.ndim == 2 else part
 
 
 def hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Zeros where a mask is False: selected, not multiplied, so that NaN reaches neither a value nor a gradient."""
+    """Put zeros where a mask is False. Selection, not multiplication, keeps NaN out of values and gradients."""
     return {
         name: torch.where(present[name][..., None], part, 0) if name in present else part
         for name, part in parts.items()

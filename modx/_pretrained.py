@@ -1,4 +1,4 @@
-"""Save a module with what built it, and build it from there."""
+"""Save a module with its constructor arguments, and load it back."""
 
 import copy
 import json
@@ -14,12 +14,12 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class Pretrained(ModalityModule):
-    """A module that knows the arguments of its constructor, all of which JSON can hold."""
+    """A module that remembers its constructor arguments, all of which JSON can store."""
 
     _config: dict[str, Any]
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that build this module, without device and dtype."""
+        """Return the constructor arguments, except device and dtype."""
         return copy.deepcopy(self._config)
 
     @classmethod
@@ -30,11 +30,20 @@ class Pretrained(ModalityModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """Build a module with new parameters from what :meth:`config` returned."""
+        """Build a module with newly initialized parameters.
+
+        Args:
+            config: The result of :meth:`config`.
+            device: Device of the parameters. Default: PyTorch's default device.
+            dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+        Raises:
+            TypeError, ValueError: As for the constructor.
+        """
         return cls(**config, device=device, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``; needs the package safetensors."""
+        """Write ``config.json`` and ``model.safetensors`` to a folder. Requires the package safetensors."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
@@ -47,15 +56,15 @@ class Pretrained(ModalityModule):
     def from_pretrained(
         cls, folder: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> Self:
-        """Read what :meth:`save_pretrained` wrote, in evaluation mode; needs the package safetensors.
+        """Load a module that :meth:`save_pretrained` wrote, in evaluation mode. Requires the package safetensors.
 
         Args:
-            folder: With ``config.json`` and ``model.safetensors``.
-            device: Where the parameters go.
-            dtype: Their dtype. Default: the one saved.
+            folder: Folder with ``config.json`` and ``model.safetensors``.
+            device: Device of the parameters.
+            dtype: Floating-point dtype of the parameters. Default: the dtype that was saved.
 
         Raises:
-            ValueError: The weights are of other modalities than the config.
+            ValueError: The weights and the config differ in their modalities.
         """
         from safetensors import safe_open
 
@@ -65,7 +74,7 @@ class Pretrained(ModalityModule):
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         kept = next(iter(weights.values())).dtype
         module = cls.from_config(json.loads((folder / CONFIG).read_text()), device="meta", dtype=dtype or kept)
-        expected = f"weights of the modalities of {CONFIG}, {module.modalities}"
+        expected = f"weights for the modalities in {CONFIG}, {module.modalities}"
         check(saved == list(module.modalities), "from_pretrained", expected, saved, f"use the {CONFIG} saved with them")
         module.to_empty(device=device).load_state_dict(weights)
         return module.eval()

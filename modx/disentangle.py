@@ -1,4 +1,4 @@
-"""HybridExpertDisentangler: a private and a shared view of every token, by private and shared experts."""
+"""HybridExpertDisentangler: split every token into a private and a shared view."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from .router import Router
 
 
 class Disentangled(NamedTuple):
-    """Views keyed by modality: ``private`` and ``shared`` (B, N_m, D), ``router_weights`` (B, N_m, P + S)."""
+    """Mappings by modality: ``private`` and ``shared`` views (B, N_m, D) and ``router_weights`` (B, N_m, P + S)."""
 
     private: dict[str, Tensor]
     shared: dict[str, Tensor]
@@ -21,21 +21,28 @@ class Disentangled(NamedTuple):
 
 
 class HybridExpertDisentangler(ModalityModule):
-    r"""Spread every token softly over its modality's private experts and over the shared ones (HED).
+    r"""Split every token into a private and a shared view with a mixture of experts (HED of DERL, Li et al.).
 
-    A modality's router gives one softmax over its P private and the S shared experts (eq. 3); the private view
-    is the weighted sum of the former, the shared view that of the latter (eq. 4). DERL, Li et al.
+    Each modality has a router, P private experts and S experts that it shares with the others. The router computes one
+    softmax over these P + S experts (eq. 3). The private view is the weighted sum over the private experts, the shared
+    view the weighted sum over the shared experts (eq. 4).
 
     Args:
-        modalities: Names, whose order does not matter; the bank holds their private experts by sorted name.
+        modalities: Names of the modalities, in any order. The bank stores their private experts by sorted name.
         dim: D, width of a token.
         hidden_dim: H, hidden units of each expert.
-        num_private_experts: P, experts of each modality alone.
+        num_private_experts: P, private experts per modality.
         num_shared_experts: S, experts shared across modalities.
-        router_hidden_dim: hidden units of the routers; None: linear routers.
-        temperature: where each router's temperature starts; None: ``1 / (P + S)``.
-        activation: of the experts: "gelu" (exact), "gelu_tanh", "relu" or "silu".
-        implementation: which kernel runs the experts; see :func:`modx.ops.expert_mixture`.
+        router_hidden_dim: Hidden units of the routers. Default: linear routers.
+        temperature: Initial temperature of the routers. Default: ``1 / (P + S)``.
+        activation: Activation of the experts: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        implementation: Passed to :func:`modx.ops.expert_mixture`.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range or unknown, or a name is invalid.
 
     Example:
         >>> disentangle = HybridExpertDisentangler(("text", "audio"), dim=8, hidden_dim=16)
@@ -96,12 +103,17 @@ class HybridExpertDisentangler(ModalityModule):
 
         Args:
             features: ``(B, N_m, D)`` per modality m, or ``(B, D)`` for one token; token counts may differ. A modality
-                that is left out, or None, is left out of the result.
-            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent: views and router weights are
-                zeros there, and the features are not read and may be NaN. None: everything is present.
+                that is None or left out is left out of the result.
+            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent. There, views and router
+                weights are zeros, and the features are never read, so they may hold NaN. Default: everything is
+                present.
+
+        Returns:
+            Views and router weights by modality.
 
         Raises:
-            ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: A modality is unknown, there are no modalities, or a shape or dtype does not match.
         """
         dims = dict.fromkeys(self.modalities, self.dim)
         (x,), there = read_parts(self, present, dims, self.experts.w1.dtype, features=features)

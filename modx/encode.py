@@ -1,4 +1,4 @@
-"""BottleneckEncoder: a sequence of any length becomes a few tokens."""
+"""BottleneckEncoder: encode a sequence of any length into a few tokens."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,24 @@ from .transformer import TransformerEncoder
 class BottleneckEncoder(ModalityModule):
     """Encode every modality's sequence into N bottleneck tokens (eq. 2 of DERL, Li et al.).
 
-    Frames are projected to width D; N learned tokens, the same for all modalities, are put before them; learned
-    positions are added, and a transformer of the modality's own lets them attend to one another. Only the N tokens
-    leave, so that the last block attends with N queries and projects no frame to a key or value.
+    Frames are projected to width D and prepended with N learned tokens, which all modalities share. Learned positions
+    are added, and each modality's own transformer lets tokens and frames attend to one another. Only the N tokens are
+    returned, so the last block computes N queries and never projects frames to keys or values.
 
     Args:
-        input_dims: Width of a frame, per modality; the order of the names does not matter.
+        input_dims: Width of a frame per modality. The order of the names does not matter.
         dim: D, width of a token.
-        num_tokens: N, bottleneck tokens a modality.
-        depth: transformer blocks a modality.
-        num_heads, head_dim, ffn_dim: of each block.
-        max_lengths: the most frames a sequence may have, for every modality.
+        num_tokens: N, bottleneck tokens per modality.
+        depth: Transformer blocks per modality.
+        num_heads, head_dim, ffn_dim: Passed to every :class:`TransformerBlock`. Its inner width is
+            ``num_heads * head_dim``, 512 by default, whatever ``dim`` is.
+        max_lengths: Maximum number of frames per modality.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range, a name is invalid, or the two mappings differ in their names.
 
     Example:
         >>> lengths = {"text": 50, "audio": 90}
@@ -49,9 +56,9 @@ class BottleneckEncoder(ModalityModule):
     ) -> None:
         super().__init__()
         check_type(self, Mapping, input_dims=input_dims, max_lengths=max_lengths)
-        self.modalities = check_names(self, input_dims, "input_dims for modalities")
+        self.modalities = check_names(self, input_dims, "keys of input_dims")
         named = max_lengths.keys() == input_dims.keys()
-        check(named, self, f"max_lengths for modalities {self.modalities}", tuple(max_lengths), "give each one")
+        check(named, self, f"max_lengths for modalities {self.modalities}", tuple(max_lengths), "pass one for each")
         for argument, numbers in (("input_dims", input_dims), ("max_lengths", max_lengths)):
             check_range(self, 1, **{f"{argument}[{name!r}]": size for name, size in numbers.items()})
         check_layer(self, dtype, dim=dim, num_tokens=num_tokens)
@@ -85,29 +92,31 @@ class BottleneckEncoder(ModalityModule):
         self._reset_tokens()
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, as the constructor does."""
+        """Reinitialize all parameters, as the constructor does."""
         super().reset_parameters()
         self._reset_tokens()
 
     def _reset_tokens(self) -> None:
         for parameter in (self.tokens, *self.positions.values()):
-            nn.init.normal_(parameter, std=0.02)  # at unit variance positions drown what the frames say
+            nn.init.normal_(parameter, std=0.02)  # unit-variance positions would swamp the frame features
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Encode the sequences.
 
         Args:
-            inputs: ``(B, L_m, input_dims[m])`` per modality m, L_m at most ``max_lengths[m]``, or
-                ``(B, input_dims[m])`` for one frame. A modality that is left out, or None, is left out of the result.
-            masks: Bool ``(B, L_m)`` per modality, True where a frame is to be seen, or ``(B,)`` for all its frames;
-                what is masked may be NaN, and a sequence with nothing to see gives its tokens all the same. None:
-                every frame is seen.
+            inputs: ``(B, L_m, input_dims[m])`` per modality m with L_m at most ``max_lengths[m]``, or
+                ``(B, input_dims[m])`` for one frame. A modality that is None or left out is left out of the result.
+            masks: Bool ``(B, L_m)`` per modality, True where a frame is visible, or ``(B,)`` for all its frames. Masked
+                frames are never read, so they may hold NaN. A fully masked sequence still yields its tokens. Default:
+                every frame is visible.
 
         Returns:
             ``(B, num_tokens, D)`` per modality.
 
         Raises:
-            ValueError: a modality is unknown, none is given, or a shape, a length or a dtype does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: A modality is unknown, there are no modalities, a sequence is too long, or a shape or dtype does
+                not match.
         """
         (frames,), seen = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
         return {name: self._encode(name, part, seen.get(name)) for name, part in frames.items()}
@@ -115,7 +124,7 @@ class BottleneckEncoder(ModalityModule):
     def _encode(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
         batch_size, length = frames.shape[:2]
         limit = self.max_lengths[name]
-        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "shorten it, or raise max_lengths")
+        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "shorten it or raise max_lengths")
         if mask is not None:
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)

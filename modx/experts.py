@@ -1,4 +1,4 @@
-"""Experts: the bank of two-layer MLPs behind every expert, reconstructor, router and feed-forward layer."""
+"""Experts: the bank of two-layer MLPs that all other modules use."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -15,21 +15,27 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 class Experts(nn.Module):
-    """A bank of two-layer MLPs; called, it gives their weighted sum.
+    """Return the weighted sum of a bank of two-layer MLPs.
 
     Args:
-        num_experts: E, MLPs in the bank.
+        num_experts: E, number of MLPs in the bank.
         in_dim: D_in, width of a token.
         hidden_dim: H, hidden units of each MLP.
-        out_dim: D_out; None: ``in_dim``.
+        out_dim: D_out, width of an output. Default: ``in_dim``.
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
-        implementation: Which kernel runs the bank; see :func:`modx.ops.expert_mixture`.
+        implementation: Passed to :func:`modx.ops.expert_mixture`.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
 
     Attributes:
-        w1: ``(E, H, D_in)``, as :func:`modx.ops.expert_mixture` takes it; each expert starts as two ``nn.Linear`` do.
+        w1: ``(E, H, D_in)``, in the layout of :func:`modx.ops.expert_mixture`.
         b1: ``(E, H)``.
         w2: ``(E, H, D_out)``.
         b2: ``(E, D_out)``.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range or unknown.
 
     Example:
         >>> experts = Experts(3, 8, 16)
@@ -63,7 +69,7 @@ class Experts(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every expert as two ``nn.Linear`` draw themselves: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+        """Reinitialize every expert like two ``nn.Linear`` layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
         _, hidden_dim, in_dim = self.w1.shape
         for parameter, fan_in in (
             (self.w1, in_dim),
@@ -81,21 +87,25 @@ class Experts(nn.Module):
         group_sizes: Sequence[int] | None = None,
         num_private: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Sum the experts' outputs by weight.
+        """Compute the weighted sum of the experts' outputs.
+
+        With ``group_sizes``, each group of tokens uses its own private experts and the shared experts, and the two
+        sums are returned separately. Without it, every token uses every expert.
 
         Args:
-            x: ``(..., D_in)``; with ``group_sizes`` ``(T, D_in)``, the tokens of all groups, group after group.
-            router_weights: ``(..., E)``; with ``group_sizes`` ``(T, P + S)``. None: every weight is 1.
-            group_sizes: Tokens per group, which has private experts and the shared ones. None: all tokens use all
-                experts.
-            num_private: P, private experts per group, which lie group by group at the start of the bank; the other S
-                are shared.
+            x: Tokens, ``(..., D_in)``. With ``group_sizes``: ``(T, D_in)``, group after group.
+            router_weights: ``(..., E)``. With ``group_sizes``: ``(T, P + S)``, private experts first. Default: every
+                weight is 1.
+            group_sizes: Number of tokens per group. Default: no groups.
+            num_private: P, private experts per group. They come first in the bank, group after group; the remaining
+                S experts are shared.
 
         Returns:
-            ``(..., D_out)``; with ``group_sizes`` a pair of ``(T, D_out)``, the sums over private and shared experts.
+            ``(..., D_out)``. With ``group_sizes``: a pair of ``(T, D_out)``, the sums over private and shared experts.
 
         Raises:
-            ValueError: a shape, a dtype or a count does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: A shape, dtype or count does not match.
         """
         num_experts, _, in_dim = self.w1.shape
         check_range(self, 0, num_private=num_private)
@@ -111,7 +121,7 @@ class Experts(nn.Module):
     def _run(
         self, x: Tensor, router_weights: Tensor | None, group_sizes: Sequence[int], num_private: int
     ) -> tuple[Tensor, Tensor]:
-        num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # which the op refuses
+        num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # the op raises
         return expert_mixture(
             x,
             router_weights,
@@ -139,10 +149,10 @@ def by_group(
     groups: Sequence[Group],
     num_private: int,
 ) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
-    """Run the tokens ``(..., D_in)`` of several groups through one bank; a group left out of ``parts`` has none.
+    """Run the tokens ``(..., D_in)`` of several groups through one bank; a group missing from ``parts`` has no tokens.
 
     Returns:
-        The sums over private and over shared experts, ``(..., D_out)`` for each of ``parts``.
+        Two mappings, the sums over private and over shared experts: ``(..., D_out)`` per group in ``parts``.
     """
     tokens = {group: parts[group].flatten(0, -2) for group in groups if group in parts}
     sizes = [tokens[group].shape[0] if group in tokens else 0 for group in groups]

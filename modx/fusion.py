@@ -1,4 +1,4 @@
-"""ModalityRouter: weigh the views of all modalities token by token and sum them."""
+"""ModalityRouter: fuse the views of all modalities by a weighted sum per token."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -12,25 +12,31 @@ from .router import Router
 
 
 class Fused(NamedTuple):
-    """``features`` (B, N, D), the weighted sum; ``router_weights``, per view a mapping from modality to (B, N)."""
+    """The weighted sum ``features`` (B, N, D), and ``router_weights``, per view a mapping from modality to (B, N)."""
 
     features: Tensor
     router_weights: tuple[dict[str, Tensor], ...]
 
 
 class ModalityRouter(ModalityModule):
-    r"""Weigh all views of all modalities for every token, and sum them by weight (MRF).
+    r"""Fuse the views of all modalities into one sequence by a weighted sum per token (MRF of DERL, Li et al.).
 
-    :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)`, :math:`y = \sum_i w_i x_i`: eq. 13-15 of
-    DERL (Li et al.), where the inputs x are the private and shared views of all modalities. They lie view by view,
-    within a view by sorted name.
+    :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)` and :math:`y = \sum_i w_i x_i` (eq. 13-15).
+    The I inputs x are all views of all modalities. They are concatenated view by view, and by sorted name within a
+    view.
 
     Args:
-        modalities: Names, whose order does not matter.
+        modalities: Names of the modalities, in any order.
         dim: D, width of a token.
         hidden_dim: Hidden units of the router's MLP.
-        num_views: Views per modality.
-        temperature: Initial temperature. Default: one over the number of inputs.
+        num_views: Number of views per modality.
+        temperature: Initial temperature. Default: ``1 / (num_views * len(modalities))``.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range, or a name is invalid.
 
     Example:
         >>> fuse = ModalityRouter(("text", "audio"), dim=8, hidden_dim=16, num_views=1)
@@ -66,20 +72,24 @@ class ModalityRouter(ModalityModule):
         )
 
     def forward(self, *views: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Fused:
-        """Fuse the views, as in ``fuse(split.private, split.shared)``.
+        """Fuse the views, e.g. ``fuse(split.private, split.shared)``.
 
         Args:
-            views: ``num_views`` mappings from the same modalities to ``(B, N, D)``, or ``(B, D)`` for one token. A
-                modality that is left out, or None, is zeros with weight 0 in its place.
-            present: Bool ``(B,)`` or ``(B, N)`` per modality, False where it is absent: it gets weight 0 there, and is
-                not read and may be NaN. Where all are absent the result is zeros. None: everything is present.
+            views: ``num_views`` mappings from modality to ``(B, N, D)``, or ``(B, D)`` for one token; all have the same
+                keys. A modality that is None or left out counts as absent.
+            present: Bool ``(B,)`` or ``(B, N)`` per modality, False where it is absent. There, it gets weight 0 and is
+                never read, so it may hold NaN. Default: everything is present.
+
+        Returns:
+            Fused features, zeros where all modalities are absent, and the router weights.
 
         Raises:
-            ValueError: the views are too few or too many, differ in modalities or tokens, hold none, or a shape or a
-                dtype does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: The number of views is wrong, a modality is unknown, there are no modalities, views differ in
+                modalities or number of tokens, or a shape or dtype does not match.
         """
         dims, dtype = dict.fromkeys(self.modalities, self.dim), self.router.log_temperature.dtype
-        check(len(views) == self.num_views, self, f"{self.num_views} views", len(views), "pass a mapping per view")
+        check(len(views) == self.num_views, self, f"{self.num_views} views", len(views), "pass one mapping per view")
         given = {f"views[{number}]": view for number, view in enumerate(views)}
         parts, there = read_parts(self, present, dims, dtype, **given)
         check_shapes(self, **{f"{name!r} of views": (part, "B N D") for name, part in parts[0].items()})

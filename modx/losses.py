@@ -1,4 +1,4 @@
-"""What the disentangler and the reconstructor are trained by, beside the task."""
+"""Auxiliary losses for the disentangler and the reconstructor."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ReconstructionLoss(NamedTuple):
-    """Scalars: ``total`` (eq. 12) is the mean of ``input``, ``disentangled`` and ``joint``; a level left out is 0."""
+    """Scalars. ``total`` (eq. 12) is the mean of the other three; a level that was not rebuilt has loss 0."""
 
     total: Tensor
     input: Tensor
@@ -33,23 +33,24 @@ class ReconstructionLoss(NamedTuple):
 def orthogonality_loss(
     disentangled: Disentangled, *, penalty: str = "cosine", present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Penalize the cosine between a token's private and shared view (eq. 5 of DERL, Li et al.).
+    """Penalize the cosine similarity of a token's private and shared views (eq. 5 of DERL, Li et al.).
 
-    Averaged over the tokens that are present, summed over modalities; an average over none is 0. As printed, eq. 5 is
-    the cosine itself, whose least value is -1: views that point in opposite directions. "relu", "abs" and "square" are
-    least where the views are orthogonal.
+    The loss is averaged over the tokens that are present (0 if there are none) and summed over modalities. As printed,
+    eq. 5 is the cosine itself, so its minimum of -1 makes the views point in opposite directions. "relu", "abs" and
+    "square" are already minimal for orthogonal views.
 
     Args:
-        disentangled: What :class:`modx.HybridExpertDisentangler` returns.
-        penalty: "cosine" (as printed), "relu", "abs" or "square".
-        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. None:
+        disentangled: The result of :class:`modx.HybridExpertDisentangler`.
+        penalty: Function of the cosine: "cosine" (the identity, as printed), "relu", "abs" or "square".
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. Default:
             everything is present.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: the two views differ in modalities or shapes, or the penalty is unknown.
+        TypeError: An argument has the wrong type.
+        ValueError: The penalty is unknown, the views differ in modalities or shapes, or a shape does not match.
 
     Example:
         >>> view = {"text": torch.ones(2, 4, 8)}
@@ -73,22 +74,26 @@ def reconstruction_loss(
     detach_target: bool = False,
     present: Mapping[str, Tensor] | None = None,
 ) -> ReconstructionLoss:
-    """Mean absolute error of what was rebuilt against the complete input's features and views (eq. 7, 9, 11, 12).
+    """Compare reconstructions with the complete input by mean absolute error (eq. 7, 9, 11, 12 of DERL, Li et al.).
 
-    Averaged over width and the tokens that are present, summed over modalities; the disentangled level adds both views.
-    An average over nothing is 0. DERL, Li et al.
+    The error is averaged over the width and the tokens that are present (0 if there are none) and summed over
+    modalities. The disentangled level is the sum of both views' errors.
 
     Args:
-        reconstruction: What :class:`modx.MultiLevelReconstructor` made of the corrupted input. A modality that it
+        reconstruction: The result of :class:`modx.MultiLevelReconstructor` for the corrupted input. A modality that it
             leaves out does not count.
-        target_features: ``(B, N_m, D)`` per modality m, from the complete input: target of "input" and "joint".
-        target_disentangled: Their views: target of "disentangled".
-        detach_target: Whether to stop the gradient into the targets; as printed, it flows.
-        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. None:
+        target_features: Features of the complete input, ``(B, N_m, D)`` per modality m: targets of "input" and "joint".
+        target_disentangled: Views of these features: targets of "disentangled".
+        detach_target: Whether to stop gradients into the targets. As printed, they flow.
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. Default:
             everything is present.
 
+    Returns:
+        The total and the loss of each level.
+
     Raises:
-        ValueError: a target is missing or of another shape.
+        TypeError: An argument has the wrong type.
+        ValueError: A target is missing, or a shape does not match.
 
     Example:
         >>> from modx import HybridExpertDisentangler, MultiLevelReconstructor
@@ -127,7 +132,7 @@ def reconstruction_loss(
 
 
 def _mean(costs: Tensor, present: Tensor | None) -> Tensor:
-    """Average ``(B, N, ...)`` costs over what is present, 0 over nothing; what is absent must cost 0."""
+    """Average ``(B, N, ...)`` costs over the tokens present, 0 if there are none; absent tokens must have cost 0."""
     total = costs.sum(dtype=torch.promote_types(costs.dtype, torch.float32))
     if present is None:
         return (total / max(costs.numel(), 1)).to(costs.dtype)
@@ -135,7 +140,7 @@ def _mean(costs: Tensor, present: Tensor | None) -> Tensor:
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """In float32 at least, where norms do not overflow; the least norm divided by is one that float16 can divide by."""
+    """Cosine similarity in float32 or wider, so norms cannot overflow; ``eps`` stays representable in float16."""
     dtype = torch.promote_types(a.dtype, b.dtype)
     wide = torch.promote_types(dtype, torch.float32)
     least = max(1e-8, torch.finfo(dtype).smallest_normal)

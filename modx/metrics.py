@@ -1,4 +1,4 @@
-"""Metrics on torchmetrics: sentiment scores in [-3, 3], and how a router spreads over its experts."""
+"""Metrics built on torchmetrics: sentiment metrics for scores in [-3, 3], expert load and routing entropy."""
 
 import math
 import warnings
@@ -15,39 +15,40 @@ try:
     from torchmetrics.functional.regression import mean_absolute_error, pearson_corrcoef
     from torchmetrics.utilities import dim_zero_cat
 except ImportError as error:
-    raise ImportError("modx.metrics needs torchmetrics; install it by ``pip install modx[metrics]``.") from error
+    raise ImportError("modx.metrics needs torchmetrics; install it with ``pip install modx[metrics]``.") from error
 
 
 class ConstantInputWarning(UserWarning):
-    """A metric is undefined, and nan, because predictions or labels do not vary."""
+    """Warning that a metric is NaN because predictions or labels do not vary."""
 
 
 def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Score predicted sentiment the way CMU-MOSI and CMU-MOSEI are reported.
+    """Compute the metrics that papers report for CMU-MOSI and CMU-MOSEI.
 
-    - ``mae``: mean absolute error, on the scale of the labels.
-    - ``corr``: Pearson correlation; nan, with a warning, if predictions or labels are constant.
-    - ``acc2_has0``, ``f1_has0``: two classes, positive where a score is >= 0.
-    - ``acc2_non0``, ``f1_non0``: two classes, positive where a score is > 0, over the rows whose label is not
-      exactly 0; nan, with a warning, if there are none.
-    - ``acc5``, ``acc7``: scores clipped to [-2, 2] or [-3, 3], then rounded, halves to even.
+    - ``mae``: Mean absolute error, on the scale of the labels.
+    - ``corr``: Pearson correlation. NaN, with a warning, if predictions or labels are constant.
+    - ``acc2_has0``, ``f1_has0``: Two classes, positive where a score is >= 0.
+    - ``acc2_non0``, ``f1_non0``: Two classes, positive where a score is > 0, over the rows whose label is not
+      exactly 0. NaN, with a warning, if there are none.
+    - ``acc5``, ``acc7``: Five or seven classes: scores are clamped to [-2, 2] or [-3, 3] and rounded, halves to even.
 
-    Accuracies and F1 are fractions in [0, 1]; F1 is the mean over both classes weighted by their labels.
+    Accuracies and F1 scores are in [0, 1]. F1 is averaged over both classes, weighted by their number of labels.
 
     Args:
-        preds: ``(N,)`` floating predicted scores.
-        target: ``(N,)`` floating labels.
+        preds: Predicted scores, floating-point ``(N,)``.
+        target: Labels, floating-point ``(N,)``.
 
     Returns:
-        The eight scalars by name, in the order ``mae``, ``corr``, ``acc2_has0``, ``acc2_non0``, ``f1_has0``,
-        ``f1_non0``, ``acc5``, ``acc7``, in the wider dtype of the two inputs, float32 at least.
+        Eight scalars by name, in the order ``mae``, ``corr``, ``acc2_has0``, ``acc2_non0``, ``f1_has0``, ``f1_non0``,
+        ``acc5``, ``acc7``. Their dtype is the wider of the two input dtypes, float32 or wider.
 
     Raises:
-        ValueError: if there is no row, the inputs are not floating ``(N,)`` of one length, or a score is not
+        TypeError: An argument is not a tensor.
+        ValueError: There are no rows, the inputs are not floating-point ``(N,)`` of equal length, or a score is not
             finite.
 
     Warns:
-        ConstantInputWarning: where a result is nan, with the reason.
+        ConstantInputWarning: A result is NaN. The message gives the reason.
 
     Example:
         >>> scores = sentiment_metrics(torch.tensor([-1.2, 0.4, 2.6]), torch.tensor([-1.0, 0.0, 3.0]))
@@ -76,10 +77,10 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 class SentimentMetrics(Metric):
-    """Collect predictions over batches and processes, then score them all with ``sentiment_metrics``.
+    """Accumulate predictions over batches and processes, then compute ``sentiment_metrics`` over all of them.
 
-    ``update(preds, target)`` takes a batch, floating ``(N,)`` each; ``compute()`` returns the dict of
-    ``sentiment_metrics`` over all rows so far, the same as in one shot. Errors and warnings are the same too.
+    ``update(preds, target)`` takes a batch of scores and labels, floating-point ``(N,)`` each. ``compute()`` returns
+    the dict of ``sentiment_metrics`` for all rows so far. Errors and warnings are those of ``sentiment_metrics``.
 
     Example:
         >>> metric = SentimentMetrics()
@@ -106,22 +107,23 @@ class SentimentMetrics(Metric):
         self.target.append(target.detach())
 
     def compute(self) -> dict[str, Tensor]:
-        """Score all rows so far."""
+        """Compute the metrics over all rows so far."""
         return sentiment_metrics(_concatenate(self.preds), _concatenate(self.target))
 
 
 class ExpertLoad(Metric):
-    """Mean weight each expert receives from a router over real tokens.
+    """Average the weight that each expert receives from a router.
 
-    ``update(router_weights, mask=None)`` takes weights ``(..., num_experts)`` that sum to 1 over the experts, and
-    a bool mask ``(...)``, True where a token counts; ``compute()`` returns ``(num_experts,)``, which sums to 1, or
-    nan if no token was counted.
+    ``update(router_weights, mask=None)`` takes weights ``(..., num_experts)`` that sum to 1 over the experts, and a
+    bool mask ``(...)``, True where a token counts. ``compute()`` returns ``(num_experts,)``, which sums to 1, or NaN if
+    no tokens were counted.
 
     Args:
-        num_experts: size of the last axis of the weights.
+        num_experts: Number of experts, at least 2.
 
     Raises:
-        ValueError: if ``num_experts`` is below 2, or weights or mask have another shape or dtype.
+        TypeError: An argument has the wrong type.
+        ValueError: ``num_experts`` is below 2, or a shape or dtype of weights or mask does not match.
 
     Example:
         >>> metric = ExpertLoad(2)
@@ -154,16 +156,17 @@ class ExpertLoad(Metric):
 
 
 class RoutingEntropy(Metric):
-    """Mean entropy of a router's weights over real tokens: 0 if one expert takes all, 1 if uniform.
+    """Average the normalized entropy of a router's weights: 0 if one expert gets all weight, 1 if all get the same.
 
-    Each token contributes ``-sum_e w_e log w_e / log num_experts``, with 0 log 0 = 0. ``update`` takes what
-    ``ExpertLoad.update`` takes; ``compute()`` returns a scalar, nan if no token was counted.
+    The entropy of a token is ``-sum_e w_e log w_e / log num_experts``, with 0 log 0 = 0. ``update`` takes the arguments
+    of ``ExpertLoad.update``. ``compute()`` returns a scalar, or NaN if no tokens were counted.
 
     Args:
-        num_experts: size of the last axis of the weights.
+        num_experts: Number of experts, at least 2.
 
     Raises:
-        ValueError: if ``num_experts`` is below 2, or weights or mask have another shape or dtype.
+        TypeError: An argument has the wrong type.
+        ValueError: ``num_experts`` is below 2, or a shape or dtype of weights or mask does not match.
 
     Example:
         >>> metric = RoutingEntropy(2)
@@ -197,7 +200,7 @@ class RoutingEntropy(Metric):
 
 
 def _two_classes(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return accuracy and weighted F1 of ``(N,)`` bool classes, nan if N = 0."""
+    """Return accuracy and weighted F1 of ``(N,)`` bool classes, NaN if N = 0."""
     if not len(target):
         _warn("acc2_non0 and f1_non0 are nan: every label is 0.")
         return torch.tensor(torch.nan), torch.tensor(torch.nan)
@@ -207,7 +210,7 @@ def _two_classes(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded_accuracy(preds: Tensor, target: Tensor, *, limit: int) -> Tensor:
-    """Return the accuracy over the ``2 limit + 1`` classes of clipped, rounded scores."""
+    """Return the accuracy over the ``2 limit + 1`` classes of clamped, rounded scores."""
     pred_class, true_class = (scores.clamp(-limit, limit).round().long() + limit for scores in (preds, target))
     return multiclass_accuracy(pred_class, true_class, num_classes=2 * limit + 1, average="micro")
 
@@ -219,7 +222,7 @@ def _correlation(preds: Tensor, target: Tensor) -> Tensor:
     if constant:
         _warn(f"corr is nan: the {' and the '.join(constant)} are constant.")
         return torch.tensor(torch.nan)
-    # float64: torchmetrics takes a float32 input of thousands of equal scores and one outlier for constant
+    # float64: torchmetrics mistakes a float32 input of thousands of equal scores and one outlier for a constant one
     return pearson_corrcoef(preds.cpu().double(), target.cpu().double())
 
 
@@ -232,7 +235,7 @@ def _concatenate(state: list[Tensor]) -> Tensor:
 
 
 def _check_scores(owner: object, **scores: Tensor) -> None:
-    """Scores are finite, floating ``(N,)``."""
+    """Check that scores are finite and floating-point ``(N,)``."""
     check_shapes(owner, **{name: (values, "N") for name, values in scores.items()})
     for name, values in scores.items():
         rows = (~values.isfinite()).nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""MissingModalityFusion: the whole of DERL but the head, behind one call."""
+"""MissingModalityFusion: all of DERL except the head, behind one call."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,15 +29,15 @@ class FusionLosses(NamedTuple):
 
 
 class FusionOutput(NamedTuple):
-    """What :class:`MissingModalityFusion` returns.
+    """The result of :class:`MissingModalityFusion`.
 
     Attributes:
         features: ``(B, N, D)``, the fused tokens.
-        unimodal: ``(B, D)`` per modality, the mean of its encoded tokens; zeros where it is absent.
-        router_weights: ``(B, N)`` per modality, for the private and for the shared views (eq. 14).
-        expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts.
-        losses: In training only.
-        complete_features: ``(B, N, D)``, the fused tokens of the complete input; in training only.
+        unimodal: ``(B, D)`` per modality, the mean of its encoded tokens, or zeros where it is absent.
+        router_weights: Two mappings, for the private and the shared views: ``(B, N)`` per modality (eq. 14).
+        expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts (eq. 3).
+        losses: The losses of eq. 5 and 12; None in evaluation mode.
+        complete_features: ``(B, N, D)``, the fused tokens of the complete input; None in evaluation mode.
     """
 
     features: Tensor
@@ -49,33 +49,41 @@ class FusionOutput(NamedTuple):
 
 
 class MissingModalityFusion(Pretrained):
-    """Fuse sequences of several modalities, any of which may be missing in part or whole (DERL, Li et al.).
+    """Fuse sequences of several modalities, each of which may be partly or completely missing (DERL, Li et al.).
 
-    Encoder, disentangler, modality router (eq. 13-15) and fusion transformer with its positions (eq. 16); in training
-    also the reconstructor and the losses of eq. 5 and 12. The head and the loss of the task are yours, as in
-    ``head(fusion(inputs, masks).features.mean(1))``.
+    It chains an encoder (eq. 2), a disentangler (eq. 3-4), a modality router (eq. 13-15) and a transformer with learned
+    positions (eq. 16). In training it adds a reconstructor and the losses of eq. 5 and 12. You add the head and the
+    loss of your task, e.g. ``head(fusion(inputs, masks).features.mean(1))``.
 
     Args:
-        input_dims: Width of a frame per modality; the order of the names does not matter.
+        input_dims: Width of a frame per modality. The order of the names does not matter.
         dim: D, width of a token.
         num_tokens: N, bottleneck tokens per modality.
-        max_lengths: The most frames that a sequence may have, per modality.
+        max_lengths: Maximum number of frames per modality.
         encoder_depth: Transformer blocks per modality.
         fusion_depth: Transformer blocks after fusion.
-        num_heads, head_dim, ffn_dim: Passed to every :class:`modx.TransformerBlock`.
-        num_private_experts: P, experts of each modality alone.
+        num_heads, head_dim, ffn_dim: Passed to every :class:`modx.TransformerBlock`. Its inner width is
+            ``num_heads * head_dim``, 512 by default, whatever ``dim`` is.
+        num_private_experts: P, private experts per modality.
         num_shared_experts: S, experts shared across modalities.
         expert_dim: Hidden units of each expert. Default: ``2 * dim``.
         reconstructor_dim: Hidden units of the reconstructor. Default: ``dim``.
         router_dim: Hidden units of the modality router. Default: ``2 * dim``.
-        levels: What to reconstruct: any of "input", "disentangled" and "joint". With none there is no reconstructor,
+        levels: Levels to reconstruct, any of "input", "disentangled" and "joint". If empty, there is no reconstructor,
             and its loss is 0.
         orthogonality_penalty: Passed to :func:`modx.losses.orthogonality_loss`.
         detach_target: Passed to :func:`modx.losses.reconstruction_loss`.
-        dropped_modality: What a modality becomes when ``keep`` drops all of it: "erased", zeros that are attended to
-            (the paper's), or "absent", as if it had been left out. Choose "absent" if modalities will be left out after
-            training.
+        dropped_modality: How to treat a modality that ``keep`` drops completely. "erased": as zeros that are still
+            attended to, as in the paper. "absent": as if it had been left out; choose this if modalities will be left
+            out after training.
         implementation: Passed to :func:`modx.ops.expert_mixture`.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range or unknown, a name is invalid, or ``input_dims`` and ``max_lengths``
+            differ in their names.
 
     Example:
         >>> lengths = {"audio": 90, "vision": 40}
@@ -177,7 +185,7 @@ class MissingModalityFusion(Pretrained):
         }
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, as the constructor does."""
+        """Reinitialize all parameters, as the constructor does."""
         for child in self.children():
             if child is self.transformer:
                 self._reset_positions()
@@ -194,23 +202,28 @@ class MissingModalityFusion(Pretrained):
         *,
         complete: Mapping[str, Tensor] | None = None,
     ) -> FusionOutput:
-        """Fuse what is there; in training, also learn to rebuild what was dropped.
+        """Fuse the modalities that are present and, in training, compute the losses.
 
-        In training, with ``keep`` or ``complete``, the incomplete and the complete input go through as one batch, a
-        sample that is complete only once. With neither, the input is its own target.
+        In training with ``keep`` or ``complete``, the incomplete and the complete input run as one batch; samples in
+        which nothing is missing run only once. Without either, the input is its own target.
 
         Args:
             inputs: ``(B, L_m, input_dims[m])`` per modality m, or ``(B, input_dims[m])`` for one frame. A modality that
-                is left out, or None, is absent, and left out of the mappings that come back.
+                is None or left out is absent and is left out of the result's mappings.
             masks: Bool ``(B, L_m)`` or ``(B,)`` per modality, True where a frame is real. Where a sample has no real
-                frame, the modality is absent. None: every frame is real.
-            keep: Bool like ``masks``, True where a frame survived simulated dropping; what was dropped becomes zeros
-                (eq. 1). A modality that is left out was kept whole.
-            complete: The complete input of each modality whose ``inputs`` are incomplete already, as where words are
-                replaced before a text encoder. Read in training only.
+                frames, the modality is absent. Default: every frame is real.
+            keep: Bool ``(B, L_m)`` or ``(B,)`` per modality, True where a frame survived simulated dropping. Dropped
+                frames become zeros (eq. 1). A modality that is left out keeps all its frames.
+            complete: Complete input of each modality that is already incomplete in ``inputs``, e.g. because words were
+                replaced before a text encoder ran. Read in training only.
+
+        Returns:
+            Fused tokens, unimodal features, weights and losses.
 
         Raises:
-            ValueError: A modality is unknown, none is given, or a shape, a length or a dtype does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: A modality is unknown, there are no modalities, a sequence is too long, or a shape or dtype does
+                not match.
         """
         frames, whole, real, kept = self._read(inputs, masks, keep, complete)
         seen, shown = hide(frames, kept), real
@@ -219,7 +232,7 @@ class MissingModalityFusion(Pretrained):
             real = every | real
             shown = real | {name: real[name] & (real[name] & mask).any(1, keepdim=True) for name, mask in kept.items()}
         batch_size = next(iter(frames.values())).shape[0]
-        first = slice(batch_size)  # the rows of the incomplete input, and of the complete one
+        first = slice(batch_size)  # rows of the incomplete input; ``second``: rows of the complete input
         second: Rows = first
         if self.training and (keep is not None or complete is not None):
             rows = _changed(seen, whole, shown, real)
@@ -248,7 +261,7 @@ class MissingModalityFusion(Pretrained):
         keep: Mapping[str, Tensor] | None,
         complete: Mapping[str, Tensor] | None,
     ) -> tuple[Parts, Parts, Parts, Parts]:
-        """The incomplete and the complete frames, and the masks of what is real and of what was kept."""
+        """Return the incomplete frames, the complete frames, the masks of real frames and the masks of kept frames."""
         dims, dtype = self.encoder.input_dims, self.positions.dtype
         (frames,), real = read_parts(self, masks, dims, dtype, "masks", inputs=inputs)
         whole, kept = frames, {}
@@ -256,7 +269,7 @@ class MissingModalityFusion(Pretrained):
             check_type(self, Mapping, keep=keep)
             there = {name: frames[name] for name in frames if keep.get(name) is not None}
             expected, known = f"keep of modalities {tuple(dims)}", keep.keys() <= dims.keys()
-            check(known and any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "add a mask")
+            check(known and any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "pass a mask")
             kept = read_parts(self, keep, dims, dtype, "keep", inputs=there)[1] if there else {}
         if complete is not None:
             (found,), _ = read_parts(self, None, dims, dtype, complete=complete)
@@ -267,7 +280,7 @@ class MissingModalityFusion(Pretrained):
     def _losses(
         self, tokens: Parts, views: Disentangled, present: Parts | None, seen: Rows, whole: Rows
     ) -> FusionLosses:
-        """Eq. 5 and 12; ``seen`` and ``whole`` are the rows of the incomplete and of the complete input."""
+        """Compute eq. 5 and 12; ``seen`` and ``whole`` are the rows of the incomplete and the complete input."""
         there = None if present is None else _rows(present, seen)
         split, target = (Disentangled(*(_rows(view, rows) for view in views)) for rows in (seen, whole))
         orthogonality = orthogonality_loss(split, penalty=self.orthogonality_penalty, present=there)
@@ -291,9 +304,9 @@ def _rows(parts: Mapping[str, Tensor], rows: Rows) -> Parts:
 
 
 def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
-    """The rows that differ from the complete input: a second pass over the others would compute the same.
+    """Return the rows that differ from the complete input; running the others twice would give the same result.
 
-    A graph has one shape whatever is dropped, so all rows are in it.
+    A compiled graph has a fixed shape, so it runs all rows twice.
     """
     if torch.compiler.is_compiling() or next(iter(seen.values())).is_meta:
         return slice(None)
@@ -305,7 +318,7 @@ def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
 
 
 def _replace(batch_size: int, rows: Rows) -> Rows:
-    """Where the rows of the complete input are, if ``rows`` of them lie below the batch."""
+    """Locate the complete input of each sample: ``rows`` were appended to the batch, the others are in it."""
     if isinstance(rows, slice):
         return slice(batch_size, None)
     places = torch.arange(batch_size, device=rows.device)

@@ -1,4 +1,4 @@
-"""MultiLevelReconstructor: rebuild the complete views from the corrupted ones, at three levels."""
+"""MultiLevelReconstructor: rebuild complete features and views from corrupted ones, at three levels."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ LEVELS = ("input", "disentangled", "joint")
 
 
 class Reconstruction(NamedTuple):
-    """Reconstructed views (B, N_m, D) keyed by modality; None for a level left out."""
+    """Reconstructed features and views (B, N_m, D) by modality; None for a level that was not requested."""
 
     input: dict[str, Tensor] | None
     private: dict[str, Tensor] | None
@@ -24,18 +24,26 @@ class Reconstruction(NamedTuple):
 
 
 class MultiLevelReconstructor(ModalityModule):
-    """Rebuild complete features and views from corrupted ones, as supervision (MLCR).
+    """Rebuild complete features and views from corrupted ones (MLCR of DERL, Li et al.).
 
-    Every modality has its own two-layer networks: R1 rebuilds its features from themselves ("input", eq. 6), R2
-    its private and its shared view, each from itself ("disentangled", eq. 8), R3 its features from both views
-    side by side ("joint", eq. 10; D_in = 2 D and twice the hidden units). DERL, Li et al. What they rebuild is
-    compared with the complete input by :func:`modx.losses.reconstruction_loss`.
+    It supervises training: :func:`modx.losses.reconstruction_loss` compares the result with the complete input. Every
+    modality has its own two-layer networks, at three levels:
+
+    - "input": R1 rebuilds the features from the corrupted features (eq. 6).
+    - "disentangled": R2 rebuilds each view from the same corrupted view (eq. 8).
+    - "joint": R3 rebuilds the features from both corrupted views, concatenated to width 2 D (eq. 10).
 
     Args:
-        modalities: Names, whose order does not matter; each bank holds their networks by sorted name.
+        modalities: Names of the modalities, in any order. Each bank stores their networks by sorted name.
         dim: D, width of a token.
-        hidden_dim: hidden units of R1 and R2; R3 has twice as many.
-        levels: which of "input", "disentangled" and "joint" to rebuild.
+        hidden_dim: Hidden units of R1 and R2; R3 has twice as many.
+        levels: Levels to rebuild, one or more of "input", "disentangled" and "joint".
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range or unknown, or a name is invalid.
 
     Example:
         >>> from modx import HybridExpertDisentangler
@@ -60,13 +68,13 @@ class MultiLevelReconstructor(ModalityModule):
         self.modalities = check_names(self, modalities)
         check_layer(self, dtype, dim=dim, hidden_dim=hidden_dim)
         known = isinstance(levels, Collection) and all(level in LEVELS for level in levels)
-        check(known and levels, self, f"levels: one or more of {LEVELS}", levels, "to rebuild nothing, leave it out")
+        check(known and levels, self, f"levels to be one or more of {LEVELS}", levels, "for none, leave it out")
         self.dim = dim
         self.levels = tuple(levels)
         count = len(self.modalities)
         banks = {
             "input": (count, dim, hidden_dim),
-            "disentangled": (2 * count, dim, hidden_dim),  # private networks, then shared ones
+            "disentangled": (2 * count, dim, hidden_dim),  # networks of the private views, then of the shared views
             "joint": (count, 2 * dim, 2 * hidden_dim),
         }
         self.networks = nn.ModuleDict(
@@ -83,17 +91,21 @@ class MultiLevelReconstructor(ModalityModule):
         disentangled: Disentangled,
         present: Mapping[str, Tensor] | None = None,
     ) -> Reconstruction:
-        """Rebuild the levels asked for.
+        """Rebuild the requested levels.
 
         Args:
-            features: ``(B, N_m, D)`` per modality m, or ``(B, D)`` for one token, from the corrupted input. A modality
-                that is left out, or None, is left out of the result.
-            disentangled: The views of those features.
-            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent: what is rebuilt is zeros
-                there, and features and views are not read and may be NaN. None: everything is present.
+            features: Features of the corrupted input: ``(B, N_m, D)`` per modality m, or ``(B, D)`` for one token. A
+                modality that is None or left out is left out of the result.
+            disentangled: Views of these features.
+            present: Bool ``(B,)`` or ``(B, N_m)`` per modality, False where it is absent. There, the result is zeros,
+                and features and views are never read, so they may hold NaN. Default: everything is present.
+
+        Returns:
+            Reconstructed features and views by level and modality.
 
         Raises:
-            ValueError: a modality is unknown, none is given, or a shape or a dtype does not fit.
+            TypeError: An argument has the wrong type.
+            ValueError: A modality is unknown, there are no modalities, or a shape or dtype does not match.
         """
         check_type(self, Disentangled, disentangled=disentangled)
         dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
@@ -119,7 +131,7 @@ class MultiLevelReconstructor(ModalityModule):
         )
 
     def _run(self, level: str, inputs: Mapping[Group, Tensor], groups: Sequence[Group]) -> dict[Group, Tensor]:
-        """One network per group: its one private expert, of weight 1."""
+        """Run each group through its own network, a single private expert with weight 1."""
         return by_group(self.networks[level], inputs, None, groups, 1)[0]
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Router: how much each token asks of each expert."""
+"""Router: the weights that a token gives to its experts."""
 
 import math
 
@@ -9,23 +9,29 @@ from ._checks import check_layer, check_range, check_shapes, message
 from ._modalities import reset_children
 from .experts import Experts
 
-# Training may drive a temperature anywhere. Below the least normal float16 its inverse, by which the gradients of equal
-# logits grow, would leave the range of half precision; logits 0.001 apart already differ by a factor of e^16 in weight.
+# Training can drive a temperature toward 0. Its inverse scales the gradients, and below the smallest normal float16 it
+# would overflow half precision. At this limit, logits 0.001 apart already differ by a factor of e^16 in weight.
 LEAST_TEMPERATURE = 2.0**-14
 
 
 class Router(nn.Module):
-    r"""Weigh experts by a softmax over logits at a learnable temperature.
+    r"""Weight experts by a softmax with a learnable temperature.
 
-    :math:`w = \mathrm{softmax}(z / \tau)` with logits z from a linear layer or a two-layer MLP: eq. 3 and 14 of
-    DERL (Li et al.). The temperature is kept positive through its logarithm, and the softmax takes one below 2^-14 for
-    2^-14. It is computed in float32 at least.
+    :math:`w = \mathrm{softmax}(z / \tau)`, where a linear layer or a two-layer MLP computes the logits z (eq. 3 and 14
+    of DERL, Li et al.). The temperature is stored as its logarithm, so it stays positive, and is clamped to at least
+    2⁻¹⁴. The softmax runs in float32 or wider.
 
     Args:
         dim: D, width of a token.
-        num_experts: K, weights a token.
-        hidden_dim: hidden units of a two-layer MLP; None: one linear layer.
-        temperature: where it starts; None: ``1 / num_experts``.
+        num_experts: K, number of experts.
+        hidden_dim: Hidden units of a two-layer MLP. Default: a single linear layer.
+        temperature: Initial temperature. Default: ``1 / num_experts``.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
 
     Example:
         >>> weights = Router(8, 4)(torch.randn(2, 5, 8))
@@ -57,7 +63,7 @@ class Router(nn.Module):
         self._reset_temperature()
 
     def reset_parameters(self) -> None:
-        """Draw the logits' parameters anew, and set the temperature to where it starts."""
+        """Reinitialize the weights and reset the temperature to its initial value."""
         reset_children(self)
         self._reset_temperature()
 
@@ -66,22 +72,23 @@ class Router(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """The softmax temperature, positive."""
+        """The temperature of the softmax, at least 2⁻¹⁴."""
         return self._log_temperature().exp().squeeze(0)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """Weigh the experts for every token.
+        """Compute every token's weights over the experts.
 
         Args:
-            x: ``(..., D)``.
-            present: bool, broadcastable to ``(..., K)``; an expert marked False gets weight 0, and where none is
-                present every weight is 0. None: all are present.
+            x: Tokens, ``(..., D)``.
+            present: Bool, broadcastable to ``(..., K)``. An expert marked False gets weight 0; where all are False,
+                every weight is 0. Default: all experts are present.
 
         Returns:
-            ``(..., K)``, non-negative, summing to 1 over the experts present.
+            Weights, ``(..., K)``, non-negative. They sum to 1 over the experts that are present.
 
         Raises:
-            ValueError: a shape or a dtype does not fit.
+            TypeError: An argument is not a tensor.
+            ValueError: A shape or dtype does not match.
         """
         check_shapes(self, {"D": self.dim}, self.log_temperature.dtype, x=(x, "... D"))
         if present is not None:

@@ -1,4 +1,4 @@
-"""TransformerBlock and TransformerEncoder, with a cheap path for when only the first few rows are wanted."""
+"""TransformerBlock and TransformerEncoder, with a cheaper path that computes only the first few rows."""
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,22 @@ from .experts import Experts
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention, with a LayerNorm each for query, key and value, then a two-layer GELU network.
+    """Pre-norm self-attention followed by a two-layer GELU network, each with a residual connection.
+
+    Queries, keys and values each have a LayerNorm of their own.
 
     Args:
         dim: D, width of a token.
-        num_heads: attention heads.
-        head_dim: width of a head; ``num_heads * head_dim`` need not equal ``dim``.
-        ffn_dim: hidden units of the feed-forward network; None: ``dim``.
-        dropout: probability of dropping a unit of either branch before it is added.
+        num_heads: Number of attention heads.
+        head_dim: Width of each head. The inner width is ``num_heads * head_dim``, 512 by default, whatever ``dim`` is.
+        ffn_dim: Hidden units of the feed-forward network. Default: ``dim``, not the usual ``4 * dim``.
+        dropout: Dropout probability of both branches, before they are added to their input.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
 
     Example:
         >>> block = TransformerBlock(16, num_heads=2, head_dim=8)
@@ -55,24 +63,25 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, as the constructor does."""
+        """Reinitialize all parameters, as the constructor does."""
         reset_children(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
-        """Let every token attend to the tokens that the mask shows.
+        """Let every token attend to all unmasked tokens of its sample.
 
         Args:
-            x: ``(B, T, D)``.
-            mask: bool ``(B, T)``, True where a token is real; what is masked must be finite. Where a sample shows
-                no token, attention adds nothing but the output layer's bias. None: all are real.
-            num_queries: return only the first rows; they cost far less than the whole, and are equal to it up to
-                rounding.
+            x: Tokens, ``(B, T, D)``.
+            mask: Bool ``(B, T)``, True where a token is real. Masked tokens must be finite. In a fully masked sample,
+                attention adds only the bias of its output layer. Default: all tokens are real.
+            num_queries: Compute only the first ``num_queries`` rows: far cheaper, and equal to those rows of the full
+                output up to rounding. Default: all rows.
 
         Returns:
             ``(B, T, D)``, or ``(B, num_queries, D)``.
 
         Raises:
-            ValueError: a shape or a dtype does not fit, or ``num_queries`` is not between 1 and T.
+            TypeError: An argument has the wrong type.
+            ValueError: A shape or dtype does not match, or ``num_queries`` is not in [1, T].
         """
         dim, dtype = self.query_norm.normalized_shape[0], self.query_norm.weight.dtype
         check_shapes(self, {"D": dim}, dtype, x=(x, "B T D"), mask=(mask, "bool B T?"))
@@ -97,11 +106,10 @@ class TransformerBlock(nn.Module):
         return _masked_attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
     def _attend_absorbed(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend from a few queries x to all tokens without projecting a single key or value.
+        """Attend from a few queries x to all tokens without computing keys or values.
 
-        With x̂ the normalized token before scale γ and shift β, a score is q·W_k(γ_k x̂ + β_k), which is
-        (γ_k W_kᵀ q)·x̂ and an offset that all tokens share. The weights p sum to 1, so that the output is
-        W_v(γ_v Σ p x̂ + β_v).
+        Let x̂ be a normalized token before scale γ and shift β. A score is q·W_k(γ_k x̂ + β_k) = (γ_k W_kᵀ q)·x̂ plus an
+        offset that all tokens share. The attention weights p sum to 1, so the output is W_v(γ_v Σ p x̂ + β_v).
         """
         heads = (self.num_heads, self.head_dim)
         normalized = F.layer_norm(tokens, tokens.shape[-1:], eps=self.key_norm.eps)
@@ -109,7 +117,7 @@ class TransformerBlock(nn.Module):
         key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
         absorbed = torch.einsum("bqhd,hdc->bhqc", query, key).flatten(1, 2)
         offset = torch.einsum("bqhd,hd->bhq", query, self.key(self.key_norm.bias).unflatten(0, heads)).flatten(1)
-        # plain products: on CPU the fused attention took three times as long for so few queries
+        # plain matmuls: for so few queries, fused attention took three times as long on a CPU
         scores = torch.baddbmm(offset[..., None], absorbed, normalized.mT)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
@@ -127,8 +135,14 @@ class TransformerEncoder(nn.Module):
 
     Args:
         dim: D, width of a token.
-        depth: blocks.
-        num_heads, head_dim, ffn_dim, dropout: of each block.
+        depth: Number of blocks.
+        num_heads, head_dim, ffn_dim, dropout: Passed to every :class:`TransformerBlock`.
+        device: Device of the parameters. Default: PyTorch's default device.
+        dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
 
     Example:
         >>> TransformerEncoder(16, depth=2, num_heads=2, head_dim=8)(torch.randn(3, 10, 16)).shape
@@ -164,15 +178,11 @@ class TransformerEncoder(nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, as the constructor does."""
+        """Reinitialize all parameters, as the constructor does."""
         reset_children(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, num_queries: int | None = None) -> Tensor:
-        """Run the blocks in turn; arguments and result as in :meth:`TransformerBlock.forward`.
-
-        Raises:
-            ValueError: as of :meth:`TransformerBlock.forward`.
-        """
+        """Run the blocks in order. Arguments, result and errors are those of :meth:`TransformerBlock.forward`."""
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
             x = block(x, mask, num_queries=num_queries if last else None)
@@ -183,7 +193,7 @@ class TransformerEncoder(nn.Module):
 
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention over the tokens shown; zeros for a sample that shows none, where a softmax would give nan."""
+    """Attend to unmasked tokens. A fully masked sample gets zeros, where a softmax would give NaN."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
     some = mask.any(-1, keepdim=True)

@@ -70,14 +70,14 @@ def test_a_tensor_holds_what_is_spelled(spelled, accepted):
 def test_floating_tensors_are_of_the_dtype_asked_for_but_under_autocast():
     x, mask = torch.zeros(3), torch.ones(3, dtype=torch.bool)
     assert check_shapes("op", None, torch.float32, x=(x, "T"), mask=(mask, "bool T")) == {"T": 3}
-    with pytest.raises(ValueError, match=r"^op expected x in torch.float64, as the rest, got torch.float32; cast it"):
+    with pytest.raises(ValueError, match=r"^op expected x in torch.float64 like the rest, got torch.float32; cast it"):
         check_shapes("op", None, torch.float64, x=(x, "T"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert check_shapes("op", None, torch.float64, x=(x, "T")) == {"T": 3}
 
 
 def test_tensors_are_on_one_device():
-    with pytest.raises(ValueError, match=r"^op expected w on cpu, as the rest, got device\(type='meta'\); move"):
+    with pytest.raises(ValueError, match=r"^op expected w on cpu like the rest, got device\(type='meta'\); move"):
         check_shapes("op", x=(torch.zeros(3), "T"), w=(torch.zeros(3, device="meta"), "T"))
 
 

@@ -245,7 +245,7 @@ def test_refuses_a_configuration_that_does_not_fit(arguments, message):
 
 def test_refuses_frames_in_another_dtype_than_its_parameters():
     encode = BottleneckEncoder({"a": 3}, 8, num_tokens=2, max_lengths={"a": 5}, num_heads=2, head_dim=4)
-    with pytest.raises(ValueError, match=r"expected 'a' of inputs in torch\.float32, as the rest, got torch\.float64"):
+    with pytest.raises(ValueError, match=r"expected 'a' of inputs in torch\.float32 like the rest, got torch\.float64"):
         encode({"a": torch.zeros(2, 5, 3, dtype=torch.float64)})
 
 

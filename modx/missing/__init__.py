@@ -1,11 +1,11 @@
-"""Simulated missing data: choose which elements of a sample to drop, and erase them.
+"""Simulate missing data: choose which elements of a sample to drop, and erase them.
 
-A mask is bool ``(B, T)``, True where an element (a frame, a word piece) is real and observed. Every ``drop_*``
-function returns a keep mask of the same shape, True where an element is real and kept, and leaves its inputs
-unchanged; ``erase`` applies it. Padding is False before and after, and never counts towards a rate.
+A mask is bool ``(B, T)``, True where an element (a frame or a word piece) is real. Every ``drop_*`` function returns a
+keep mask of the same shape, True where an element is real and kept, and ``erase`` applies it. No function changes its
+inputs. Padding is False in both masks and never counts toward a rate.
 
-The same generator state drops the same elements on any device: numbers are drawn on the generator's own device.
-Modalities are drawn in sorted order of their names, so the order of a mapping never matters; results keep it.
+The same generator state drops the same elements on any device, because numbers are drawn on the generator's device.
+Modalities are drawn in sorted order, so the order of a mapping does not matter. Results keep that order.
 """
 
 from .across import drop_modalities, drop_together, keep_modalities, unequal_rates

@@ -15,14 +15,14 @@ GENERATOR = torch.Generator, NoneType
 
 
 class Sources(NamedTuple):
-    """Where the draws come from: a generator per modality, and one for what modalities share."""
+    """Generators: one per modality, and one for the draws that modalities share."""
 
     own: Mapping[str, torch.Generator | None]
     shared: torch.Generator | None
 
 
 def draw_uniform(caller: str, shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Draw from [0, 1) where the generator lives, and move the draws to ``device``."""
+    """Draw from [0, 1) on the generator's device and move the draws to ``device``."""
     check_type(caller, *GENERATOR, generator=generator)
     source = device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=source, dtype=torch.float32).to(device)
@@ -31,7 +31,7 @@ def draw_uniform(caller: str, shape: torch.Size, device: torch.device, generator
 def read_sources(
     generator: Generators, shared: torch.Generator | None, masks: Mapping[str, Tensor], is_shared: bool
 ) -> Sources:
-    """Return each modality's generator, and the shared one."""
+    """Return each modality's generator and the shared one."""
     several = generator if isinstance(generator, Mapping) else {}
     each: dict[str, object] = {f"generator[{name!r}]": own for name, own in several.items()}
     each |= {} if isinstance(generator, Mapping) else {"generator": generator}
@@ -39,19 +39,19 @@ def read_sources(
     if not isinstance(generator, Mapping):
         return Sources(dict.fromkeys(masks, generator), generator if shared is None else shared)
     named = generator.keys() >= masks.keys()
-    check(named, "drop", f"generator for each of {tuple(masks)}", tuple(generator), "add the others, or pass one")
+    check(named, "drop", f"generator for each of {tuple(masks)}", tuple(generator), "add the others or pass just one")
     chosen = shared is not None or not is_shared
     check(chosen, "drop", "shared_generator, since modalities share a draw", shared, "pass a torch.Generator")
     return Sources(generator, shared)
 
 
 def rank_real(mask: Tensor) -> Tensor:
-    """Count real elements along each row: the k-th real one, from 0, has rank k."""
+    """Rank the real elements of each row: 0 for the first, 1 for the second, and so on."""
     return mask.cumsum(1) - 1
 
 
 def rate_column(caller: str, rate: float | Tensor, mask: Tensor, name: str = "rate") -> Tensor:
-    """Return a rate for a mask as a ``(B, 1)`` float64 column on the CPU."""
+    """Check a rate and its mask, and return the rate as a ``(B, 1)`` float64 column on the CPU."""
     check_shapes(caller, mask=(mask, "bool B T"))
     rates = number_column(caller, rate, mask, name)
     inside = (rates >= 0) & (rates <= 1)
@@ -66,13 +66,13 @@ def read_rates(rate: Rate, masks: Mapping[str, Tensor], across: list[str]) -> di
     if not isinstance(rate, Mapping):
         return dict.fromkeys(masks, rate_column("drop", rate, next(iter(masks.values()))).squeeze(1))
     expected = f"one rate for pattern {'+'.join(across)!r}, which drops across modalities"
-    check(not across, "drop", expected, rate, "pass a number, or a tensor of one per sample")
-    check(rate.keys() == masks.keys(), "drop", f"rate for each of {tuple(masks)}", tuple(rate), "give each its own")
+    check(not across, "drop", expected, rate, "pass a number or a tensor with one rate per sample")
+    check(rate.keys() == masks.keys(), "drop", f"rate for each of {tuple(masks)}", tuple(rate), "pass one rate each")
     return {name: rate_column("drop", rate[name], mask, f"rate[{name!r}]").squeeze(1) for name, mask in masks.items()}
 
 
 def number_column(caller: str, value: float | Tensor, mask: Tensor, name: str) -> Tensor:
-    """Return one number for all samples, or one per sample, as a ``(B, 1)`` float64 column on the CPU."""
+    """Check one number, or one per sample, and return it as a ``(B, 1)`` float64 column on the CPU."""
     dtype = None if isinstance(value, Tensor) else torch.float64
     try:
         values = torch.as_tensor(None if isinstance(value, bool) else value, dtype=dtype)
@@ -86,7 +86,7 @@ def number_column(caller: str, value: float | Tensor, mask: Tensor, name: str) -
 def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
     """Check the masks of all modalities and return the first."""
     check_type(caller, Mapping, masks=masks)
-    check(masks, caller, "masks of at least one modality", masks, "pass a mask per modality")
+    check(masks, caller, "masks of at least one modality", masks, "pass one mask per modality")
     known: dict[str, int] = {}
     for name, mask in masks.items():
         known = {"B": check_shapes(caller, known, **{f"masks[{name!r}]": (mask, "bool B T")})["B"]}
@@ -94,7 +94,7 @@ def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
 
 
 def draw_order(caller: str, masks: Mapping[str, Tensor], order: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the order in which one generator serves the modalities: sorted, or the caller's."""
+    """Return the order in which modalities are drawn from one generator: sorted, or the caller's."""
     names = tuple(sorted(masks))
     if order is None:
         return names

@@ -1,4 +1,4 @@
-"""Drop across modalities: whole modalities, the same stretch of time in all, or one rate shared out unequally."""
+"""Drop across modalities: whole modalities, the same time span in all of them, or at unequal rates."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,26 +17,26 @@ def drop_modalities(
     order: Sequence[str] | None = None,
     keep_one: bool = True,
 ) -> dict[str, Tensor]:
-    """Drop each modality of a sample as a whole, independently with probability ``rate``.
+    """Drop whole modalities of a sample, each independently with probability ``rate``.
 
-    One uniform number per sample and modality is drawn. With ``keep_one``, a sample that
-    would have nothing left keeps the modality with the largest number, a uniform choice. So from the same generator
-    state, what is dropped at a lower rate is dropped at a higher one, with ``keep_one`` or without. A modality
-    without a real element in a sample is already missing there and cannot be the one that is kept.
+    One uniform number is drawn per sample and modality. With ``keep_one``, a sample that would have nothing left keeps
+    the modality with the largest number, a uniform choice. A modality without real elements in a sample is already
+    missing, so it is never the one that is kept. From the same generator state, everything dropped at a lower rate is
+    also dropped at a higher rate, with or without ``keep_one``.
 
     Args:
         masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
         rate: Probability in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
         order: All modalities, in the order in which they are drawn. Default: sorted.
-        keep_one: Leave every sample at least one of the modalities it has.
+        keep_one: Keep at least one modality per sample.
 
     Returns:
         Modality name -> ``(B, T_m)`` bool, True where an element is real and kept.
 
     Raises:
         TypeError: As for ``drop_frames``, or ``masks`` is not a mapping.
-        ValueError: As for ``drop_frames``, or there is no modality, or the masks differ in B.
+        ValueError: As for ``drop_frames``, or there are no modalities, or the masks differ in B.
 
     Example:
         >>> masks = {"text": torch.ones(4, 3, dtype=torch.bool), "audio": torch.ones(4, 5, dtype=torch.bool)}
@@ -59,7 +59,7 @@ def drop_modalities(
 
 
 def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> dict[str, Tensor]:
-    """Drop all modalities except ``available``, in every sample: one row of a table by available modality.
+    """Drop all modalities except ``available`` in every sample, e.g. to evaluate a model on a subset of modalities.
 
     Args:
         masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
@@ -69,8 +69,9 @@ def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> 
         Modality name -> ``(B, T_m)`` bool, True where an element is real and kept.
 
     Raises:
-        TypeError: ``masks`` is not a mapping of tensors, or ``available`` not a collection.
-        ValueError: As for ``drop_modalities``, or ``available`` is one string or names a modality that ``masks`` lacks.
+        TypeError: ``masks`` is not a mapping of tensors, or ``available`` is not a collection.
+        ValueError: As for ``drop_modalities``, or ``available`` is a string or names a modality that is not in
+            ``masks``.
 
     Example:
         >>> masks = {"text": torch.tensor([[True, False]]), "audio": torch.tensor([[True, True]])}
@@ -80,24 +81,24 @@ def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> 
     check_masks("keep_modalities", masks)
     check_type("keep_modalities", Collection, available=available)
     known = not isinstance(available, str) and all(name in tuple(masks) for name in available)
-    expected = f"available: a collection of names out of {tuple(masks)}"
-    check(known, "keep_modalities", expected, available, "leave out the others, or add their masks")
+    expected = f"available to be a collection of names from {tuple(masks)}"
+    check(known, "keep_modalities", expected, available, "leave out the others or add their masks")
     return {name: mask & (name in available) for name, mask in masks.items()}
 
 
 def drop_together(
     masks: Mapping[str, Tensor], rate: float | Tensor, *, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """Drop the same stretch of relative time, of length ``rate``, in every modality of a sample.
+    """Drop the same span of relative time, of length ``rate``, in every modality of a sample.
 
-    One start per sample is drawn uniformly from [0, 1 - rate]. Of a modality's n real elements the k-th, counted
-    from 0, is dropped where
+    One start per sample is drawn uniformly from [0, 1 - rate]. If a modality has n real elements, element k (counted
+    from 0) is dropped where
 
         start <= (k + 1/2) / n < start + rate.
 
-    Each end of the stretch is rounded by half an element at most, so ``rate * n`` elements of a modality are dropped,
-    rounded down or up. From the same generator state, the stretch at a lower rate lies within that at a higher one.
-    Time is relative because modalities rarely share a clock: text has none.
+    So each modality drops ``rate * n`` elements, rounded down or up. From the same generator state, the span of a lower
+    rate lies within the span of a higher rate. Time is relative because modalities rarely share a clock, and text has
+    none.
 
     Args:
         masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
@@ -131,19 +132,19 @@ def unequal_rates(
 ) -> dict[str, Tensor]:
     """Split one drop rate across a sample's modalities as unequally as possible; pass the result to ``drop_frames``.
 
-    A budget of M times ``rate`` is poured into the M modalities in a random order, all orders equally likely, and
-    each is filled to 1 before the next. Of three modalities at 0.5, one is dropped whole, one by half, and one not
-    at all. The rates of a sample average to ``rate``, and so does each modality's over samples. The drawn order does
-    not depend on ``rate``, so from the same generator state no modality's rate falls as it rises.
+    Each sample distributes a total of M times ``rate`` over its M modalities in a random order, giving each a rate of 1
+    before it moves on to the next. At 0.5, three modalities get the rates 1, 0.5 and 0. The mean over a sample's
+    modalities is ``rate``, and so is the expected rate of each modality. All orders are equally likely and do not
+    depend on ``rate``, so from the same generator state a higher ``rate`` never lowers the rate of a modality.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool; only their names and B matter.
+        masks: Modality name -> ``(B, T_m)`` bool. Only the names and B matter.
         rate: Mean over the modalities, in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
         order: All modalities, in the order in which they are drawn. Default: sorted.
 
     Returns:
-        Modality name -> its rate per sample, ``(B,)`` float64 on the CPU.
+        Modality name -> rate per sample, ``(B,)`` float64 on the CPU.
 
     Raises:
         TypeError, ValueError: As for ``drop_modalities``.

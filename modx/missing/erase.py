@@ -1,4 +1,4 @@
-"""Overwrite dropped elements in the values themselves."""
+"""Overwrite dropped elements."""
 
 from collections.abc import Collection
 
@@ -17,23 +17,22 @@ def erase(
 ) -> Tensor:
     """Overwrite dropped elements: features with zeros (eq. 1), token ids with the unknown token.
 
-    Dropped features are replaced, never multiplied by 0, so a NaN or infinity in them reaches neither the result nor
-    a gradient. Padding is overwritten too, since its ``keep`` is False; name [PAD] among ``special_token_ids`` to leave
-    it in place.
+    Dropped features are replaced rather than multiplied by 0, so NaN and infinity in them reach neither the result nor
+    a gradient. Padding is overwritten too, because its ``keep`` is False. To preserve it, add the id of [PAD] to
+    ``special_token_ids``.
 
     Args:
         values: ``(B, T, D)`` floating-point features, or ``(B, T)`` integer token ids.
         keep: ``(B, T)`` bool, True where an element is kept.
-        unk_token_id: Replaces a dropped token; required for token ids, unused for features.
-        special_token_ids: Ids that stay even where ``keep`` is False, such as [CLS], [SEP] and [PAD].
+        unk_token_id: Id that replaces dropped tokens. Required for token ids, unused for features.
+        special_token_ids: Ids that are never overwritten, such as those of [CLS], [SEP] and [PAD].
 
     Returns:
         A new tensor with the shape and dtype of ``values``.
 
     Raises:
-        TypeError: ``values`` or ``keep`` is not a tensor, or an id is not an int.
-        ValueError: ``keep`` is not bool ``(B, T)``, ``values`` is neither of the two kinds or of another shape, or
-            token ids come without ``unk_token_id``.
+        TypeError: ``values`` or ``keep`` is not a tensor, an id is not an int, or ``unk_token_id`` is missing.
+        ValueError: A shape or dtype does not match, or ``unk_token_id`` does not fit in the dtype of ``values``.
 
     Example:
         >>> keep = torch.tensor([[False, True, False, False]])

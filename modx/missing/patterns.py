@@ -1,4 +1,4 @@
-"""Missing patterns by name: the registry, mixtures, and ``drop``, which applies any of them."""
+"""Missing patterns by name: a registry, mixtures, and ``drop``, which applies them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -13,15 +13,15 @@ from .across import drop_modalities, drop_together, unequal_rates
 from .within import drop_block, drop_bursts, drop_frames
 
 BURST_LENGTH = 5.0
-"""Mean length of the pattern ``bursts``, in elements, at every rate that allows it."""
+"""Mean burst length of the pattern ``bursts``, in elements; longer at rates that do not allow it."""
 
 
 class Pattern(NamedTuple):
     """A registered pattern.
 
     Attributes:
-        drop: From masks, a rate ``(B,)`` per modality, and sources to keep masks.
-        across: Whether it drops across modalities, and so takes one rate for all of them.
+        drop: Function of masks, a rate ``(B,)`` per modality and generators, which returns keep masks.
+        across: Whether the pattern drops across modalities. If so, it takes one rate for all of them.
     """
 
     drop: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Sources], Mapping[str, Tensor]]
@@ -37,48 +37,49 @@ def drop(
     shared_generator: torch.Generator | None = None,
     order: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
-    """Drop elements of every modality by a pattern's name, by a mixture of several, or by a function of your own.
+    """Drop elements of every modality by a named pattern, a mixture of patterns or your own function.
 
-    Within each modality by itself:
+    Patterns within a modality:
 
-    - ``frames``: elements one by one, ``drop_frames``
-    - ``bursts``: bursts of ``BURST_LENGTH`` elements on average, or of rate / (1 - rate) where that is more,
-      ``drop_bursts``
-    - ``block``: one block per modality, ``drop_block``
+    - ``frames``: Independent elements; see ``drop_frames``.
+    - ``bursts``: Bursts with a mean length of ``BURST_LENGTH`` elements, or rate / (1 - rate) if that is more; see
+      ``drop_bursts``.
+    - ``block``: One block per modality; see ``drop_block``.
 
-    Across modalities:
+    Patterns across modalities:
 
-    - ``modalities``: whole modalities, but never the last one of a sample, ``drop_modalities``
-    - ``together``: the same stretch of time in all modalities, ``drop_together``
-    - ``unequal``: elements one by one, at rates as unequal between modalities as possible, ``unequal_rates``
+    - ``modalities``: Whole modalities, but never all of a sample; see ``drop_modalities``.
+    - ``together``: The same time span in all modalities; see ``drop_together``.
+    - ``unequal``: Independent elements, at rates that differ between modalities as much as possible; see
+      ``unequal_rates``.
 
-    ``register_pattern`` adds others. Plus signs make a mixture: under ``"frames+modalities"`` each sample draws one of
-    the two, with equal probability.
+    ``register_pattern`` adds more. A plus sign makes a mixture: with ``"frames+modalities"``, each sample draws one of
+    the two patterns with equal probability.
 
-    With a generator per modality, what a pattern within a modality drops does not depend on which other modalities
-    there are. From the same generator state, what is dropped at a lower rate is dropped at a higher one as well, for
-    every pattern above but ``bursts``.
+    With one generator per modality, a pattern within a modality drops the same elements whichever other modalities
+    there are. From the same generator state, everything dropped at a lower rate is also dropped at a higher rate, for
+    every pattern above except ``bursts``.
 
     Args:
         masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
-        rate: Rate in [0, 1]: a number, or ``(B,)`` with one per sample. A pattern within a modality also takes a
-            mapping with such a rate per modality.
-        pattern: A name of ``PATTERNS``, several joined by plus signs, or a function that drops within a modality as
-            ``drop_frames`` does: ``function(mask, rate, generator=generator)`` with ``rate`` ``(B,)``.
+        rate: Rate in [0, 1]: a number, or ``(B,)`` with one per sample. Patterns within a modality also take a mapping
+            with one such rate per modality.
+        pattern: A name in ``PATTERNS``, several names joined by plus signs, or a function that drops within a modality,
+            like ``drop_frames``: ``function(mask, rate, generator=generator)``, where ``rate`` is ``(B,)``.
         generator: Source of the draws, or a mapping with one per modality. Default: PyTorch's global one.
-        shared_generator: Source of what modalities share: the choice of a mixture, the draws of ``modalities`` and
-            ``together``, and the order of ``unequal``. Required for these with a generator per modality. Default:
-            ``generator``.
-        order: All modalities, in the order in which one generator, or the shared one, draws them. Default: sorted.
+        shared_generator: Source of the draws that modalities share: the choice in a mixture, the draws of
+            ``modalities`` and ``together``, and the order of ``unequal``. Required for these if ``generator`` is a
+            mapping. Default: ``generator``.
+        order: All modalities, in the order in which they are drawn. Default: sorted.
 
     Returns:
         Modality name -> ``(B, T_m)`` bool, True where an element is real and kept.
 
     Raises:
         TypeError: As for ``drop_modalities``, or ``pattern`` is neither a string nor a function.
-        ValueError: As for ``drop_modalities`` and ``parse_pattern``; a mapping lacks a modality; a pattern across
-            modalities comes with a rate per modality, or a shared draw without ``shared_generator``; or a function of
-            your own returns something other than a keep mask.
+        ValueError: As for ``drop_modalities`` and ``parse_pattern``, or a mapping lacks a modality, a pattern across
+            modalities gets one rate per modality, ``shared_generator`` is required but missing, or your own function
+            does not return a keep mask.
 
     Example:
         >>> masks = {"text": torch.ones(4, 3, dtype=torch.bool), "audio": torch.ones(4, 5, dtype=torch.bool)}
@@ -99,7 +100,7 @@ def drop(
         keep = only.drop(ordered, rates, sources)
         return {name: keep[name] for name in masks}
     uniform = draw_uniform("drop", torch.Size((len(first), 1)), first.device, sources.shared)
-    choice = (uniform * len(parts)).long().clamp(max=len(parts) - 1)  # a product can round up to len(parts)
+    choice = (uniform * len(parts)).long().clamp(max=len(parts) - 1)  # the product can round up to len(parts)
     mixed = {name: torch.zeros_like(mask) for name, mask in masks.items()}
     for number, part in enumerate(parts.values()):
         keep = part.drop(ordered, rates, sources)
@@ -108,35 +109,35 @@ def drop(
 
 
 def register_pattern(name: str, function: Callable[..., Any], *, across: bool = False) -> None:
-    """Make a function available under a name: to ``drop``, to mixtures, and to what takes the name of a pattern.
+    """Register a pattern under a name, for ``drop``, mixtures and every option that takes the name of a pattern.
 
-    Registered once per process, before the name is used: a script that starts worker processes registers at its top
-    level. ``drop`` checks what the function returns, and hands it copies, which it may change.
+    Register it once per process, before the name is used. A script that starts worker processes must do so at its top
+    level. The function gets copies, which it may change, and ``drop`` checks its result.
 
     Args:
-        name: A word without spaces or plus signs that is not yet in ``PATTERNS``.
-        function: Within a modality, as ``drop_frames``: ``function(mask, rate, generator=generator)`` -> keep mask,
-            called per modality with its own generator. Across modalities, as ``drop_together``:
-            ``function(masks, rate, generator=generator)`` -> a keep mask per modality, called once, with the shared
-            generator and the masks in the order in which they are drawn. ``rate`` is floating-point ``(B,)``, on the
-            device of the masks.
+        name: A new name without spaces or plus signs.
+        function: A function that returns a keep mask. Within a modality, like ``drop_frames``, it is called as
+            ``function(mask, rate, generator=generator)`` for each modality, with the generator of the modality. Across
+            modalities, like ``drop_together``, it is called once as ``function(masks, rate, generator=generator)``,
+            with the shared generator and with the masks in the order in which they are drawn, and returns one keep mask
+            per modality. ``rate`` is floating-point ``(B,)``, on the device of the masks.
         across: Whether ``function`` drops across modalities.
 
     Raises:
-        TypeError: ``name`` is not a string, ``function`` cannot be called, or ``across`` is not a bool.
-        ValueError: ``name`` is taken, empty, or holds a space or a plus sign.
+        TypeError: ``name`` is not a string, ``function`` is not callable, or ``across`` is not a bool.
+        ValueError: ``name`` is taken, empty, or contains a space or a plus sign.
     """
     check_type("register_pattern", str, name=name)
     check_type("register_pattern", Callable, function=function)
     check_type("register_pattern", bool, across=across)
     is_new = name.split() == [name] and "+" not in name and name not in _PATTERNS
-    expected = f"name to be a word without spaces or plus signs, and not among {tuple(_PATTERNS)}"
-    check(is_new, "register_pattern", expected, name, "choose another")
+    expected = f"name to be a word without spaces or plus signs, other than {tuple(_PATTERNS)}"
+    check(is_new, "register_pattern", expected, name, "choose another name")
     _PATTERNS[name] = _guard(name, _across(function) if across else _within(function))
 
 
 def parse_pattern(pattern: str) -> tuple[str, ...]:
-    """Split a mixture at its plus signs into names of ``PATTERNS``.
+    """Split a mixture at its plus signs into names in ``PATTERNS``.
 
     Args:
         pattern: One name, or several joined by plus signs.
@@ -155,13 +156,13 @@ def parse_pattern(pattern: str) -> tuple[str, ...]:
     check_type("parse_pattern", str, pattern=pattern)
     parts = tuple(pattern.split("+"))
     known = {*parts} <= PATTERNS.keys() and len({*parts}) == len(parts)
-    expected = f"pattern to be different names out of {tuple(PATTERNS)}, joined by plus signs"
-    check(known, "parse_pattern", expected, pattern, "add one of your own with register_pattern")
+    expected = f"pattern to be distinct names from {tuple(PATTERNS)}, joined by plus signs"
+    check(known, "parse_pattern", expected, pattern, "add your own with register_pattern")
     return parts
 
 
 def _find(pattern: str | Callable[..., Tensor]) -> dict[str, Pattern]:
-    """Return the patterns that a mixture draws from, by name; one for a single name or a function."""
+    """Return the patterns of a mixture by name; a single name or a function gives one."""
     check_type("drop", str, Callable, pattern=pattern)
     if isinstance(pattern, str):
         return {name: PATTERNS[name] for name in parse_pattern(pattern)}
@@ -170,7 +171,7 @@ def _find(pattern: str | Callable[..., Tensor]) -> dict[str, Pattern]:
 
 
 def _within(function: Callable[..., Tensor]) -> Pattern:
-    """Make a pattern of a function that drops within a modality."""
+    """Make a pattern from a function that drops within a modality."""
 
     def apply(masks: Mapping[str, Tensor], rates: Mapping[str, Tensor], sources: Sources) -> dict[str, Tensor]:
         return {name: function(mask, rates[name], generator=sources.own[name]) for name, mask in masks.items()}
@@ -179,7 +180,7 @@ def _within(function: Callable[..., Tensor]) -> Pattern:
 
 
 def _across(function: Callable[..., Mapping[str, Tensor]]) -> Pattern:
-    """Make a pattern of a function that drops across modalities."""
+    """Make a pattern from a function that drops across modalities."""
 
     def apply(masks: Mapping[str, Tensor], rates: Mapping[str, Tensor], sources: Sources) -> Mapping[str, Tensor]:
         return function(masks, next(iter(rates.values())), generator=sources.shared)
@@ -188,8 +189,8 @@ def _across(function: Callable[..., Mapping[str, Tensor]]) -> Pattern:
 
 
 def _drop_bursts(mask: Tensor, rate: Tensor, *, generator: torch.Generator | None) -> Tensor:
-    """Drop bursts of ``BURST_LENGTH`` elements on average, or of the least length that the rate allows."""
-    least = torch.where(rate < 1, rate / (1 - rate), 0.0)  # where everything is dropped, any length will do
+    """Drop bursts with a mean length of ``BURST_LENGTH`` elements, or the shortest that the rate allows."""
+    least = torch.where(rate < 1, rate / (1 - rate), 0.0)  # at rate 1 any length will do
     return drop_bursts(mask, rate, mean_length=least.clamp(min=BURST_LENGTH), generator=generator)
 
 
@@ -201,13 +202,13 @@ def _drop_modalities(
 
 
 def _drop_unequal(masks: Mapping[str, Tensor], rates: Mapping[str, Tensor], sources: Sources) -> Mapping[str, Tensor]:
-    """Drop frames from each modality's own source, at rates from the shared one."""
+    """Drop frames with each modality's own generator, at rates drawn from the shared one."""
     shares = unequal_rates(masks, next(iter(rates.values())), generator=sources.shared, order=tuple(masks))
     return {name: drop_frames(mask, shares[name], generator=sources.own[name]) for name, mask in masks.items()}
 
 
 def _guard(name: str, pattern: Pattern) -> Pattern:
-    """Hand copies to a user's pattern, and check the keep masks that it returns."""
+    """Pass copies to a user's pattern, and check the keep masks that it returns."""
 
     def apply(masks: Mapping[str, Tensor], rates: Mapping[str, Tensor], sources: Sources) -> Mapping[str, Tensor]:
         copies = {modality: mask.clone() for modality, mask in masks.items()}
@@ -220,8 +221,9 @@ def _guard(name: str, pattern: Pattern) -> Pattern:
             known = dict(zip("BT", mask.shape, strict=True))
             returned = f"the mask of pattern {name!r} for {modality!r}"
             check_shapes("drop", known, **{returned: (keep[modality], "bool B T")})
-            expected = f"pattern {name!r} to keep only what the mask of {modality!r} shows"
-            check(not (keep[modality] & ~mask).any(), "drop", expected, True, "return its result & mask")
+            outside = int((keep[modality] & ~mask).sum())
+            expected = f"pattern {name!r} to keep no element outside the mask of {modality!r}"
+            check(not outside, "drop", expected, outside, "return keep & mask")
         return keep
 
     return Pattern(apply, pattern.across)
@@ -241,4 +243,4 @@ _PATTERNS = {
     "unequal": Pattern(_drop_unequal, across=True),
 }
 PATTERNS: Mapping[str, Pattern] = MappingProxyType(_PATTERNS)
-"""Every registered pattern by its name; ``PATTERNS[name].across`` says whether it drops across modalities."""
+"""All registered patterns by name. ``PATTERNS[name].across`` says whether a pattern drops across modalities."""

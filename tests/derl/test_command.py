@@ -175,7 +175,7 @@ def test_an_existing_folder_is_never_overwritten(data, finished):
         (["--evaluate", "nowhere"], "expected the folder of a run"),
         (["--output_dir", "/dev/null/run"], "expected a folder that can be written"),
         (["--data", "nowhere.pkl", "--output_dir", "{folder}"], "nowhere.pkl"),
-        (["--train_pattern", "holes", "--output_dir", "{folder}"], "--train_pattern: parse_pattern expected names"),
+        (["--train_pattern", "holes", "--output_dir", "{folder}"], "--train_pattern: parse_pattern expected pattern"),
         (["--corrupted_share", "2", "--output_dir", "{folder}"], "--corrupted_share expected numbers in [0, 1], got 2"),
         (["--select_rates", "0.5", "5", "--output_dir", "{folder}"], "--select_rates expected numbers in [0, 1]"),
         (["--reconstruction_levels", "deep", "--output_dir", "{folder}"], "expected some of input, disentangled"),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,14 @@ def test_nothing_slow_is_imported_before_a_ctrl_c_ends_well(name):
 
 def test_a_ctrl_c_while_modules_are_imported_is_one_line_too():
     code = "import ending, time; print('here', flush=True); time.sleep(60)"
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=EXAMPLES, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=EXAMPLES,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen,
     ) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ TOP = Path(__file__).parents[3]
 def test_the_command_and_the_study_know_a_registered_pattern(capsys):
     with pytest.raises(SystemExit):
         parse(["--train_pattern", "frames+own"])
-    assert "got 'own' in pattern 'frames+own'; add one of your own with register_pattern" in capsys.readouterr().err
+    assert "got 'frames+own'; add your own with register_pattern" in capsys.readouterr().err
     register_pattern("own", drop_block)
     options = parse(["--train_pattern", "frames+own", "--eval_pattern", "own"])
     assert (options.train_pattern, options.eval_pattern) == ("frames+own", "own")

@@ -284,7 +284,7 @@ def make_rows() -> Iterator[Row]:
             found = zeros(2, 3, width, dtype=dtype)
             yield wrong(name, argument, {"a": found}, f" in a floating-point dtype, got {dtype}")
         found = zeros(2, 3, width, dtype=torch.float64)
-        yield wrong(name, argument, {"a": found}, " in torch.float32, as the rest, got torch.float64")
+        yield wrong(name, argument, {"a": found}, " in torch.float32 like the rest, got torch.float64")
 
     def tokens(name: str) -> Iterator[Row]:
         yield from tensors(name, "x")
@@ -292,7 +292,7 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, "x", zeros(*shape), f"got {shape}")
         yield wrong(name, "x", zeros(2, 5, 8, dtype=torch.int64), "x in a floating-point dtype, got torch.int64")
         yield wrong(
-            name, "x", zeros(2, 5, 8, dtype=torch.float16), "x in torch.float32, as the rest, got torch.float16"
+            name, "x", zeros(2, 5, 8, dtype=torch.float16), "x in torch.float32 like the rest, got torch.float16"
         )
 
     def masked(name: str, argument: str, *shapes: tuple[int, ...], full: tuple[int, ...]) -> Iterator[Row]:
@@ -452,13 +452,13 @@ def make_rows() -> Iterator[Row]:
                     name,
                     argument,
                     torch.zeros(shape, device="meta"),
-                    "on cpu, as the rest, got device(type='meta')",
+                    "on cpu like the rest, got device(type='meta')",
                 )
                 if argument in SPELLED:
                     words = f"{argument} ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
                     yield wrong(name, argument, zeros(*shape[:-1], 9), words)
         yield wrong(name, "x", zeros(1, 5, 8), "x (T, D_in), got (1, 5, 8)")
-        yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "x in torch.float32, as the rest, got torch.float64")
+        yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "x in torch.float32 like the rest, got torch.float64")
         yield wrong(name, "w2", zeros(3, 4), "w2 (E=3, H=4, D_out), got (3, 4)")
         for value, words in WRONG_GROUPS:
             yield wrong(name, "group_sizes", value, words)
