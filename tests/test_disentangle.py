@@ -159,9 +159,9 @@ def test_a_modality_without_tokens_gives_views_without_tokens():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"text": None, "audio": None}, "got (); name what is there, and nothing else."),
-        ({"vision": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'vision'); name what is there, and nothing else."),
-        ({"audio": None, "speech": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'speech'); name what is"),
+        ({"text": None, "audio": None}, "got (); pass those present and no others."),
+        ({"vision": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'vision'); pass those present and no others."),
+        ({"audio": None, "speech": torch.zeros(2, 1, 4)}, "got ('text', 'audio', 'speech'); pass those"),
     ],
 )
 def test_refuses_other_modalities_than_its_own_and_says_the_remedy(changed, message):
@@ -200,7 +200,7 @@ def test_refuses_a_first_feature_without_dimensions():
 
 @pytest.mark.parametrize("modalities", [(), ("text", "text"), "text"])
 def test_refuses_names_that_are_not_a_collection_of_distinct_ones(modalities):
-    message = re.escape(f"modalities: one or more distinct names, got {modalities!r}")
+    message = re.escape(f"modalities to be distinct names, got {modalities!r}")
     with pytest.raises(ValueError, match="HybridExpertDisentangler expected " + message):
         HybridExpertDisentangler(modalities, 4, 5)
 

@@ -138,7 +138,7 @@ def test_nothing_is_rebuilt_from_nothing(shape):
 
 @pytest.mark.parametrize("levels", [(), ("input", "output"), "inputs", "joint"])
 def test_refuses_levels_it_does_not_know(levels):
-    message = f"levels: one or more of ('input', 'disentangled', 'joint'), got {levels!r}; to rebuild nothing, leave"
+    message = f"levels to be one or more of ('input', 'disentangled', 'joint'), got {levels!r}; for none, leave it out"
     with pytest.raises(ValueError, match="MultiLevelReconstructor expected " + re.escape(message)):
         make(levels)
 

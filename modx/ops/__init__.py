@@ -1,4 +1,4 @@
-"""The one op under every expert and every two-layer network of the library: a weighted mixture of MLPs.
+"""The op behind all experts and two-layer networks of the library: a weighted mixture of MLPs.
 
 T tokens, E experts, P private experts per group, S shared experts, H hidden width, D_in and D_out widths.
 """
@@ -29,7 +29,7 @@ def expert_mixture(
     implementation: str = "auto",
     least_memory: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    r"""Run each token through its group's private experts and the shared experts, and return the two weighted sums.
+    r"""Compute the weighted sums of each token's private and shared experts.
 
     For token t of group g, with :math:`f_e(x) = \mathrm{act}(x W_{1,e}^\top + b_{1,e}) W_{2,e} + b_{2,e}`:
 
@@ -41,26 +41,29 @@ def expert_mixture(
     Sentiment Analysis").
 
     Args:
-        x: ``(T, D_in)``, the tokens of all groups, group by group.
+        x: Tokens of all groups, ``(T, D_in)``, group after group. A group is usually a modality.
         router_weights: ``(T, P + S)``, private experts first. If None, every weight is 1.
-        w1: ``(E, H, D_in)`` with E = len(group_sizes) * P + S: private experts group by group, then the shared ones.
+        w1: ``(E, H, D_in)`` with E = len(group_sizes) * P + S: private experts group after group, then shared experts.
         b1: ``(E, H)``.
-        w2: ``(E, H, D_out)``. Hidden unit h of expert e reads with row ``w1[e, h]`` and writes with row ``w2[e, h]``.
+        w2: ``(E, H, D_out)``. Row ``w1[e, h]`` holds the input weights of hidden unit h of expert e, row ``w2[e, h]``
+            its output weights.
         b2: ``(E, D_out)``.
-        group_sizes: Tokens per group (usually a modality); they sum to T, and a group may be empty.
+        group_sizes: Number of tokens per group. They sum to T, and a group may be empty.
         num_private: P, private experts per group.
         num_shared: S, experts that every group uses.
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
-        implementation: "auto", "reference", "eager" or "triton"; :func:`explain` tells what "auto" would run.
-        least_memory: Keep only the inputs for the backward pass, which recomputes the hidden layer piece by piece.
+        implementation: "auto", "reference", "eager" or "triton". :func:`explain` tells what "auto" runs. "eager" means
+            plain PyTorch operations; inside ``torch.compile``, they are compiled like any others.
+        least_memory: Save only the inputs for the backward pass, and recompute the hidden layer in chunks. "eager"
+            ignores it inside ``torch.compile`` and under ``torch.func`` transforms.
 
     Returns:
-        ``(private, shared)``, each ``(T, D_out)``; a sum over no experts is zeros.
+        ``(private, shared)``, each ``(T, D_out)``. A sum over no experts is zeros.
 
     Raises:
-        ValueError: An argument does not fit the others, or the requested implementation cannot run; the message
-            says which, and what can.
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, dtype or count does not match, a word is unknown, or the requested implementation cannot
+            run.
         NotImplementedError: A gradient of ``implementation="triton"`` is differentiated again.
 
     Example:
@@ -101,13 +104,13 @@ def explain(
     implementation: str = "auto",
     least_memory: bool = False,
 ) -> Choice:
-    """Tell which implementation :func:`expert_mixture` would run for these arguments, and why. Computes nothing.
+    """Tell which implementation :func:`expert_mixture` would run for the same arguments, and why, without running it.
 
     Returns:
-        ``(implementation, reason)``, which prints as a sentence.
+        ``(implementation, reason)``, which prints as one line.
 
     Raises:
-        ValueError, TypeError: As :func:`expert_mixture` does.
+        TypeError, ValueError: As for :func:`expert_mixture`.
 
     Example:
         >>> import torch

@@ -1,6 +1,6 @@
-"""The activations an expert can have: one row each, with what every implementation needs of it.
+"""The table of activations, with everything that the implementations need.
 
-A row with a function alone runs in ``reference`` and ``eager``. The kernels refuse one without a word for it.
+An activation with only a function runs in ``reference`` and ``eager``. The kernels refuse one without a kernel word.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from torch import Tensor
 
 
 class Activation(NamedTuple):
-    """An activation: its function, its derivative where it is written out, and the kernels' word for it."""
+    """An activation: its function, an optional derivative, and its name in the kernels."""
 
     function: Callable[[Tensor], Tensor]
-    # (grad, z) -> grad * act'(z), written over grad: at these sizes a new tensor costs more than its arithmetic
+    # (grad, z) -> grad * act'(z), in place: at these sizes, allocating a new tensor costs more than the arithmetic
     derivative_: Callable[[Tensor, Tensor], Tensor] | None = None
     kernel_word: str | None = None
 
     def backward_(self, grad: Tensor, z: Tensor) -> Tensor:
-        """``grad * act'(z)``, written over ``grad``; autograd derives it where no derivative is written out."""
+        """Multiply ``grad`` by act'(z) in place; without a derivative in the table, autograd computes it."""
         if self.derivative_ is not None:
             return self.derivative_(grad, z)
         with torch.enable_grad():

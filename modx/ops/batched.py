@@ -1,7 +1,7 @@
 """The expert mixture for small batches, where launch overhead dominates: as few and as large matmuls as possible.
 
-Private experts run for all groups at once, B groups of n tokens, shorter ones padded with zeros. The shared bank is one
-matmul, its hidden layer ``(T, S H)``.
+The k-th private experts of all B groups run as one batch of n tokens each; shorter groups are padded with zeros. The
+shared experts run as one MLP with a hidden layer ``(T, S H)``.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class BatchedMixture(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_private: Tensor, d_shared: Tensor) -> tuple[Tensor | None, ...]:
-        # read once: checkpointing hands out each recomputed tensor a single time
+        # read once: activation checkpointing hands out each recomputed tensor only once
         x, router_weights, w1, b1, w2, b2, *saved = ctx.saved_tensors
         mixture = Mixture(x, router_weights, w1, b1, w2, b2, *ctx.layout)
         needs: Any = Mixture(*ctx.needs_input_grad)
@@ -131,12 +131,12 @@ class BatchedMixture(torch.autograd.Function):
 
 
 def _fold(tokens: Tensor, group_sizes: Sequence[int]) -> Tensor:
-    """``(T, D)`` as ``(B, n, D)``."""
+    """Reshape ``(T, D)`` to ``(B, n, D)``, with padding if needed."""
     if len(set(group_sizes)) == 1:
         return tokens.view(len(group_sizes), -1, tokens.shape[1])
     return pad_sequence(tokens.split(group_sizes), batch_first=True)
 
 
 def _unfold(tokens: Tensor, group_sizes: Sequence[int]) -> Tensor:
-    """``(B, n, D)`` as ``(T, D)``."""
+    """Reshape ``(B, n, D)`` to ``(T, D)``, without the padding."""
     return torch.cat([part[:size] for part, size in zip(tokens, group_sizes, strict=True)])

@@ -1,7 +1,7 @@
-"""The expert mixture for many tokens, one expert after the other; for the least memory, in chunks of tokens.
+"""The expert mixture for many tokens, one expert after another; to save memory, in chunks of tokens.
 
-Router weights scale the outputs y, not the wider hidden layers a = act(z). For n tokens: z, a ``(n, H)``, y
-``(n, D_out)``.
+Router weights scale the outputs y rather than the wider hidden layers a = act(z). For n tokens, z and a are ``(n, H)``
+and y is ``(n, D_out)``.
 """
 
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from .activations import ACTIVATIONS
 from .composed import differentiable_gradients
 from .mixture import Mixture
 
-CHUNK_ELEMENTS = 2**20  # hidden elements in memory at a time, for the least memory
+CHUNK_ELEMENTS = 2**20  # hidden elements per chunk, with least_memory
 
 
 class Block(NamedTuple):
-    """Tokens that go through one expert, and the column of its router weights."""
+    """Tokens that run through one expert, and the column of their router weights."""
 
     tokens: slice
     expert: int
     column: int
     is_shared: bool
-    is_first: bool  # of its expert's blocks
+    is_first: bool  # the first block of its expert
 
 
 class ChunkedMixture(torch.autograd.Function):
@@ -57,7 +57,7 @@ class ChunkedMixture(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_private: Tensor, d_shared: Tensor) -> tuple[Tensor | None, ...]:
-        # read once: checkpointing hands out each recomputed tensor a single time
+        # read once: activation checkpointing hands out each recomputed tensor only once
         x, router_weights, w1, b1, w2, b2, *saved = ctx.saved_tensors
         mixture = Mixture(x, router_weights, w1, b1, w2, b2, *ctx.layout)
         _, _, *asked = ctx.needs_input_grad
@@ -68,7 +68,7 @@ class ChunkedMixture(torch.autograd.Function):
         kept = iter(saved)
         derive_ = ACTIVATIONS[mixture.activation].backward_
         columns = None if router_weights is None else router_weights.to(x.dtype).t().contiguous()
-        # sums over chunks are in float32 where a chunk's part is in half precision
+        # half-precision gradients of chunks are accumulated in float32
         wide = torch.promote_types(x.dtype, torch.float32) if ctx.least_memory else x.dtype
         d_columns = None if columns is None or not needs.router_weights else torch.empty_like(columns)
         dw1 = torch.empty_like(w1, dtype=wide) if needs.w1 else None
@@ -97,7 +97,7 @@ class ChunkedMixture(torch.autograd.Function):
                 _add_product(dw1[expert], dz.T, x[tokens], block.is_first)
             if dx is not None:
                 dx[tokens].addmm_(dz, w1[expert])
-        # the router weights may be of a wider dtype than the rest
+        # the router weights may have a wider dtype than the other tensors
         found = (dx, None if d_columns is None else d_columns.t(), dw1, db1, dw2, db2)
         gradients = (
             None if d is None or like is None else d.to(like.dtype)
@@ -119,7 +119,7 @@ def _blocks(mixture: Mixture, least_memory: bool) -> Iterator[Block]:
 
 
 def _split(tokens: slice, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` tokens; one for no tokens too, which gives the experts of an empty group zeros."""
+    """Split tokens into slices of at most ``size``. No tokens give one empty slice, so that gradients become zeros."""
     for start in range(tokens.start, max(tokens.stop, tokens.start + 1), size):
         yield slice(start, min(start + size, tokens.stop))
 

@@ -1,4 +1,4 @@
-"""The expert mixture in differentiable PyTorch operations, as two wide matmuls per bank."""
+"""The expert mixture in differentiable PyTorch operations: two wide matmuls per bank."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from .mixture import Mixture
 
 
 def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """Stack the experts' hidden layers and scale each by its weight: the sum over experts is one matmul."""
+    """Concatenate the experts' hidden layers, scaled by router weights, so that one matmul sums over the experts."""
     x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
 
     def mix(tokens: Tensor, weights: Tensor | None, experts: slice) -> Tensor:
@@ -31,7 +31,7 @@ def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
     if num_shared:
         weights = None if router_weights is None else router_weights[:, num_private:]
         shared = mix(x, weights, slice(mixture.first_shared, None))
-    if private is None:  # an empty sum takes the dtype that autocast gave the other
+    if private is None:  # under autocast, an empty sum needs the dtype of the other sum
         private = x.new_zeros(x.shape[0], w2.shape[2]) if shared is None else torch.zeros_like(shared)
     return private, torch.zeros_like(private) if shared is None else shared
 
@@ -39,9 +39,9 @@ def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
 def differentiable_gradients(
     mixture: Mixture, needs: tuple[bool, ...], grads: tuple[Tensor, ...]
 ) -> list[Tensor | None]:
-    """The gradients of the mixture's tensors, themselves differentiable; ``needs``: which tensors want one."""
+    """Compute differentiable gradients of the mixture's tensors; ``needs`` says which of them are wanted."""
     outputs = expert_mixture(mixture)
-    # a sum over no experts depends on nothing
+    # a sum over no experts requires no gradient
     pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if output.requires_grad]
     wanted = [part for part, need in zip(mixture.tensors, needs, strict=True) if need and part is not None]
     found = iter(

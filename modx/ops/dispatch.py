@@ -1,4 +1,4 @@
-"""What runs a mixture, and why: the implementation, the dtype it computes in, and the GPU its kernels target."""
+"""Choose the implementation that runs a mixture, its compute dtype and the GPU that its kernels target."""
 
 import os
 from importlib.util import find_spec
@@ -13,11 +13,11 @@ from .activations import ACTIVATIONS
 from .mixture import OP, Mixture
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "triton")
-_HAS_TRITON = find_spec("triton") is not None  # looked for, not imported
+_HAS_TRITON = find_spec("triton") is not None  # found without importing it
 
 
 class Choice(NamedTuple):
-    """The implementation that runs, and the reason in a sentence."""
+    """The implementation that runs, and the reason."""
 
     implementation: str
     reason: str
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
         return f"{self.implementation}: {self.reason}"
 
 
-# Where the kernels pay is a model of memory traffic and registers: no GPU has measured it yet.
+# A model of memory traffic and registers decides where the kernels pay off. No GPU has measured it yet.
 _MODELED = "(modeled, not measured)"
 FUSED = f"fused kernels, no hidden layer in memory in the forward pass {_MODELED}"
 WIDE = f"activation and router weights fused into the first matmul, cuBLAS for the rest {_MODELED}"
@@ -62,7 +62,7 @@ def choose(mixture: Mixture, dtype: torch.dtype, implementation: str, least_memo
 
 
 def _obstacle(device: torch.device, dtype: torch.dtype, activation: str, interpreter: bool) -> str | None:
-    """What keeps the kernels from running; None: nothing does."""
+    """Return the reason why the kernels cannot run, or None if they can."""
     if device.type != "cuda" and not (device.type == "cpu" and interpreter):
         return f"the kernels need a GPU, and x is on {device.type}"
     if not _HAS_TRITON:
@@ -81,14 +81,14 @@ def _obstacle(device: torch.device, dtype: torch.dtype, activation: str, interpr
 
 
 def transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is active, which needs a derivative of every step."""
+    """Whether ``torch.func`` or forward-mode differentiation is active. Both need derivatives of every operation."""
     if torch.compiler.is_compiling():
         return False
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of the matmuls: that of the tokens, or autocast's."""
+    """Return the dtype of the matmuls: the dtype of the tokens, or autocast's."""
     device = x.device.type
     if autocasts(device) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
@@ -96,30 +96,30 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def exact_float32() -> bool:
-    """Whether float32 matmuls must not use tf32: ``torch.set_float32_matmul_precision("highest")``."""
-    if torch.compiler.is_compiling():  # which can trace the older of two names of one setting only
+    """Whether float32 matmuls must not use TF32, as after ``torch.set_float32_matmul_precision("highest")``."""
+    if torch.compiler.is_compiling():  # the compiler can trace only the older name of this setting
         return not torch.backends.cuda.matmul.allow_tf32
     precision: str = torch.backends.cuda.matmul.fp32_precision
     return precision != "tf32"
 
 
-MAX_WIDTH = {2: 256, 4: 128}  # by bytes per element: the accumulators of a wider tile do not fit into the registers
+MAX_WIDTH = {2: 256, 4: 128}  # by bytes per element: the accumulators of a wider tile do not fit in registers
 
 
 def max_experts(width: int) -> int:
-    """Experts per bank in the fused kernels, which accumulate the router weights' gradients in registers."""
+    """Return the most experts per bank for the fused kernels, which keep gradients of router weights in registers."""
     return 8 if width <= 128 else 4
 
 
 def fits_fused(mixture: Mixture, dtype: torch.dtype, exact: bool) -> bool:
-    """Whether the fused kernels can run a mixture; exact float32 takes too many registers without tensor cores."""
+    """Whether the fused kernels can run a mixture; exact float32 needs too many registers without tensor cores."""
     width = max(mixture.w1.shape[2], mixture.w2.shape[2])
     most = max(mixture.num_private, mixture.num_shared)
     return not exact and width <= MAX_WIDTH[dtype.itemsize] and most <= max_experts(width)
 
 
-# By architecture, the tiles that fit it. Compute capabilities 8.6, 8.9 and 12 have less shared memory than an A100,
-# and the tiles of sm_80 fit into theirs.
+# The family of tiles for each architecture. Compute capabilities 8.6, 8.9 and 12 have less shared memory than an A100,
+# but enough for the tiles of sm_80.
 _FAMILIES = {
     "sm_80": "sm_80",
     "sm_86": "sm_80",
@@ -134,19 +134,19 @@ _FAMILIES = {
 
 
 class Arch(NamedTuple):
-    """The GPU the kernels target: its family of architectures, None without tiles for it, and its number of SMs."""
+    """The GPU that the kernels target: its family of tiles (None if it has none) and its number of SMs."""
 
     family: str | None
     num_sms: int
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels, on the CPU: ``TRITON_INTERPRET=1`` when they are imported."""
+    """Whether Triton's interpreter runs the kernels on the CPU: ``TRITON_INTERPRET=1`` when they are imported."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def find_arch(device: torch.device) -> Arch:
-    """The GPU that tiles are chosen for; the interpreter takes an H200's."""
+    """Return the GPU that tiles are chosen for; the interpreter uses those of an H200."""
     if device.type == "cpu":
         return Arch("sm_90", 132)
     properties = torch.cuda.get_device_properties(device)

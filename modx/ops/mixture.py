@@ -1,4 +1,4 @@
-"""The arguments of the op as one record, made and checked once.
+"""The arguments of the op as one record that is checked once.
 
 T tokens, E experts, P private experts per group, S shared experts, H hidden width, D_in and D_out widths.
 """
@@ -15,11 +15,11 @@ OP = "expert_mixture"
 
 
 class Mixture(NamedTuple):
-    """Tokens, the experts they visit, and how their outputs are weighted."""
+    """Tokens, the experts they run through, and the weights of the outputs."""
 
     x: Tensor  # (T, D_in), group after group
-    router_weights: Tensor | None  # (T, P + S), private experts first; None: every weight is 1
-    w1: Tensor  # (E, H, D_in), private experts group by group, then the shared ones
+    router_weights: Tensor | None  # (T, P + S), private experts first; if None, every weight is 1
+    w1: Tensor  # (E, H, D_in), private experts group after group, then shared experts
     b1: Tensor  # (E, H)
     w2: Tensor  # (E, H, D_out)
     b2: Tensor  # (E, D_out)
@@ -34,7 +34,7 @@ class Mixture(NamedTuple):
 
     @property
     def layout(self) -> tuple[Sequence[int], int, int, str]:
-        """All but the tensors."""
+        """The arguments that are not tensors."""
         return self.group_sizes, self.num_private, self.num_shared, self.activation
 
     @property
@@ -43,11 +43,11 @@ class Mixture(NamedTuple):
 
     @property
     def first_shared(self) -> int:
-        """Index of the first shared expert, which is the count of private ones."""
+        """Index of the first shared expert, which equals the number of private experts."""
         return len(self.group_sizes) * self.num_private
 
     def groups(self) -> list[tuple[slice, slice]]:
-        """Each group's tokens and its private experts."""
+        """Return each group's tokens and private experts."""
         found, start = [], 0
         for group, size in enumerate(self.group_sizes):
             experts = slice(group * self.num_private, (group + 1) * self.num_private)
@@ -57,7 +57,7 @@ class Mixture(NamedTuple):
 
 
 def checked(mixture: Mixture) -> Mixture:
-    """The mixture, its group sizes as a list, once every argument fits the others."""
+    """Check the arguments against one another, and return them with the group sizes as a list."""
     x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
     check_type(OP, Collection, group_sizes=group_sizes)
     each = {f"group_sizes[{index}]": size for index, size in enumerate(group_sizes)}

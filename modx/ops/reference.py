@@ -1,4 +1,4 @@
-"""The specification of the expert mixture, to be checked against its formula by eye."""
+"""The specification of the expert mixture, short enough to compare with its formula by eye."""
 
 import torch
 from einops import einsum
@@ -9,7 +9,7 @@ from .mixture import Mixture
 
 
 def expert_mixture(mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """Every expert on its own, then the weighted sum (eq. 4)."""
+    """Run every expert separately and return the weighted sums (eq. 4)."""
     x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation = mixture
     if router_weights is None:
         router_weights = x.new_ones(x.shape[0], num_private + num_shared)

@@ -52,7 +52,7 @@ def test_a_pattern_is_split_at_its_plus_signs():
 
 @pytest.mark.parametrize("read", [parse_pattern, lambda pattern: drop(modality_masks(), 0.5, pattern)])
 def test_a_pattern_that_is_not_one_is_refused(read):
-    named = r"parse_pattern expected pattern to be different names out of \('frames', .*\), joined by plus signs"
+    named = r"parse_pattern expected pattern to be distinct names from \('frames', .*\), joined by plus signs"
     unknown = ("frame", "block+Frames", "frames + block")
     empty = ("", "+", "frames+", "+frames", "frames++block")
     for pattern in (*unknown, *empty, "block+frames+block"):

@@ -145,7 +145,7 @@ def test_a_name_that_is_taken_is_refused():
     register_pattern("end", drop_end)
     for name in ("frames", "end"):
         before = PATTERNS[name]
-        with pytest.raises(ValueError, match=rf"expected name to be .*, and not among \('frames', .*\), got '{name}'"):
+        with pytest.raises(ValueError, match=rf"expected name to be .*, other than \('frames', .*\), got '{name}'"):
             register_pattern(name, drop_block)
         assert PATTERNS[name] is before
 
@@ -155,7 +155,7 @@ WRONG = {
     "rank": (lambda mask: mask[0], r"for 'audio' \(B=3, T=5\), got \(5,\)"),
     "dtype": (lambda mask: mask.float(), "for 'audio' to be bool, got torch.float32"),
     "nothing": (lambda mask: None, "for 'audio' of type Tensor, got None"),
-    "restored": (lambda mask: ~mask, "to keep only what the mask of 'audio' shows, got True; return its result & mask"),
+    "restored": (lambda mask: ~mask, "to keep no element outside the mask of 'audio', got 6; return keep & mask"),
 }
 
 

@@ -96,7 +96,7 @@ WRONG = {
         (("--warmup", "2", *NEW), "--warmup expected numbers in [0, 1], got 2"),
         (
             ("--eval_pattern", "holes", *NEW),
-            "--eval_pattern: parse_pattern expected pattern to be different names out of",
+            "--eval_pattern: parse_pattern expected pattern to be distinct names from",
         ),
         (("--num_private_experts", "0", "--num_shared_experts", "0", *NEW), "expected at least one expert in all"),
         (("--colour", "red", *NEW), "expected options that --help lists, got --colour red"),

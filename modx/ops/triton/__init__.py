@@ -1,4 +1,4 @@
-"""The expert mixture as fused kernels, for GPUs that Triton compiles for."""
+"""The expert mixture as fused kernels, for GPUs that Triton supports."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ __all__ = ["expert_mixture"]
 
 
 def expert_mixture(mixture: Mixture, dtype: torch.dtype, least_memory: bool) -> tuple[Tensor, Tensor]:
-    """Compute in ``dtype``; each gradient has the dtype of its tensor."""
+    """Compute both outputs in ``dtype``. Each gradient has the dtype of its tensor."""
     differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in mixture.tensors)
     exact = dtype == torch.float32 and exact_float32()
     private, shared, _ = torch.ops.modx.expert_mixture(dtype, exact, differentiable, least_memory, *mixture)

@@ -1,4 +1,7 @@
-"""Up to a width of 256: the hidden layer stays on the chip; for the weights' gradients it is in memory span by span."""
+"""Launch the fused kernels, for widths up to 256.
+
+The forward pass keeps the hidden layer on the chip. Gradients of the weights need it in memory, one span at a time.
+"""
 
 from typing import Any
 
@@ -18,11 +21,11 @@ from .splits import SplitBuffers
 from .tiles import fused_tiles
 
 MAX_SPLITS = 8
-FEW_TOKENS = 4096  # up to here recomputing the hidden layer twice costs less than the launches it saves (modeled)
+FEW_TOKENS = 4096  # up to here, recomputing the hidden layer twice costs less than extra launches (modeled)
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
-    """Both outputs of eq. 4."""
+    """Compute both outputs of eq. 4."""
     mixture = launch.mixture
     private, shared = launch.new_outputs()
     for span in launch.spans():
@@ -54,7 +57,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def backward(launch: Launch, d_private: Tensor, d_shared: Tensor, needs: Needs, least_memory: bool) -> Gradients:
-    """The gradients that are wanted."""
+    """Compute the gradients in ``needs``."""
     gradients = Gradients(launch, needs)
     few = launch.num_tokens <= FEW_TOKENS
     twice = (least_memory or few) and len(launch.mixture.group_sizes) <= MAX_GROUPS
@@ -107,7 +110,7 @@ def _backward_span(
 
 
 def _backward_weights(launch: Launch, span: Span, d_private: Tensor, d_shared: Tensor, gradients: Gradients) -> None:
-    """Every weight's gradient from tokens alone; one launch, and one more to sum the splits."""
+    """Compute all gradients of the weights without a stored hidden layer, in one launch plus one to sum the splits."""
     mixture, needs = launch.mixture, gradients.needs
     wanted = {"w1": needs.w1 or needs.b1, "b1": needs.w1 or needs.b1, "w2": needs.w2, "b2": needs.b2}
     results = {

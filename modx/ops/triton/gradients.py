@@ -1,4 +1,4 @@
-"""The six gradients while they accumulate; the weights' are sums over spans, in float32."""
+"""Accumulate the six gradients; those of the weights are summed over spans in float32."""
 
 from typing import NamedTuple
 
@@ -21,12 +21,12 @@ class Needs(NamedTuple):
 
     @property
     def hidden(self) -> bool:
-        """Whether the weights of the hidden layer are among them."""
+        """Whether a gradient that depends on the hidden layer is wanted."""
         return self.w1 or self.b1 or self.w2
 
 
 class Gradients:
-    """One per tensor, of its shape; None where none is wanted."""
+    """One gradient per tensor, in its shape; None where it is not wanted."""
 
     def __init__(self, launch: Launch, needs: Needs) -> None:
         x, router_weights = launch.mixture.x, launch.mixture.router_weights
@@ -46,7 +46,7 @@ class Gradients:
         return self.x, self.router_weights, self.w1, self.b1, self.w2, self.b2
 
     def new_hidden(self, span: Span) -> tuple[Tensor | None, Tensor | None]:
-        """Buffers for a span's dL/dz and weighted activations."""
+        """Allocate buffers for a span's dL/dz and weighted activations."""
         x, shape = self.launch.mixture.x, (span.stop - span.start, self.launch.hidden_size)
         return (
             x.new_empty(shape) if self.needs.w1 or self.needs.b1 else None,
@@ -56,7 +56,7 @@ class Gradients:
     def add_hidden(
         self, span: Span, hidden_grad: Tensor | None, hidden: Tensor | None, d_private: Tensor, d_shared: Tensor
     ) -> None:
-        """Add a span's part of the gradients of w1, b1 and w2."""
+        """Add a span's share of the gradients of w1, b1 and w2."""
         mixture = self.launch.mixture
         x = span.of(mixture.x)
         for bank in self.launch.banks(span, d_private, d_shared):
@@ -71,7 +71,7 @@ class Gradients:
                 self.w2[bank.experts].flatten(0, 1).add_(matmul(part.T, bank.output))
 
     def add_output_bias(self, span: Span, d_private: Tensor, d_shared: Tensor) -> None:
-        """Add a span's part of the gradient of b2."""
+        """Add a span's share of the gradient of b2."""
         router_weights = span.of(self.launch.mixture.router_weights)
         self.b2 = _start(self.b2, self.launch.mixture.b2)
         for bank in self.launch.banks(span, d_private, d_shared):
@@ -83,7 +83,7 @@ class Gradients:
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """A cuBLAS matmul that returns its float32 accumulators, not rounded to half precision."""
+    """Multiply with cuBLAS and return the float32 accumulators, without rounding to half precision."""
     if left.dtype == torch.float32:
         return left @ right
     if left.is_cuda and not torch.version.hip:

@@ -1,4 +1,4 @@
-"""A mixture as the kernels take it: cast, contiguous, aligned, with its sizes in one place."""
+"""Prepare a mixture for the kernels: cast, contiguous and aligned, with all sizes in one place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from ..mixture import Mixture
 from .kernels.groups import MAX_GROUPS
 from .spans import Span, split_tokens
 
-HIDDEN_BYTES = 64 * 2**20  # of the hidden layer in memory at a time; an eighth of it for the least memory
+HIDDEN_BYTES = 64 * 2**20  # most bytes of the hidden layer in memory at a time; an eighth of it with least_memory
 
 
 def aligned(size: int) -> int:
-    """``size`` rounded up to a multiple of 16, so that the kernels read whole rows 16 bytes at a time."""
+    """Round ``size`` up to a multiple of 16, so that the kernels can load rows 16 bytes at a time."""
     return -(-size // 16) * 16
 
 
 def align(tensor: Tensor, dims: int) -> Tensor:
-    """The tensor, contiguous, its last dimensions padded with zeros, which add nothing to any sum."""
+    """Make a tensor contiguous and pad its last ``dims`` dimensions with zeros, which add nothing to any sum."""
     missing = [aligned(size) - size for size in tensor.shape[-dims:]]
     if not any(missing):
         return tensor.contiguous()
@@ -33,7 +33,7 @@ def align(tensor: Tensor, dims: int) -> Tensor:
 
 
 class Bank(NamedTuple):
-    """Experts that some tokens go through, and where their router weights, hidden units and outputs are."""
+    """Experts that some tokens run through, and the location of their router weights, hidden units and outputs."""
 
     experts: slice
     rows: slice
@@ -45,14 +45,14 @@ class Bank(NamedTuple):
 
 @dataclass(frozen=True)
 class Launch:
-    """A mixture, contiguous and aligned, and what its kernels are launched with.
+    """A contiguous, aligned mixture and the arguments that its kernels share.
 
-    Tokens and weights are in the dtype of the matmuls, biases and router weights in their own.
+    Tokens and weights have the dtype of the matmuls. Biases and router weights keep their own dtypes.
     """
 
     mixture: Mixture
-    exact: bool  # float32 must not use tf32
-    weight_dtype: torch.dtype  # of the weights' gradients
+    exact: bool  # float32 must not use TF32
+    weight_dtype: torch.dtype  # the dtype of the weights' gradients
 
     @classmethod
     def prepare(cls, mixture: Mixture, dtype: torch.dtype, exact: bool) -> "Launch":
@@ -64,7 +64,7 @@ class Launch:
             align(b1, 1),
             align(w2.to(dtype), 2),
             align(b2, 1),
-            group_sizes if num_private else [x.shape[0]],  # without private experts all tokens are one group
+            group_sizes if num_private else [x.shape[0]],  # without private experts, all tokens form one group
             num_private,
             num_shared,
             activation,
@@ -93,7 +93,7 @@ class Launch:
 
     @property
     def hidden_size(self) -> int:
-        """Hidden units per token, over all its experts."""
+        """Hidden units per token, over all of its experts."""
         return self.mixture.experts_per_token * self.hidden_dim
 
     @property
@@ -110,7 +110,7 @@ class Launch:
 
     @cached_property
     def constants(self) -> dict[str, Any]:
-        """What every kernel is compiled for."""
+        """Compile-time arguments of every kernel."""
         return {
             "P": self.mixture.num_private,
             "S": self.mixture.num_shared,
@@ -123,7 +123,7 @@ class Launch:
 
     @property
     def blocks(self) -> dict[str, int]:
-        """Widths of a fused tile."""
+        """Input and output widths of a fused tile."""
         return {
             "BLOCK_I": max(16, triton.next_power_of_2(self.in_dim)),
             "BLOCK_O": max(16, triton.next_power_of_2(self.out_dim)),
@@ -131,11 +131,11 @@ class Launch:
 
     @property
     def width(self) -> int:
-        """The wider side of a fused tile."""
+        """The larger width of a fused tile."""
         return max(self.blocks.values())
 
     def new_outputs(self) -> tuple[Tensor, Tensor]:
-        """Buffers for both outputs; a sum over no experts is zeros."""
+        """Allocate both outputs; a sum over no experts is zeros."""
         x, shape = self.mixture.x, (self.num_tokens, self.out_dim)
         return (
             x.new_empty(shape) if self.mixture.num_private else x.new_zeros(shape),
@@ -143,18 +143,18 @@ class Launch:
         )
 
     def spans(self, max_tokens: int | None = None) -> list[Span]:
-        """Spans of tokens that one launch can take."""
+        """Split the tokens into spans, each small enough for one launch."""
         return split_tokens(self.mixture.group_sizes, max_tokens)
 
     def hidden_spans(self, copies: int, least_memory: bool) -> list[Span]:
-        """Spans whose hidden layer fits into memory ``copies`` times."""
+        """Split the tokens into spans, such that ``copies`` of a span's hidden layer fit in ``HIDDEN_BYTES``."""
         room = HIDDEN_BYTES // 8 if least_memory else HIDDEN_BYTES
         limit = max(room // (copies * self.hidden_size * self.element_size), 1)
-        count = triton.cdiv(self.num_tokens, limit)  # spans of about one size, so that the last is not a small one
+        count = triton.cdiv(self.num_tokens, limit)  # spans of similar sizes, rather than a small last one
         return self.spans(min(limit, aligned(triton.cdiv(self.num_tokens, count))) if count else None)
 
     def banks(self, span: Span, private: Tensor, shared: Tensor) -> Iterator[Bank]:
-        """The span's banks, each with its part of the outputs: every group's private experts, then the shared ones."""
+        """Yield a span's banks with their rows of the outputs: each group's private experts, then shared experts."""
         num_private, num_shared = self.mixture.num_private, self.mixture.num_shared
         split = num_private * self.hidden_dim
         own, common = span.of(private), span.of(shared)
@@ -167,7 +167,7 @@ class Launch:
             yield Bank(experts, slice(None), slice(num_private, None), slice(split, None), common, True)
 
     def arguments(self, span: Span) -> dict[str, Any]:
-        """What every kernel takes besides its tensors and its tile."""
+        """Arguments of every kernel besides its tensors and its tile."""
         ends = [*span.ends, *[span.ends[-1]] * (MAX_GROUPS - len(span.ends))]
         return {
             **{f"end{index}": end for index, end in enumerate(ends)},

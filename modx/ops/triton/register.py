@@ -1,6 +1,6 @@
-"""The kernels as PyTorch operators: compilers trace them by shape, autograd differentiates them once.
+"""Register the kernels as PyTorch operators, which compilers can trace and autograd can differentiate once.
 
-Their arguments end with the fields of a `Mixture`, in its order.
+The last arguments of each operator are the fields of a ``Mixture``, in order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def _run_forward(
 
 @contextmanager
 def _on_device(tensor: Tensor) -> Iterator[None]:
-    """Launch on the tensor's device, which need not be the current one, and without autocast, which would recast."""
+    """Launch on the tensor's device, which may not be the current one, and without autocast, which would cast again."""
     with (
         torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext(),
         torch.autocast(tensor.device.type, enabled=False),
@@ -57,7 +57,7 @@ def _on_device(tensor: Tensor) -> Iterator[None]:
 
 
 def _crop(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """The tensor without its padding; a copy if it had any, as an operator must not return a view."""
+    """Remove the padding. A padded tensor is copied, because an operator must not return a view."""
     return tensor if tensor.shape == torch.Size(shape) else tensor[tuple(map(slice, shape))].contiguous()
 
 
@@ -101,7 +101,7 @@ def _run_backward(
 
 
 def _cast_like(tensor: Tensor, gradient: Tensor | None) -> Tensor:
-    """A gradient in the shape and dtype of its tensor; zeros where no token reached it."""
+    """Return a gradient in the shape and dtype of its tensor, or zeros if there were no tokens."""
     if gradient is None:
         return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
     return _crop(gradient, tensor.shape).to(tensor.dtype)
@@ -155,8 +155,8 @@ def _differentiate(ctx: Any, d_private: Tensor | None, d_shared: Tensor | None, 
 
 def _refuse(ctx: Any, *gradients: Tensor) -> None:
     raise NotImplementedError(
-        "expert_mixture has no second derivative with implementation='triton'; use implementation='reference' "
-        "(or 'eager') where a gradient is differentiated again."
+        "expert_mixture has no second derivative with implementation='triton'; use implementation='eager' "
+        "or 'reference' to differentiate gradients."
     )
 
 

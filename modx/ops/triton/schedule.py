@@ -1,6 +1,6 @@
-"""How a launch fills the GPU: the largest tile that keeps its SMs busy, or else the hidden units split over programs.
+"""Choose tiles and grids: the largest tile that keeps the SMs busy, or else hidden units split over programs.
 
-"Busy" is a model, not a measurement: two programs per three SMs.
+"Busy" is modeled, not measured: two programs per three SMs.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from .tiles import Tile, fused_tiles
 
 
 class Schedule(NamedTuple):
-    """A tile, and how many programs: per token tile, per bank and per split of the hidden units."""
+    """A tile and a grid: the numbers of token tiles, banks and splits of the hidden units."""
 
     tile: Tile
     num_tiles: int
@@ -24,7 +24,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(kernel: str, launch: Launch, span: Span, divisible: bool = True) -> Schedule:
-    """For a kernel that walks over all experts of a token tile; only the forward pass runs its banks separately."""
+    """Schedule a kernel that loops over all experts of a token tile. Only the forward pass can split its banks."""
     enough = launch.arch.num_sms * 2 // 3
     most = 2 if kernel == "forward" and launch.mixture.num_private and launch.mixture.num_shared else 1
     tiles = fused_tiles(kernel, launch.element_size, launch.width, launch.arch.family)
@@ -35,12 +35,12 @@ def schedule(kernel: str, launch: Launch, span: Span, divisible: bool = True) ->
                 return Schedule(tile, count, banks, 1)
     if not divisible:
         return Schedule(tile, count, most, 1)
-    shares = enough // (count * most) * 2  # a power of two, for few variants to compile; about one per SM
+    shares = enough // (count * most) * 2  # about one program per SM; a power of two, so few variants are compiled
     return Schedule(
         tile, count, most, min(floor_power_of_2(shares), floor_power_of_2(launch.hidden_dim // tile.block_h))
     )
 
 
 def floor_power_of_2(number: int) -> int:
-    """The largest power of two up to ``number``, at least 1."""
+    """Return the largest power of two up to ``number``, at least 1."""
     return 1 << max(number, 1).bit_length() - 1

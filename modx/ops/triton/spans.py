@@ -1,4 +1,4 @@
-"""Split the tokens of all groups into spans that one launch can take."""
+"""Split the tokens of all groups into spans, each small enough for one launch."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
@@ -21,11 +21,11 @@ class Span(NamedTuple):
     @overload
     def of(self, tensor: Tensor | None) -> Tensor | None: ...
     def of(self, tensor: Tensor | None) -> Tensor | None:
-        """The span's rows of a tensor."""
+        """Return the span's rows of a tensor."""
         return None if tensor is None else tensor[self.start : self.stop]
 
     def parts(self) -> Iterator[tuple[int, slice]]:
-        """Each group with tokens in the span, and its rows of the span."""
+        """Yield each group with tokens in the span, and its rows within the span."""
         start = 0
         for index, end in enumerate(self.ends):
             if end > start:
@@ -34,7 +34,10 @@ class Span(NamedTuple):
 
 
 def split_tokens(group_sizes: Sequence[int], max_tokens: int | None = None, max_groups: int = MAX_GROUPS) -> list[Span]:
-    """Spans of at most ``max_tokens`` tokens and ``max_groups`` groups, none empty; a large group takes several."""
+    """Split groups into non-empty spans of at most ``max_tokens`` tokens and ``max_groups`` groups.
+
+    A large group is split over several spans.
+    """
     spans: list[Span] = []
     start = first_group = 0
     ends: list[int] = []

@@ -1,4 +1,4 @@
-"""Buffers for the partial sums of programs that share a result, and their sum in a fixed order."""
+"""Buffers for the partial sums of programs that share a result, summed in a fixed order."""
 
 from collections.abc import Mapping
 from itertools import accumulate
@@ -14,9 +14,9 @@ _MAX_RESULTS = 4
 
 
 class SplitBuffers:
-    """Where a launch writes its results, up to four, by name: ``splits`` buffers, or with one split the results.
+    """Up to four results of a launch by name. Each split writes to its own buffer; a single split writes the results.
 
-    A result that is None is not wanted, and neither is its buffer.
+    A result that is None is not wanted and has no buffer.
     """
 
     def __init__(self, results: Mapping[str, Tensor | None], splits: int) -> None:
@@ -32,11 +32,11 @@ class SplitBuffers:
             self._targets = dict(zip(wanted, self._buffers[0].split(sizes), strict=True))
 
     def __getitem__(self, name: str) -> Tensor | None:
-        """Where the first split writes; each split after it writes ``stride`` elements further on."""
+        """Return the target of the first split; each later split writes ``stride`` elements after the previous one."""
         return self._targets.get(name)
 
     def sum(self) -> None:
-        """Fill the results, once the launch has filled the buffers."""
+        """Sum the buffers into the results, after the launch."""
         if self.splits == 1:
             return
         *_, last = self._results

@@ -1,14 +1,14 @@
-"""The tile each kernel works on: one table by architecture, dtype and width, never by the number of tokens.
+"""Tables of tiles by kernel, element size, width and architecture.
 
-Every row compiles without spilling registers for up to as many experts as the fused kernels take
-(benchmarks/results/kernel_resources.md). No GPU has timed them yet: they are the largest that fit.
+Every tile compiles without register spills for as many experts as the fused kernels support
+(benchmarks/results/kernel_resources.md). They are the largest that fit; no GPU has timed them yet.
 """
 
 from typing import NamedTuple
 
 
 class Tile(NamedTuple):
-    """Tokens and hidden units per tile, and how the compiler schedules it."""
+    """Tokens and hidden units per tile, warps and pipeline stages."""
 
     block_t: int
     block_h: int
@@ -16,7 +16,7 @@ class Tile(NamedTuple):
     num_stages: int
 
     def options(self) -> dict[str, int | bool]:
-        """As arguments of a launch."""
+        """Return the arguments of a launch."""
         return {
             "BLOCK_T": self.block_t,
             "BLOCK_H": self.block_h,
@@ -26,10 +26,10 @@ class Tile(NamedTuple):
         }
 
 
-# Shared memory per SM in KiB; sm_80's tiles also serve sm_86 and sm_89, which have the least.
+# Shared memory per block in KiB. The tiles of sm_80 also serve sm_86 and sm_89, which have the least.
 SHARED_LIMIT = {"sm_80": 99, "sm_90": 227, "sm_100": 227, "gfx942": 64}
 
-# By kernel, bytes per element and largest width: tiles for each family of architectures, from many tokens to few.
+# Tiles by kernel, bytes per element and largest width, for each family of architectures, from many tokens to few.
 _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
     ("forward", 2, 64): {
         "sm_80": (Tile(64, 64, 8, 2), Tile(16, 32, 4, 2)),
@@ -122,7 +122,7 @@ _TILES: dict[tuple[str, int, int], dict[str, tuple[Tile, ...]]] = {
         "gfx942": (Tile(16, 16, 4, 2),),
     },
 }
-# The wide kernels walk along the width: one tile serves any.
+# The wide kernels loop over the width, so one tile serves every width.
 _WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
     ("hidden", 2): dict.fromkeys(("sm_90", "sm_100"), Tile(128, 128, 8, 3))
     | {"sm_80": Tile(128, 64, 8, 3), "gfx942": Tile(128, 64, 8, 2)},
@@ -135,12 +135,12 @@ _WIDE_TILES: dict[tuple[str, int], dict[str, Tile]] = {
 
 
 def fused_tiles(kernel: str, element_size: int, width: int, family: str | None) -> tuple[Tile, ...]:
-    """Tiles of a fused kernel, largest first."""
+    """Return the tiles of a fused kernel, largest first."""
     return _TILES[kernel, element_size, max(64, width)][_known(family)]
 
 
 def wide_tile(kernel: str, element_size: int, family: str | None) -> Tile:
-    """The tile of a wide kernel."""
+    """Return the tile of a wide kernel."""
     return _WIDE_TILES[kernel, element_size][_known(family)]
 
 

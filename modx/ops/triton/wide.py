@@ -1,4 +1,7 @@
-"""Beyond a width of 256: the hidden layer of a span goes through memory, and cuBLAS runs all but the first matmul."""
+"""Launch the wide kernels, for all other sizes.
+
+The hidden layer of a span goes through memory. The kernels fuse the matmuls that feed it; cuBLAS runs all others.
+"""
 
 from typing import Any
 
@@ -12,11 +15,11 @@ from .launch import Launch, count_tiles
 from .spans import Span
 from .tiles import Tile, wide_tile
 
-BLOCK_BYTES = 128  # of a row per step of a matmul
+BLOCK_BYTES = 128  # bytes of a row per step of a matmul
 
 
 def forward(launch: Launch, keep: bool, least_memory: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Both outputs of eq. 4; and the preactivations, (T, (P + S) H), or no rows without ``keep``."""
+    """Compute both outputs of eq. 4, and the preactivations (T, (P + S) H), which have no rows unless ``keep``."""
     x, router_weights, w1, b1, w2, b2 = launch.mixture.tensors
     private, shared = launch.new_outputs()
     preact = x.new_empty(launch.num_tokens if keep else 0, launch.hidden_size)
@@ -45,7 +48,7 @@ def forward(launch: Launch, keep: bool, least_memory: bool) -> tuple[Tensor, Ten
 def backward(
     launch: Launch, preact: Tensor | None, d_private: Tensor, d_shared: Tensor, needs: Needs, least_memory: bool
 ) -> Gradients:
-    """The gradients that are wanted, from the preactivations where they were kept."""
+    """Compute the gradients in ``needs``; without saved preactivations, the kernel recomputes them."""
     x, router_weights, w1, b1, w2, b2 = launch.mixture.tensors
     experts_per_token = launch.mixture.experts_per_token
     gradients = Gradients(launch, needs)

@@ -521,7 +521,7 @@ def test_only_available_modalities_survive(synthetic, available):
     [
         ({"rate": 0.1, "available": ("text",)}, "rate or available"),
         ({"corrupted_share": 1.1}, r"corrupted_share in \[0, 1\], got 1.1"),
-        ({"pattern": "holes"}, r"expected pattern to be different names out of .*, got 'holes'"),
+        ({"pattern": "holes"}, r"expected pattern to be distinct names from .*, got 'holes'"),
         ({"rate": 1.5}, r"rate in \[0, 1\], got 1.5"),
         ({"rate": float("nan")}, r"rate in \[0, 1\]"),
         ({"available": ("smell",)}, r"names out of \('text', 'audio', 'vision'\), got \('smell',\)"),

@@ -253,7 +253,7 @@ def make_rows() -> Iterator[Row]:
 
     def names(name: str) -> Iterator[Row]:
         for value in ((), "text", ("a", "a"), ("a", 1), None, 3, [["a"]]):
-            yield wrong(name, "modalities", value, f"modalities: one or more distinct names, got {value!r}")
+            yield wrong(name, "modalities", value, f"modalities to be distinct names, got {value!r}")
         for value in ("", "a.b", "type"):
             yield wrong(name, "modalities", ("a", value), f"nn.ModuleDict or nn.ParameterDict, got {value!r}")
 
@@ -273,9 +273,9 @@ def make_rows() -> Iterator[Row]:
         for value in (None, [zeros(2, 3, width)], zeros(2, 3, width)):
             yield mistyped(name, argument, value, " of type Mapping, got ")
         for value in ({}, {"a": None}):
-            yield wrong(name, argument, value, "of modalities ('a',), got (); name what is there")
+            yield wrong(name, argument, value, "of modalities ('a',), got (); pass those present")
         for value in ({"b": zeros(2, 3, width)}, {"a": zeros(2, 3, width), "b": zeros(2, 3, width)}):
-            yield wrong(name, argument, value, f"of modalities ('a',), got {tuple(value)}; name what is there")
+            yield wrong(name, argument, value, f"of modalities ('a',), got {tuple(value)}; pass those present")
         yield mistyped(name, argument, {"a": [[[1.0]]]}, " of type Tensor, got [[[1.0]]]")
         for shape in ((2, 3, width + 1), (1, 2, 3, width), ()):
             yield wrong(name, argument, {"a": zeros(*shape)}, f", D={width}), got {shape}")
@@ -361,7 +361,10 @@ def make_rows() -> Iterator[Row]:
     yield from sizes(reconstructor, "dim", "hidden_dim")
     for value in ((), "inputs", ("input", "output"), None, 3, [["input"]]):
         yield wrong(
-            reconstructor, "levels", value, f"levels: one or more of ('input', 'disentangled', 'joint'), got {value!r}"
+            reconstructor,
+            "levels",
+            value,
+            f"levels to be one or more of ('input', 'disentangled', 'joint'), got {value!r}",
         )
     yield from dtypes(reconstructor)
     yield from features(f"{reconstructor}.forward", "features", 8)
@@ -405,8 +408,8 @@ def make_rows() -> Iterator[Row]:
             for value in (0, -1):
                 yield wrong(name, argument, {"a": value}, f"{argument}['a'] >= 1, got {value}")
             yield mistyped(name, argument, {"a": 2.5}, f"{argument}['a'] of type int, got 2.5")
-        yield wrong(name, "input_dims", {}, "input_dims for modalities: one or more distinct names, got {}")
-        yield wrong(name, "input_dims", {1: 6}, "input_dims for modalities: one or more distinct names, got {1: 6}")
+        yield wrong(name, "input_dims", {}, "keys of input_dims to be distinct names, got {}")
+        yield wrong(name, "input_dims", {1: 6}, "keys of input_dims to be distinct names, got {1: 6}")
         yield wrong(name, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
         yield from features(f"{name}.forward", "inputs", 6)
         yield wrong(f"{name}.forward", "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
@@ -422,7 +425,7 @@ def make_rows() -> Iterator[Row]:
         yield mistyped(fusion, "detach_target", value, f"detach_target of type bool, got {value!r}")
     for value in ("inputs", ("input", "output"), 3):
         yield wrong(
-            fusion, "levels", value, f"levels: one or more of ('input', 'disentangled', 'joint'), got {value!r}"
+            fusion, "levels", value, f"levels to be one or more of ('input', 'disentangled', 'joint'), got {value!r}"
         )
     fusion = f"{fusion}.forward"
     for argument in ("keep", "complete"):
@@ -433,12 +436,12 @@ def make_rows() -> Iterator[Row]:
     yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "'a' of complete (B=2, N=9, D=6), got (2, 8, 6)")
 
     for value in ([], [{}], [{"a": None}]):
-        yield wrong("collate", "samples", value, "samples with at least one modality among them, got ()")
+        yield wrong("collate", "samples", value, "at least one modality in samples, got ()")
     yield mistyped("collate", "samples", [zeros(2, 6)], "samples[0] of type Mapping, got torch.float32 (2, 6)")
     for value in (zeros(1, 2, 6), 0.5):
         yield wrong("collate", "samples", [{"a": value}], "'a' of samples[0] of shape (L, D) or (D,), got (")
     for value in (zeros(2, 5), zeros(2, 6, dtype=torch.float64)):
-        words = "'a' of samples[1] of width 6 in torch.float32, like those before, got"
+        words = "'a' of samples[1] of width 6 in torch.float32, like earlier samples, got"
         yield wrong("collate", "samples", [{"a": zeros(6)}, {"a": value}], words)
 
     for name in ("ops.expert_mixture", "ops.explain"):
@@ -548,7 +551,7 @@ def make_rows() -> Iterator[Row]:
         yield from dropping(f"missing.{name}", "masks")
     for value in (0, -1, float("nan"), float("inf")):
         yield wrong(
-            "missing.drop_bursts", "mean_length", value, f"mean_length to be finite, and at least 1, got {float(value)}"
+            "missing.drop_bursts", "mean_length", value, f"mean_length to be finite and >= 1, got {float(value)}"
         )
     for value in (None, "5", True):
         yield mistyped(
@@ -568,16 +571,16 @@ def make_rows() -> Iterator[Row]:
     for value in (0.3, "a", None):
         yield mistyped("missing.drop_modalities", "keep_one", value, f"keep_one of type bool, got {value!r}")
     for value in ("a", ["c"], [["a"]], [None]):
-        words = f"available: a collection of names out of ('a', 'b'), got {value!r}"
+        words = f"available to be a collection of names from ('a', 'b'), got {value!r}"
         yield wrong("missing.keep_modalities", "available", value, words)
     for value in (None, 3):
         yield mistyped("missing.keep_modalities", "available", value, f"available of type Collection, got {value!r}")
     for name in ("drop", "parse_pattern"):
         for value, words in (
-            ("holes", "parse_pattern expected pattern to be different names out of"),
+            ("holes", "parse_pattern expected pattern to be distinct names from"),
             ("", "joined by plus signs, got ''"),
             ("frames+", "joined by plus signs, got 'frames+'"),
-            ("block+block", "to be different names out of"),
+            ("block+block", "to be distinct names from"),
         ):
             yield wrong(f"missing.{name}", "pattern", value, words)
         expected = "str or Callable" if name == "drop" else "str"
@@ -599,7 +602,7 @@ def make_rows() -> Iterator[Row]:
     for value, words in (
         (floats, "pattern 'floats' for 'a' to be bool, got torch.float32"),
         (narrows, "pattern 'narrows' for 'a' (B=2, T=4), got (2, 3)"),
-        (restores, "pattern 'restores' to keep only what the mask of 'a' shows, got True"),
+        (restores, "pattern 'restores' to keep no element outside the mask of 'a', got 8"),
     ):
         yield wrong("missing.drop", "pattern", value, words, masks={"a": ~mask(2, 4)})
     yield mistyped("missing.drop", "pattern", nothing, "pattern 'nothing' for 'a' of type Tensor, got None")
@@ -628,7 +631,7 @@ def make_rows() -> Iterator[Row]:
     for value in ("", "a+b", "two words", "end "):
         words = "name to be a word without spaces or plus signs"
         yield wrong("missing.register_pattern", "name", value, words)
-    yield wrong("missing.register_pattern", "name", "block", "and not among ")
+    yield wrong("missing.register_pattern", "name", "block", "other than ")
     for value in (None, 3):
         yield mistyped("missing.register_pattern", "name", value, f"name of type str, got {value!r}")
     for value in (None, "frames"):

@@ -1,1 +1,1 @@
-"""The GPU kernels, in Triton's language; the files above decide what is launched."""
+"""The GPU kernels in Triton's language. The modules of the folder above launch them."""

@@ -1,9 +1,9 @@
 """Activations and their derivatives inside a kernel, in float32.
 
-All but ReLU have the form z c(z), where c is a sigmoid or the normal distribution function. For half precision, GELU
-fits the latter by the sigmoid of an odd polynomial: the GELU is off by 2.6e-5 at most, less than half precision
-resolves, for a third of erf's instructions. z² is clamped because the polynomial turns around at |z| = 11; beyond
-|z| = 5.7 the fit is 0 or 1 anyway.
+All except ReLU have the form z c(z), where c is a sigmoid or the normal distribution function. In half precision, the
+sigmoid of an odd polynomial approximates the latter, with a third of the instructions of erf. The GELU's error is at
+most 2.6e-5, below the resolution of half precision. z² is clamped because the polynomial is not monotonic beyond
+|z| = 11; beyond |z| = 5.7 the approximation is 0 or 1 anyway.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def activate(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
-    """act(z)."""
+    """Compute act(z)."""
     if ACTIVATION == "relu":
         value = tl.where(z <= 0.0, 0.0, z)  # a maximum would turn NaN into 0
     elif ACTIVATION == "silu":
@@ -28,7 +28,7 @@ def activate(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
 
 @triton.jit
 def activate_with_derivative(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
-    """act(z) and act'(z)."""
+    """Compute act(z) and act'(z)."""
     if ACTIVATION == "relu":
         value = tl.where(z <= 0.0, 0.0, z)
         slope = tl.where(z <= 0.0, 0.0, 1.0)
@@ -52,7 +52,7 @@ def activate_with_derivative(z, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
 
 @triton.jit
 def _tanh_gelu_sigmoid(z):
-    """The tanh GELU over z, which is the sigmoid of LINEAR z + CUBIC z³, and the derivative of that polynomial."""
+    """Compute the tanh GELU divided by z, the sigmoid of LINEAR z + CUBIC z³, and that polynomial's derivative."""
     LINEAR: tl.constexpr = 1.5957691216  # sqrt(8 / pi)
     CUBIC: tl.constexpr = 0.0713548163  # 0.044715 LINEAR
     THREE_CUBIC: tl.constexpr = 0.2140644488
@@ -61,7 +61,7 @@ def _tanh_gelu_sigmoid(z):
 
 @triton.jit
 def _normal_cdf(z, EXACT: tl.constexpr):
-    """The normal distribution function by erf, or fitted by the sigmoid of LINEAR z + CUBIC z³ - QUINTIC z⁵."""
+    """Compute the normal distribution function by erf, or fit it by the sigmoid of LINEAR z + CUBIC z³ - QUINTIC z⁵."""
     SQRT_HALF: tl.constexpr = 0.7071067812
     LINEAR: tl.constexpr = 1.595016
     CUBIC: tl.constexpr = 0.0740112

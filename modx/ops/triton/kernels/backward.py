@@ -1,4 +1,4 @@
-"""The fused backward pass to the tokens and their router weights: the hidden layer is recomputed tile by tile."""
+"""The fused backward pass for tokens and router weights, which recomputes the hidden layer tile by tile."""
 
 import triton
 import triton.language as tl
@@ -48,11 +48,11 @@ def backward_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Gradients of a tile of tokens and of its router weights; a gradient whose pointer is None is not computed.
+    """Compute the gradients of a tile of tokens and its router weights, except those whose pointer is None.
 
-    `hidden_grad` and `hidden`, (T, (P + S) H), receive dL/dz and the weighted activations, for the weights' gradients.
-    With SPLITS > 1 each program works on its share of every expert's hidden units, and writes float32 gradients
-    `stride_split` elements after those of the previous split, for `sum_splits_kernel` to sum.
+    ``hidden_grad`` and ``hidden``, (T, (P + S) H), receive dL/dz and the weighted activations, for the weights'
+    gradients. With SPLITS > 1, each program processes its share of every expert's hidden units and writes float32
+    gradients ``stride_split`` elements after those of the previous split. ``sum_splits_kernel`` then sums them.
     """
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
     group, first, limit = find_rows(tl.program_id(0), ends, NUM_GROUPS, BLOCK_T)
@@ -120,7 +120,7 @@ def _backward_experts(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Add the gradient through COUNT experts from `expert` on, whose router weights start at column FIRST."""
+    """Add the gradient through COUNT experts, starting at ``expert``; their router weights start at column FIRST."""
     outputs = tl.arange(0, BLOCK_O)
     units = tl.arange(0, BLOCK_H)
     COLUMNS: tl.constexpr = triton.next_power_of_2(COUNT)

@@ -1,4 +1,4 @@
-"""The fused forward pass: the hidden layer is computed, activated and consumed without leaving the chip."""
+"""The fused forward pass, in which the hidden layer never leaves the chip."""
 
 import triton
 import triton.language as tl
@@ -45,10 +45,10 @@ def forward_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Both outputs of a tile of tokens, one bank after the other (BANKS = 1) or in two programs (BANKS = 2).
+    """Compute both outputs of a tile of tokens, in one program (BANKS = 1) or one program per bank (BANKS = 2).
 
-    With SPLITS > 1 each program sums over its share of every expert's hidden units, and writes float32 outputs
-    `stride_split` elements after those of the previous split, for `sum_splits_kernel` to sum.
+    With SPLITS > 1, each program sums over its share of every expert's hidden units and writes float32 outputs
+    ``stride_split`` elements after those of the previous split. ``sum_splits_kernel`` then sums them.
     """
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
     group, first, limit = find_rows(tl.program_id(0), ends, NUM_GROUPS, BLOCK_T)
@@ -104,13 +104,13 @@ def _sum_experts(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """The weighted sum over COUNT experts from `expert` on, whose router weights start at column FIRST."""
+    """Sum COUNT experts by weight, starting at ``expert``; their router weights start at column FIRST."""
     outputs = tl.arange(0, BLOCK_O)
     units = tl.arange(0, BLOCK_H)
     BLOCKS: tl.constexpr = (H + BLOCK_H * SPLITS - 1) // (BLOCK_H * SPLITS)  # hidden blocks per expert and split
     EVEN: tl.constexpr = H % (BLOCK_H * SPLITS) == 0
     mixed = tl.zeros((BLOCK_T, BLOCK_O), tl.float32)
-    for step in range(COUNT * BLOCKS):  # one flat loop, so that the pipeline never drains between experts
+    for step in range(COUNT * BLOCKS):  # a single flat loop, so that the pipeline does not drain between experts
         index = step // BLOCKS
         hidden = (split * BLOCKS + step % BLOCKS) * BLOCK_H
         real = units < H - hidden

@@ -1,11 +1,11 @@
-"""Which tokens a program works on. The groups' ends are plain numbers, so that no launch waits for the device."""
+"""Find the tokens of a program. Group ends are passed as plain numbers, so launches never wait for the device."""
 
 import triton
 import triton.language as tl
 
 MAX_GROUPS = 8  # per launch; more groups take more launches
 # Numbers that change from batch to batch: specializing on them would recompile the kernel for every new value. The
-# ends are eight arguments because Triton (3.6 to 3.9) specializes on what is inside a tuple, even if told not to.
+# ends are eight arguments because Triton (3.6 to 3.9) specializes on elements of a tuple even if told not to.
 SIZES = [
     *(f"end{index}" for index in range(MAX_GROUPS)),
     "first_private",
@@ -18,7 +18,7 @@ SIZES = [
 
 @triton.jit
 def find_rows(tile, ends, NUM_GROUPS: tl.constexpr, BLOCK_T: tl.constexpr):
-    """The tile's group, its first token and the end of its group; no tile straddles two groups."""
+    """Return a tile's group, its first token and the end of its group; no tile spans two groups."""
     group = tile * 0
     first = group
     limit = group
@@ -38,7 +38,7 @@ def find_rows(tile, ends, NUM_GROUPS: tl.constexpr, BLOCK_T: tl.constexpr):
 
 @triton.jit
 def find_group(group, ends, NUM_GROUPS: tl.constexpr):
-    """First token of a group, and its end."""
+    """Return the first token of a group and its end."""
     first = group * 0
     limit = first
     start = 0

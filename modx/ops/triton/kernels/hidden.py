@@ -1,7 +1,8 @@
-"""For wide tokens: the hidden layer of a span of tokens is written once, and cuBLAS does the rest.
+"""The wide kernels, which write the hidden layer of a span to memory once; cuBLAS does the rest.
 
-For D > 256 a fused tile would need more registers than there are, and would save no time: the matmuls are long enough
-to hide the memory traffic. Activation, router weights and their derivatives are fused into the matmuls that feed them.
+For D > 256, a fused tile would need more registers than a GPU has. It would not save time either, because the matmuls
+are long enough to hide the memory traffic. The kernels fuse the activation, the router weights and their derivatives
+into the matmuls that feed them.
 """
 
 import triton
@@ -11,7 +12,7 @@ from .activations import activate, activate_with_derivative
 from .groups import SIZES, find_rows
 from .memory import load_vector
 
-# Token tiles that walk over the weights side by side, to share them in L2.
+# Number of token tiles that read the same weights at about the same time, so that they share them in the L2 cache.
 TILES_ABREAST: tl.constexpr = tl.constexpr(8)
 
 
@@ -46,7 +47,7 @@ def hidden_kernel(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """`preact`, before the activation, and `hidden`, after it and weighted: (T, (P + S) H). None: not written."""
+    """Compute ``preact`` and the weighted activations ``hidden``, (T, (P + S) H), except those that are None."""
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     tile, block = _place(num_tiles, (P + S) * BLOCKS)
     ends = (end0, end1, end2, end3, end4, end5, end6, end7)
@@ -112,9 +113,10 @@ def hidden_backward_kernel(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """dL/dz and the weighted activations, (T, (P + S) H), and each block's part of dL/d router_weights, (T, blocks).
+    """Compute dL/dz, the weighted activations and each block's share of the router weights' gradients.
 
-    `preact` as saved by the forward pass; None: it is recomputed from the tokens.
+    The first two are (T, (P + S) H), the last is (T, (P + S) blocks). If ``preact`` is None, it is recomputed from the
+    tokens.
     """
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     tile, block = _place(num_tiles, (P + S) * BLOCKS)
@@ -163,7 +165,7 @@ def hidden_backward_kernel(
 
 @triton.jit
 def _place(num_tiles, blocks):
-    """A program's tile of tokens and block of hidden units."""
+    """Return a program's tile of tokens and block of hidden units."""
     abreast = TILES_ABREAST * blocks
     above = tl.program_id(0) // abreast * TILES_ABREAST
     height = tl.minimum(num_tiles - above, TILES_ABREAST)
@@ -185,7 +187,7 @@ def _matmul(
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """`rows` of `left` times `units` of `right`, both of rows of D elements."""
+    """Multiply rows ``rows`` of ``left`` by rows ``units`` of ``right``, each of D elements."""
     total = tl.zeros((BLOCK_T, BLOCK_H), tl.float32)
     for start in range(0, D, BLOCK_D):
         features = start + tl.arange(0, BLOCK_D)

@@ -1,4 +1,4 @@
-"""Rows of a matrix to and from memory, unmasked where they are known to exist."""
+"""Load and store rows of a matrix, without masks where all elements are known to exist."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def load_rows(base, rows, exist, D: tl.constexpr, BLOCK: tl.constexpr, ALL: tl.constexpr = False):
-    """(rows, BLOCK): zeros beyond width D, and where a row does not exist; ALL: every row does."""
+    """Load (rows, BLOCK), with zeros beyond width D and in rows that do not exist. ALL means that every row exists."""
     columns = tl.arange(0, BLOCK)
     at = base + rows[:, None] * D + columns[None, :]
     if ALL and D == BLOCK:
@@ -22,7 +22,7 @@ def load_rows(base, rows, exist, D: tl.constexpr, BLOCK: tl.constexpr, ALL: tl.c
 
 @triton.jit
 def load_columns(base, rows, exist, D: tl.constexpr, BLOCK: tl.constexpr, ALL: tl.constexpr = False):
-    """(BLOCK, rows): the same rows, as columns."""
+    """Load (BLOCK, rows), the transpose of ``load_rows``."""
     columns = tl.arange(0, BLOCK)
     at = base + rows[None, :] * D + columns[:, None]
     if ALL and D == BLOCK:
@@ -38,7 +38,7 @@ def load_columns(base, rows, exist, D: tl.constexpr, BLOCK: tl.constexpr, ALL: t
 
 @triton.jit
 def store_rows(base, rows, exist, tile, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Write a (rows, BLOCK) tile, in the dtype of its target."""
+    """Store a (rows, BLOCK) tile in the dtype of its target."""
     columns = tl.arange(0, BLOCK)
     at = base + rows[:, None] * D + columns[None, :]
     if D == BLOCK:
@@ -49,7 +49,7 @@ def store_rows(base, rows, exist, tile, D: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def load_vector(at, exist, ALL: tl.constexpr = False):
-    """A vector in float32; zeros where an element does not exist."""
+    """Load a vector as float32, with zeros where an element does not exist."""
     if ALL:
         vector = tl.load(at)
     else:

@@ -1,4 +1,4 @@
-"""Sum the splits of a result in a fixed order, so that it is bitwise the same from run to run."""
+"""Sum the splits of a result in a fixed order, so that runs agree bit for bit."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ import triton.language as tl
 def sum_splits_kernel(
     buffers, out0, out1, out2, out3, end0, end1, end2, end3, SPLITS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Up to four results, which lie side by side, each up to its end, in each of the (SPLITS, size) buffers."""
+    """Sum (SPLITS, size) buffers over SPLITS into up to four results, which lie end to end in each buffer."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), tl.float32)
     for split in tl.static_range(SPLITS):

@@ -1,4 +1,4 @@
-"""Gradients of the experts' weights with nothing stored in between: every hidden block is recomputed."""
+"""Compute the gradients of the experts' weights without a stored hidden layer: every block of it is recomputed."""
 
 import triton
 import triton.language as tl
@@ -48,9 +48,9 @@ def weights_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_O: tl.constexpr,
 ):
-    """Gradients of a block of one expert's hidden units over a share of the tokens; None: not wanted.
+    """Compute the gradients of a block of one expert's hidden units over a share of its tokens.
 
-    Each split writes `stride_split` elements after the previous one.
+    A gradient whose pointer is None is not computed. Each split writes ``stride_split`` elements after the last one.
     """
     BLOCKS: tl.constexpr = (H + BLOCK_H - 1) // BLOCK_H
     local = tl.program_id(0) // BLOCKS
