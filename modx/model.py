@@ -35,7 +35,7 @@ class FusionOutput(NamedTuple):
         features: ``(B, N, D)``, the fused tokens.
         unimodal: ``(B, D)`` per modality, the mean of its encoded tokens, or zeros where it is absent.
         router_weights: Two mappings, for the private and the shared views: ``(B, N)`` per modality (eq. 14).
-        expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts (eq. 3).
+        expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts.
         losses: The losses of eq. 5 and 12; None in evaluation mode.
         complete_features: ``(B, N, D)``, the fused tokens of the complete input; None in evaluation mode.
     """
@@ -51,9 +51,9 @@ class FusionOutput(NamedTuple):
 class MissingModalityFusion(Pretrained):
     """Fuse sequences of several modalities, each of which may be partly or completely missing (DERL, Li et al.).
 
-    It chains an encoder (eq. 2), a disentangler (eq. 3-4), a modality router (eq. 13-15) and a transformer with learned
-    positions (eq. 16). In training it adds a reconstructor and the losses of eq. 5 and 12. You add the head and the
-    loss of your task, e.g. ``head(fusion(inputs, masks).features.mean(1))``.
+    It chains an encoder, a disentangler, a modality router (eq. 13-15) and a transformer with learned positions
+    (eq. 16). In training it adds a reconstructor and the losses of eq. 5 and 12. You add the head and the loss of your
+    task, e.g. ``head(fusion(inputs, masks).features.mean(1))``.
 
     Args:
         input_dims: Width of a frame per modality. The order of the names does not matter.

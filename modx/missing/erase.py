@@ -31,8 +31,9 @@ def erase(
         A new tensor with the shape and dtype of ``values``.
 
     Raises:
-        TypeError: ``values`` or ``keep`` is not a tensor, an id is not an int, or ``unk_token_id`` is missing.
-        ValueError: A shape or dtype does not match, or ``unk_token_id`` does not fit in the dtype of ``values``.
+        TypeError: ``values`` or ``keep`` is not a tensor, or an id is not an int.
+        ValueError: A shape or dtype does not match, or ``unk_token_id`` is missing or does not fit in the dtype of
+            ``values``.
 
     Example:
         >>> keep = torch.tensor([[False, True, False, False]])
@@ -47,9 +48,7 @@ def erase(
     if is_features:
         return torch.where(keep.unsqueeze(-1), values, 0.0)
     if unk_token_id is None:
-        raise ValueError(
-            message("erase", "unk_token_id for token ids", None, "pass that of the tokenizer's unknown token")
-        )
+        raise ValueError(message("erase", "unk_token_id for token ids", None, "pass the tokenizer's unk_token_id"))
     limits = torch.iinfo(values.dtype)
     check_range("erase", limits.min, limits.max, unk_token_id=unk_token_id)
     check_type("erase", Collection, special_token_ids=special_token_ids)

@@ -41,7 +41,7 @@ def choose(mixture: Mixture, dtype: torch.dtype, implementation: str, least_memo
     check_type(OP, bool, least_memory=least_memory)
     check_choice(OP, IMPLEMENTATIONS, implementation=implementation)
     fits = not least_memory or implementation != "reference"
-    expected = "least_memory=False with implementation='reference', which keeps all that it computes"
+    expected = "least_memory=False with implementation='reference', which saves all it computes"
     check(fits, OP, expected, True, "use implementation='eager'")
     if implementation in ("reference", "eager"):
         return Choice(implementation, "asked for by name")

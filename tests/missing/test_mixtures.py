@@ -56,5 +56,5 @@ def test_a_pattern_that_is_not_one_is_refused(read):
     unknown = ("frame", "block+Frames", "frames + block")
     empty = ("", "+", "frames+", "+frames", "frames++block")
     for pattern in (*unknown, *empty, "block+frames+block"):
-        with pytest.raises(ValueError, match=rf"{named}, got '{re.escape(pattern)}'; add one of your own"):
+        with pytest.raises(ValueError, match=rf"{named}, got '{re.escape(pattern)}'; add your own"):
             read(pattern)

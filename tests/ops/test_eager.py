@@ -250,5 +250,5 @@ def test_transforms_differentiate_every_step(least_memory):
 
 def test_the_reference_cannot_forget():
     inputs, counts = make(LAYOUTS["equal groups"])
-    with pytest.raises(ValueError, match=r"'reference', which keeps all that it computes, got True; use .*'eager'"):
+    with pytest.raises(ValueError, match=r"'reference', which saves all it computes, got True; use .*'eager'"):
         expert_mixture(*inputs, **counts, implementation="reference", least_memory=True)

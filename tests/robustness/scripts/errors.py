@@ -565,7 +565,7 @@ def make_rows() -> Iterator[Row]:
         "missing.drop_bursts",
         "rate",
         0.75,
-        "rate <= mean_length / (mean_length + 1), or rate = 1, got [(0.75, 2.0), (0.75, 2.0)]",
+        "rate <= mean_length / (mean_length + 1) or rate = 1, got [(0.75, 2.0), (0.75, 2.0)]",
         mean_length=2,
     )
     for value in (0.3, "a", None):
