@@ -203,8 +203,8 @@ def test_what_is_not_read_is_named_with_the_reason(write, tmp_path, capsys):
             "mood": "not an array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one frame "
             "per sample",
             "pair": "not an array (N, L, D) of N = 2 samples but array float64 (3, 7, 2)",
-            "half": "a name that no modality can have; rename the key 'half'",
-            "'a.b'": "a name that no modality can have; rename the key 'a.b'",
+            "half": "not a valid modality name; rename the key 'half'",
+            "'a.b'": "not a valid modality name; rename the key 'a.b'",
             "words": "not an array of numbers but list",
         }
 
