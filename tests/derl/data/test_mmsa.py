@@ -200,8 +200,8 @@ def test_what_is_not_read_is_named_with_the_reason(write, tmp_path, capsys):
             "text": f"features computed from the words; {computed} (--text_features reads the features)",
             "text_bert": "BERT token ids; the text encoder's own tokenizer reads raw_text instead",
             "text_lengths": "lengths of text, which is not read",
-            "mood": "not an array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one frame "
-            "per sample",
+            "mood": "not an array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one "
+            "frame per sample",
             "pair": "not an array (N, L, D) of N = 2 samples but array float64 (3, 7, 2)",
             "half": "not a valid modality name; rename the key 'half'",
             "'a.b'": "not a valid modality name; rename the key 'a.b'",
