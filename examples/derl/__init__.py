@@ -1,4 +1,4 @@
-"""DERL on CMU-MOSI: data, model, protocol and report; importing it makes its models known to the Auto classes."""
+"""DERL on CMU-MOSI: data, model, evaluation and report. Importing it registers its models with the Auto classes."""
 
 from transformers import AutoProcessor
 

@@ -100,12 +100,12 @@ def test_a_remedy_with_a_space_in_its_path_can_be_pasted(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["my examples/derl_mosi.py"])
     place = tmp_path / "a run; of mine"
     with RunFolder.open(parse(["--preset", "smoke", "--output_dir", str(place)])) as (folder, _):
-        words = shlex.split(folder.remedy.partition("to go on: ")[2])
+        words = shlex.split(folder.remedy.partition("to resume: ")[2])
     assert words == ["python", "my examples/derl_mosi.py", "--resume", str(place)]
     for options in (["--output_dir", str(place)], ["--evaluate", str(place)]):
         with pytest.raises(RunError) as refused, RunFolder.open(parse(options)):
             pass
-        command = str(refused.value).partition("go on with ")[2].partition(": ")[2].removesuffix(".")
+        command = str(refused.value).partition("resume ")[2].partition(": ")[2].removesuffix(".")
         assert shlex.split(command) == ["--resume", str(place)]
 
 

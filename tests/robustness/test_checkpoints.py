@@ -73,7 +73,7 @@ def test_damage_is_named_before_anything_is_loaded(run, name, damage):
     code, log = resume(run)
     assert code == 2, log
     assert f"{path}: expected the file that was saved" in log
-    assert f"remove {run / LAST} and any checkpoint after it, to go on from the one before" in log
+    assert f"remove {run / LAST} and any checkpoint after it, to resume from the one before" in log
     assert "Traceback" not in log
     assert not (run / "model").exists()
 
@@ -103,7 +103,7 @@ def test_the_checkpoint_with_the_least_error_is_guarded_too(paper_trial, tmp_pat
     shutil.rmtree(best)
     code, log = resume(run)
     assert code == 2, log
-    assert "expected the checkpoint with the least error, found none" in log
+    assert "expected the checkpoint with the lowest error, found none" in log
     for checkpoint in (run / "checkpoints").iterdir():
         shutil.rmtree(checkpoint)
     code, log = resume(run)

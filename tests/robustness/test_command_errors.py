@@ -110,7 +110,7 @@ WRONG = {
         (("--data", "foreign.safetensors", *NEW), "expected splits written by save_splits"),
         (("--data", "nowhere.safetensors", *NEW), "expected splits written by save_splits"),
         (("--data", "part.safetensors", *NEW), "expected the splits ('train', 'valid', 'test'), found ('valid',)"),
-        (("--data", "whole.safetensors", "--output_dir", "empty"), "expected a new folder, found that it exists"),
+        (("--data", "whole.safetensors", "--output_dir", "empty"), "expected a new folder, found an existing one"),
         (("--data", "whole.safetensors", "--output_dir", "file/new"), "expected a place to write shards to"),
         (("--data", "whole.safetensors", *NEW, "--shard_megabytes", "-1"), "--shard_megabytes expected at least 1"),
         (("--data", "whole.safetensors", *NEW, "--shard_megabytes", "x"), "invalid int value: 'x'"),

@@ -45,7 +45,7 @@ def wait_for_checkpoint(folder, process):
 
 def go_on(folder, log):
     """Resume by the very words that the stopped run printed."""
-    words = re.findall(r"to go on: python .*derl_mosi.py (--resume \S+)", log.read_text())
+    words = re.findall(r"to resume: python .*derl_mosi.py (--resume \S+)", log.read_text())
     assert words, log.read_text()
     again = log.with_suffix(".again")
     assert finish(start(words[-1].split(), again)) == 0, again.read_text()
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_written_any_more(trial, tmp_path, room, break_i
     assert message in log, (log, done.stderr)
     assert "code: 1" in log
     assert "Traceback" not in log
-    assert f"to go on: python {SCRIPT} --resume {disk}/run" in log
+    assert f"to resume: python {SCRIPT} --resume {disk}/run" in log
     assert done.returncode == 0, (tmp_path / "again").read_text()
     assert (tmp_path / "predictions.csv").read_bytes() == trial.expected
 
@@ -152,7 +152,7 @@ def run_and_kill_one(folder, log, rank, *torchrun_options):
 def test_one_of_two_processes_is_killed_and_both_can_be_started_again(shared, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
     assert run_and_kill_one(folder, log, 0) != 0
-    command = re.findall(r"to go on: torchrun (.+ --resume \S+)", log.read_text())[-1]
+    command = re.findall(r"to resume: torchrun (.+ --resume \S+)", log.read_text())[-1]
     command = [TORCHRUN[0], *command.split()]
     subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=300)
     assert read_predictions(folder) == shared

@@ -1,1 +1,1 @@
-"""Files and synthetic data as tensors, and a dataset that drops input; imports none of the other folders."""
+"""Load files and synthetic data as tensors, and drop input from them. Imports none of the other folders."""

@@ -1,7 +1,7 @@
-"""The best possible predictor of the synthetic data: it knows how the data was made, and sees what survived.
+"""The best possible predictor on the synthetic data: it knows how the data is generated, and sees what is kept.
 
-Frames are exchangeable given (y, z), so the mean of the n that survive, N(y u, V V' + I / n), tells all they do. The
-symbols are those of :mod:`derl.data.synthetic`.
+Frames are exchangeable given (y, z), so the mean of the n kept frames, N(y u, V V' + I / n), is a sufficient statistic.
+Symbols are defined in :mod:`derl.data.synthetic`.
 """
 
 import warnings
@@ -27,23 +27,23 @@ from modx.metrics import ConstantInputWarning, sentiment_metrics
 def label_posterior(
     synthetic: SyntheticMosi, split_name: str, keep: Mapping[str, Sequence[Tensor] | Tensor]
 ) -> np.ndarray:
-    """Probability of every label of `GRID`, given what survives.
+    """Return the probability of every label in ``GRID``, given the kept input.
 
-    The prior is how often each class and sign occurs in the split: the generator and these frequencies are all
-    that is known, and on average no predictor can do better with as much.
+    The prior is the frequency of each class and sign in the split. No predictor that knows only the generator and these
+    frequencies does better on average.
 
     Args:
-        synthetic: the data.
-        split_name: which split.
-        keep: modality -> bool masks, True where an element survives: one per row, as `MissingDataset`
-            serves them, or padded `(n, L)`; those of text include [CLS] and [SEP]. A modality left out is
-            lost whole.
+        synthetic: the synthetic data.
+        split_name: name of the split.
+        keep: modality -> bool masks, True where an element is kept: one per row, as ``MissingDataset`` returns them, or
+            padded ``(n, L)``. Masks of text include [CLS] and [SEP]. A modality left out of the mapping is missing.
 
     Returns:
-        `(n, 31)` float64 probabilities.
+        ``(n, 31)`` float64 probabilities.
 
     Raises:
-        ValueError: if a modality is unknown, or there is not one mask a row, at least as long as the row.
+        ValueError: A modality is unknown, the number of masks differs from the number of rows, or a mask is shorter
+            than its row.
     """
     split = synthetic.splits[split_name]
     log_posterior = np.tile(_log(_prior(split.labels)), (len(split), 1))
@@ -63,22 +63,22 @@ def label_posterior(
 
 
 def best_possible(posterior: np.ndarray, target: Tensor) -> dict[str, Tensor]:
-    """Score the decisions that suit each metric best, given the posterior: no model can do better on average.
+    """Score the best decisions for each metric, given the posterior. No model does better on average.
 
-    The posterior median for `mae`, the mean for `corr`, the likelier sign for `acc2` and `f1`, the likeliest
-    class for `acc5` and `acc7`. (For `corr` and `f1`, no row by row decision is exactly the best; these come
-    close.)
+    The decisions are the posterior median for ``mae``, the mean for ``corr``, the more likely sign for ``acc2`` and
+    ``f1``, and the most likely class for ``acc5`` and ``acc7``. (For ``corr`` and ``f1``, no row-by-row decision is
+    exactly optimal; these come close.)
 
     Args:
-        posterior: `(n, 31)` probabilities of `GRID`.
-        target: `(n,)` labels.
+        posterior: ``(n, 31)`` probabilities of ``GRID``.
+        target: ``(n,)`` labels.
 
     Returns:
-        The eight metrics of `modx.metrics.sentiment_metrics`.
+        The eight metrics of ``modx.metrics.sentiment_metrics``.
     """
     positive, negative = posterior[:, GRID > 0].sum(1), posterior[:, GRID < 0].sum(1)
     decisions = {
-        ("corr",): (posterior * GRID).sum(1),  # equal rows to the last bit, unlike a matrix product
+        ("corr",): (posterior * GRID).sum(1),  # equal rows give bitwise equal sums, unlike a matmul
         ("mae",): GRID[(posterior.cumsum(1) < 0.5).sum(1).clip(max=len(GRID) - 1)],
         ("acc2_has0", "f1_has0"): np.where(negative <= 0.5, 1.0, -1.0),
         ("acc2_non0", "f1_non0"): np.where(positive > negative, 1.0, -1.0),
@@ -88,7 +88,7 @@ def best_possible(posterior: np.ndarray, target: Tensor) -> dict[str, Tensor]:
     best = {}
     for names, decision in decisions.items():
         with warnings.catch_warnings():
-            if "corr" not in names:  # the correlation of the other decisions is of no interest
+            if "corr" not in names:  # the correlation of the other decisions is not used
                 warnings.simplefilter("ignore", ConstantInputWarning)
             scores = sentiment_metrics(torch.from_numpy(decision), target)
         best |= {name: scores[name] for name in names}
@@ -104,7 +104,7 @@ def _likeliest_class(posterior: np.ndarray, limit: int) -> np.ndarray:
 def _frames_log_likelihood(
     synthetic: SyntheticMosi, split: Split, modality: str, masks: Sequence[Tensor] | Tensor
 ) -> np.ndarray:
-    """log N(mean; y u, V V' + I / n) for every y of the grid, up to a constant in y; 0 where n = 0."""
+    """Return log N(mean; y u, V V' + I / n) for every y of the grid, up to a constant in y; 0 where n = 0."""
     u, loadings = synthetic.directions[modality], synthetic.loadings[modality]
     # V V' + I / n = Q diag(eigenvalues + 1 / n) Q'
     eigenvalues, eigenvectors = np.linalg.eigh(loadings @ loadings.T)
@@ -126,7 +126,7 @@ def _prior(labels: Tensor) -> np.ndarray:
 
 
 def _text_log_likelihood(text: list[str], masks: Sequence[Tensor] | Tensor) -> np.ndarray:
-    """Return log P(words that survive | y), up to a constant in y; only sentiment words speak of y."""
+    """Return log P(kept words | y), up to a constant in y; only sentiment words depend on y."""
     table = level_log_probabilities()
     result = np.zeros((len(text), len(GRID)))
     words = [line.split() for line in text]
@@ -138,7 +138,7 @@ def _text_log_likelihood(text: list[str], masks: Sequence[Tensor] | Tensor) -> n
 
 
 def _rows(masks: Sequence[Tensor] | Tensor, lengths: list[int], modality: str) -> Iterator[np.ndarray]:
-    """Cut each mask to the real length of its row."""
+    """Truncate each mask to the real length of its row."""
     for row, (mask, length) in enumerate(zip(masks, lengths, strict=True)):
         if len(mask) < length:
             raise ValueError(

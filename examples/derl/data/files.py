@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whatever happens in between."""
+"""Atomic file writes, and SHA-256 checksums."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; the file behind it replaces ``path`` at the end, unless writing failed.
+    """Yield a temporary path to write to; that file replaces ``path`` at the end, unless writing failed.
 
     Raises:
-        OSError: it cannot be written; its name is in the error.
+        OSError: The file cannot be written; the error names ``path``.
 
     Example:
         >>> import tempfile
@@ -25,7 +25,7 @@ def whole(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield draft
-        os.chmod(draft, 0o666 & ~_umask())  # safetensors writes for its owner alone
+        os.chmod(draft, 0o666 & ~_umask())  # safetensors makes files that only their owner can read
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -34,24 +34,24 @@ def whole(path: Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # where there is no place to write to, there is nothing to remove
+        with suppress(OSError):  # an unwritable folder holds no draft
             draft.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file by ``content``; errors are those of :func:`whole`."""
+    """Replace a file with ``content`` atomically; raises what :func:`whole` raises."""
     with whole(path) as draft:
         draft.write_bytes(content)
 
 
 def checksum(path: Path) -> str:
-    """A file's sha256."""
+    """Return a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_draft(path: Path) -> bool:
-    """Whether a killed process left this file in the middle of writing."""
+    """Return whether this is a temporary file of :func:`whole`, which a killed process leaves behind."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 

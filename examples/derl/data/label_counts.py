@@ -1,4 +1,4 @@
-"""How many labels are negative, zero and positive, beside the counts that the paper gives for its splits."""
+"""Counts of negative, zero and positive labels, compared with the paper's."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ def label_counts(labels: Tensor) -> list[int]:
 
 
 def describe_label_counts(splits: Mapping[str, Split | ShardedSplit], preset: str) -> list[str]:
-    """Say in one line per split whether its counts are the paper's; empty for a preset that is no data set of it."""
+    """Compare the counts with the paper's, one line per split; empty for a preset without a data set in the paper."""
     lines = []
     for name, printed in PRINTED["Table A.7"].get(DATA_SETS.get(preset), {}).items():
         found = label_counts(splits[name].labels)

@@ -1,4 +1,4 @@
-"""The splits of a file: an MMSA pickle through a cache, ``.safetensors``, or shards."""
+"""Load splits from an MMSA pickle (cached), a ``.safetensors`` file, or shards."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,22 +12,24 @@ from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, 
 def load_data(
     path: str | Path, cache: str | Path, *, text_features: bool = False
 ) -> Mapping[str, Split | ShardedSplit]:
-    """Read the splits of an MMSA pickle, through a safetensors cache, or of a ``.safetensors`` file or shards directly.
+    """Load splits from an MMSA pickle (through a safetensors cache), a ``.safetensors`` file, or shards.
 
-    The first time, the pickle is converted to ``cache`` together with its SHA-256, and a line is printed. While that is
-    the pickle's, only the cache is read. What was left out or repaired is printed every time.
+    The first call converts the pickle to ``cache``, stores its SHA-256 there, and prints a line. Later calls read only
+    the cache, as long as the checksum matches. Every call prints which keys were left out and which values were
+    repaired.
 
     Args:
-        path: the data.
-        cache: where the converted pickle is kept.
-        text_features: as for :func:`derl.data.mmsa.read_mmsa`.
+        path: the pickle, the ``.safetensors`` file, or the folder of shards.
+        cache: file for the converted pickle.
+        text_features: passed to :func:`derl.data.mmsa.read_mmsa`.
 
     Raises:
-        DataError: the pickle or the cache cannot be read or written, or ``text_features`` is asked of another file.
+        DataError: The pickle or the cache cannot be read or written, or ``text_features`` is set and the data is not a
+            pickle.
     """
     path, cache = Path(path), Path(cache)
     if text_features and (path.is_dir() or path.suffix == ".safetensors"):
-        raise DataError(f"{path}: expected a pickle for --text_features, found one that was converted; leave it out.")
+        raise DataError(f"{path}: expected a pickle for --text_features, found converted data; leave it out.")
     if path.is_dir():
         return open_shards(path)
     if path.suffix == ".safetensors":
@@ -44,10 +46,10 @@ def load_data(
 
 
 def load_complete(path: str | Path) -> dict[str, Split]:
-    """Read train, valid and test from a `.safetensors` file.
+    """Read train, valid and test from a ``.safetensors`` file.
 
     Raises:
-        DataError: as of `load_splits`, or one of them is not there.
+        DataError: The file cannot be read, was not written by ``save_splits``, or lacks a split.
     """
     splits = load_splits(path)
     if not splits.keys() >= set(SPLITS):
@@ -56,7 +58,7 @@ def load_complete(path: str | Path) -> dict[str, Split]:
 
 
 def data_checksum(path: Path) -> str:
-    """The checksum of a data file; of shards, that of their index, which holds the checksums of all.
+    """Return the checksum of a data file, or of the shards' index, which holds the checksums of all shards.
 
     Raises:
         DataError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Samples of a split whose input goes missing, and batches of them."""
+"""A dataset that drops input from the samples of a split, and a collator for its batches."""
 
 import hashlib
 import math
@@ -16,45 +16,49 @@ from derl.data.shards import ShardedSplit
 from derl.data.split import DataError, Split
 from modx.missing import PATTERNS, drop, keep_modalities, parse_pattern
 
-_ROWS = 1024  # tokenized at a time
+_ROWS = 1024  # rows tokenized per call
 
 
 class MissingDataset(Dataset[dict[str, Any]]):
-    """A split whose frames go missing by a pattern, the same way every time they are asked for.
+    """Serve the samples of a split with frames or modalities dropped, reproducibly.
 
-    - Training (neither `rate` nor `available`): `corrupted_share` of the samples of an epoch, rounded down, are
-      corrupted, each modality at a rate of its own from U(0, 1), or at `train_rate`. A pattern that ties
-      modalities together has one rate for all. `set_epoch` draws anew.
-    - Evaluation at `rate`: every sample loses frames at it. What is lost at a lower rate is lost at a higher one,
-      as far as the pattern is nested.
-    - Evaluation with `available`: the other modalities are lost whole.
+    - Training (neither ``rate`` nor ``available``): every epoch corrupts ``corrupted_share`` of the samples, rounded
+      down. Each modality drops input at its own rate from U(0, 1), or at ``train_rate``. A pattern that ties modalities
+      together uses one rate for all. ``set_epoch`` redraws.
+    - Evaluation at ``rate``: every sample drops frames at this rate. With a nested pattern, what is dropped at a lower
+      rate is also dropped at a higher one.
+    - Evaluation with ``available``: the other modalities are dropped entirely.
 
-    A frame's fate depends on the seed, the epoch in training, the sample's id and the modality (for patterns that
-    tie modalities together: on which there are), and on nothing else: not on batch size, workers or order.
-    Samples of one id are told apart by their order in the split. Which of them lose frames in an epoch of training
-    also depends on the ids that the split holds.
+    Whether a frame is dropped depends only on the seed, the epoch (in training), the sample's id and the modality (or,
+    for patterns that tie modalities together, the set of modalities). It does not depend on batch size, workers or
+    order. Samples with the same id are told apart by their order in the split. Which samples a training epoch corrupts
+    also depends on the ids in the split.
 
-    Item i is a dict: `inputs`, modality -> token ids `(L,)` int64 or features `(L, D)`, untouched; `masks`,
-    modality -> `(L,)` bool, True where real; `keep`, modality -> `(L,)` bool, True where real and not lost;
-    `labels`, a float; `index`, i. L is the sample's own length; where that is 0, one masked frame of zeros.
+    Item i is a dict. L is the sample's own length; a sample of length 0 gets one masked frame of zeros.
+
+    - ``inputs``: modality -> token ids ``(L,)`` int64 or features ``(L, D)``, with nothing erased.
+    - ``masks``: modality -> ``(L,)`` bool, True where real.
+    - ``keep``: modality -> ``(L,)`` bool, True where real and not dropped.
+    - ``labels``: a float.
+    - ``index``: i.
 
     Args:
-        split: what to serve.
-        tokenizer: a Hugging Face tokenizer; text is cut to `max_lengths["text"]` tokens.
-        max_lengths: modality -> most frames a sample may have.
-        modalities: what to serve of the split.
-        seed: of all draws.
-        rate: evaluate at this probability of loss.
-        available: evaluate with these modalities alone.
-        pattern: how frames go missing: a name of `modx.missing.PATTERNS`, registered ones included, or several with
-            "+" between them, of which each sample draws one.
-        corrupted_share: in training, the share of the samples that are corrupted.
-        corrupt_by: "sample": the same samples in every modality; "modality": each modality draws its own.
-        train_rate: in training, the rate of corrupted samples; None: drawn from U(0, 1).
+        split: the samples to serve.
+        tokenizer: a Hugging Face tokenizer; text is truncated to ``max_lengths["text"]`` tokens.
+        max_lengths: modality -> maximum number of frames per sample.
+        modalities: modalities of the split to serve.
+        seed: seed of all random draws.
+        rate: evaluate at this missing rate.
+        available: evaluate with only these modalities.
+        pattern: how input goes missing: a name in ``modx.missing.PATTERNS``, registered ones included, or several names
+            joined by "+", of which each sample draws one.
+        corrupted_share: share of the training samples to corrupt per epoch.
+        corrupt_by: "sample" corrupts the same samples in every modality; "modality" draws samples per modality.
+        train_rate: missing rate of corrupted training samples. Default: drawn from U(0, 1).
 
     Raises:
-        DataError: if the split lacks a modality, or a sample has more frames than `max_lengths` allows.
-        ValueError: if both `rate` and `available` are given, `rate` or `corrupted_share` is not in [0, 1], or a
+        DataError: The split lacks a modality, or a sample has more frames than ``max_lengths`` allows.
+        ValueError: Both ``rate`` and ``available`` are given, ``rate`` or ``corrupted_share`` is not in [0, 1], or a
             modality or the pattern is unknown.
     """
 
@@ -88,18 +92,18 @@ class MissingDataset(Dataset[dict[str, Any]]):
         self._corrupted_epoch = -1
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the losses of training anew; evaluation does not change."""
+        """Redraw what training drops; evaluation does not change."""
         self._epoch.fill_(epoch)
 
     def epoch(self) -> int:
-        """The epoch whose losses are drawn."""
+        """The epoch that seeds what training drops."""
         return int(self._epoch)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def lengths(self) -> dict[str, Tensor]:
-        """Real elements of every sample, for each modality."""
+        """Return the number of real elements per sample, by modality."""
         return {
             modality: self._token_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
             if modality == "text"
@@ -121,7 +125,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         }
 
     def _real(self, modality: str, index: int) -> tuple[Tensor, Tensor]:
-        """Return a sample's content and mask, a masked zero where it has none."""
+        """Return a sample's content and mask; an empty sample becomes one masked frame of zeros."""
         if modality == "text":
             start = int(self._token_ends[index - 1]) if index else 0
             content = self._tokens[start : int(self._token_ends[index])].long()
@@ -155,16 +159,16 @@ class MissingDataset(Dataset[dict[str, Any]]):
         return drop(rows, rates, pattern, **generators)
 
     def _train_rate(self, generator: torch.Generator) -> Tensor:
-        drawn = torch.rand((), generator=generator)  # in either case, so that the frames drawn next stay the same
+        drawn = torch.rand((), generator=generator)  # drawn even when unused: later draws must not change
         return drawn if self.train_rate is None else torch.tensor(self.train_rate)
 
     def _generators(self, *key: int | str) -> dict[str, Any]:
-        """Return a generator per modality, one for what they share, and the order it draws in, as `drop` takes them."""
+        """Return the arguments of ``drop`` for its draws: a generator per modality, a shared one, and the order."""
         own = {modality: self._generator(*key, modality) for modality in self.modalities}
         return {"generator": own, "shared_generator": self._generator(*key, ""), "order": self.modalities}
 
     def _corrupted_names(self, modality: str) -> frozenset[str]:
-        """Return the samples that this epoch corrupts in a modality: the first in an order drawn by hashing."""
+        """Return the samples that this epoch corrupts in a modality: the first ones in hash order."""
         epoch, key = self.epoch(), () if self.corrupt_by == "sample" else (modality,)
         if self._corrupted_epoch != epoch:
             self._corrupted, self._corrupted_epoch = {}, epoch
@@ -178,10 +182,13 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
 
 class Collator:
-    """Pads items of `MissingDataset` to the longest of the batch: text with `pad_token_id`, the rest with 0.
+    """Pad items of ``MissingDataset`` to the longest in the batch: text with ``pad_token_id``, the rest with 0.
 
-    Returns a dict: `inputs`, modality -> `(B, L)` int64 or `(B, L, D)`; `masks` and `keep`, modality -> `(B, L)`
-    bool; `labels`, `(B,)` float32, if the items have any.
+    The batch is a dict.
+
+    - ``inputs``: modality -> ``(B, L)`` int64 or ``(B, L, D)``.
+    - ``masks``, ``keep``: modality -> ``(B, L)`` bool.
+    - ``labels``: ``(B,)`` float32, if the items have labels.
     """
 
     def __init__(self, pad_token_id: int) -> None:
@@ -211,7 +218,7 @@ def _digest(*key: int | str) -> int:
 
 
 def _distinct(ids: list[str]) -> list[str]:
-    """Append to each id how many of the same came before."""
+    """Append to each id the number of its earlier occurrences."""
     seen: Counter[str] = Counter()
     names = []
     for name in ids:
@@ -221,7 +228,7 @@ def _distinct(ids: list[str]) -> list[str]:
 
 
 def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
-    """Return the ids of all rows end to end, and where each ends: a few bytes a token."""
+    """Return the token ids of all rows, concatenated, and the end of each row."""
     ids, lengths = [torch.empty(0, dtype=torch.int32)], []
     for start in range(0, len(text), _ROWS):
         rows = tokenizer(list(text[start : start + _ROWS]), truncation=True, max_length=max_length)["input_ids"]
@@ -232,12 +239,12 @@ def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Ten
 
 def _check_kinds(split: Any, tokenizer: Any, modalities: Any, max_lengths: Any, available: Any, seed: Any) -> None:
     for name, value, kinds, what in (
-        ("split", split, (Split, ShardedSplit), "one split, as load_data(...)['train'] is"),
+        ("split", split, (Split, ShardedSplit), "a split, e.g. load_data(...)['train']"),
         ("modalities", modalities, Sequence, "a list of names"),
-        ("max_lengths", max_lengths, Mapping, "modality -> most frames"),
+        ("max_lengths", max_lengths, Mapping, "a mapping from modality to maximum number of frames"),
         ("available", available, (Collection, type(None)), "a collection of names, or None"),
         ("seed", seed, Integral, "an int"),
-        ("tokenizer", tokenizer, Callable if "text" in (modalities or ()) else object, "a tokenizer, as text needs"),
+        ("tokenizer", tokenizer, Callable if "text" in (modalities or ()) else object, "a tokenizer, for text"),
     ):
         if not isinstance(value, kinds):
             raise TypeError(f"MissingDataset expected {name}: {what}, got {type(value).__name__}; pass one.")
@@ -268,7 +275,7 @@ def _check_protocol(
             continue
         if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
             raise ValueError(
-                f"MissingDataset expected {label} in [0, 1], got {share!r}; pass a number, it is not a percentage."
+                f"MissingDataset expected {label} in [0, 1], got {share!r}; pass a fraction, not a percentage."
             )
     unknown = set(available or ()) - set(modalities)
     if isinstance(available, str) or unknown:

@@ -1,4 +1,4 @@
-"""Read the pickles of MMSA (`unaligned_50.pkl`, `aligned_50.pkl`) into splits."""
+"""Read MMSA pickles (``unaligned_50.pkl``, ``aligned_50.pkl``) into splits."""
 
 import math
 from collections.abc import Mapping
@@ -13,31 +13,31 @@ from derl.data.split import SPLITS, DataError, Split
 from derl.data.unpickle import Array, kind, load_pickle, plain, refuse
 from modx._modalities import is_name
 
-FEATURES = ("audio", "vision")  # every file's; others come after them
-TEXT_FEATURES = "text_features"  # the key `text`, if asked for: a modality called text is one of words
+FEATURES = ("audio", "vision")  # modalities that come first; others follow
+TEXT_FEATURES = "text_features"  # the modality read from the key `text` on request; a modality named text holds words
 LABEL_LIMIT = 3.0
 _COLUMNS = ("id", "regression_labels", "raw_text")
-_SHOWN = 20  # keys
+_SHOWN = 20  # keys left out that are listed by name
 
 
 def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Split]:
-    """Read the splits train, valid and test of an MMSA pickle: protocols 0 to 5, numpy 1 and 2.
+    """Read the train, valid and test splits of an MMSA pickle (protocols 0 to 5, NumPy 1 and 2).
 
-    Each split holds ``id``, ``regression_labels``, and modalities: ``raw_text``, and every numeric array ``(N, L, D)``
-    under its key, such as ``audio``, ``vision`` or ``heart``, with its lengths in ``heart_lengths``. Without lengths
-    (aligned files), an utterance ends at its last frame that is not all zero. Values that are not finite become 0 and
-    are counted. Keys that are not read are in ``Split.left_out``, each with the reason.
+    Each split holds ``id``, ``regression_labels`` and its modalities: ``raw_text``, and every numeric array ``(N, L,
+    D)``, e.g. ``audio``, ``vision`` or ``heart``, whose lengths are in ``heart_lengths``. Without lengths (aligned
+    files), an utterance ends at its last frame that is not all zero. Non-finite values are set to 0 and counted.
+    ``Split.left_out`` maps each key that was not read to the reason.
 
-    MMSA's keys ``text`` and ``text_bert`` hold what others computed from the words, as features and as token ids. They
-    are left out: the words themselves are read, from ``raw_text``.
+    MMSA's keys ``text`` and ``text_bert`` hold precomputed features and BERT token ids. They are left out; the words
+    are read from ``raw_text``.
 
     Args:
-        path: the pickle.
-        text_features: read ``text`` in place of ``raw_text``, as the modality ``text_features``.
+        path: path of the pickle.
+        text_features: read ``text`` instead of ``raw_text``, as the modality ``text_features``.
 
     Raises:
-        DataError: the file is missing, not a pickle, truncated, holds anything but plain data and numpy arrays, or
-            departs from the layout.
+        DataError: The file is missing, truncated or not a pickle, holds anything but plain data and NumPy arrays, or
+            does not have the layout above.
     """
     try:
         content = load_pickle(Path(path))
@@ -46,7 +46,7 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
         _check_agreement(splits)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a hostile file provokes, memory and recursion errors included
+    except Exception as error:  # a hostile file can raise anything, including memory and recursion errors
         raise DataError(
             f"{path}: expected a pickle of plain data and numpy arrays, found one that breaks its reader, "
             f"{type(error).__name__}: {error}; get the file again."
@@ -55,7 +55,7 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
 
 
 def describe_repairs(splits: Mapping[str, Split]) -> list[str]:
-    """Say in one line per split and modality which values were repaired; empty if none were."""
+    """Report repaired values, one line per split and modality; empty if there are none."""
     return [
         f"{name}: {count} values of {modality} were not finite and are now 0, first in row "
         f"{split.first_repaired[modality]}"
@@ -66,7 +66,7 @@ def describe_repairs(splits: Mapping[str, Split]) -> list[str]:
 
 
 def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
-    """Say in one line per key what was not read, and why; empty if all was."""
+    """Report the keys that were not read and why, one line per key; empty if all were read."""
     reasons: dict[str, str] = {}
     for split in splits.values():
         reasons = split.left_out | reasons
@@ -74,7 +74,7 @@ def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _check_sharing(content: Any, size: int) -> None:
-    """Refuse arrays that stand under many keys: their copies would take more memory than the file's size suggests."""
+    """Refuse arrays shared by many keys: their copies would take more memory than the file's size suggests."""
     entries = [entry for entry in content.values() if isinstance(entry, dict)] if isinstance(content, dict) else []
     numbers = sum(math.prod(value.shape) for entry in entries for value in entry.values() if isinstance(value, Array))
     if numbers > size:
@@ -126,13 +126,13 @@ def _split(entry: dict[Any, Any], text_features: bool) -> Split:
 
 
 def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Modality -> its key, and key -> why it is left out, for every key but the columns and the lengths."""
+    """Map each modality to its key, and every other key to why it is left out (columns and lengths excepted)."""
     chosen = {key: key for key in FEATURES if key in entry}
     reasons: list[tuple[str, str]] = []
     if text_features:
         chosen[TEXT_FEATURES] = "text"
         if "raw_text" in entry:
-            reasons.append(("raw_text", "the words: the features computed from them are read in their place"))
+            reasons.append(("raw_text", "the words; the features computed from them are read instead"))
     lengths = {f"{key}_lengths": key for key in entry if isinstance(key, str)}
     known = {*_COLUMNS, *chosen.values()}
     for key in sorted((key for key in entry if key not in known and key not in lengths), key=kind):
@@ -145,24 +145,24 @@ def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict
     reasons += [(key, f"lengths of {_called(lengths[key])}, which is not read") for key in unused]
     left_out = {_called(key): reason for key, reason in reasons[:_SHOWN]}
     if len(reasons) > _SHOWN:
-        left_out[f"{len(reasons) - _SHOWN} keys more"] = "for reasons such as these"
+        left_out[f"{len(reasons) - _SHOWN} more keys"] = "for similar reasons"
     return chosen, left_out
 
 
 def _obstacle(key: Any, value: Any, rows: int) -> str | None:
-    """Why a key is no modality; None where it is one."""
+    """Return why a key is not a modality, or None if it is one."""
     if key == "text_bert":
-        return "token ids of BERT: the words are read from raw_text, by the text encoder's own tokenizer"
+        return "BERT token ids; the text encoder's own tokenizer reads raw_text instead"
     array = value.content if isinstance(value, Array) else None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        return f"no array of numbers but {_described(value, rows)}"
+        return f"not an array of numbers but {_described(value, rows)}"
     if array.ndim != 3 or not array.size or len(array) != rows:
         advice = "; as (N, 1, D) it would be one frame per sample" if array.ndim == 2 and len(array) == rows else ""
-        return f"no array (N, L, D) of N = {rows} samples but {_described(value, rows)}{advice}"
+        return f"not an array (N, L, D) of N = {rows} samples but {_described(value, rows)}{advice}"
     if key == "text":
-        return "features computed from the words, which are read from raw_text; --text_features reads these instead"
+        return "features computed from the words; raw_text is read instead (--text_features reads the features)"
     if not is_name(key) or key == TEXT_FEATURES:
-        return f"a name that no modality can have; rename the key {_shown(key)}"
+        return f"not a valid modality name; rename the key {_shown(key)}"
     return None
 
 
@@ -185,11 +185,11 @@ def _check_agreement(splits: Mapping[str, Split]) -> None:
     for modality in splits[SPLITS[0]].features:
         widths = {name: split.features[modality].shape[2] for name, split in splits.items()}
         if len(set(widths.values())) > 1:
-            refuse(f"{modality} of one width in every split", str(widths), "use files from one source")
+            refuse(f"{modality} of the same width in every split", str(widths), "use files from one source")
 
 
 def _column(key: str, value: Any, *types: type) -> list[Any]:
-    """Return as a list what is a list or an array `(N,)` of these types, bool not being an int."""
+    """Return a list or array ``(N,)`` of these types as a list; a bool does not count as an int."""
     values = plain(value)
     names = " or ".join(kind.__name__ for kind in types)
     if not isinstance(values, list):
@@ -210,18 +210,18 @@ def _labels(value: Any) -> np.ndarray:
 
 
 def _frames(key: str, value: Any) -> np.ndarray:
-    """Return a float32 copy `(N, L, D)`; a float64 beyond its range becomes infinite, for repair."""
+    """Return a float32 copy ``(N, L, D)``; float64 values out of range become infinite and are repaired later."""
     array = value.content if isinstance(value, Array) else None
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
         refuse(f"key {key!r} to be a numeric array (N, L, D)", kind(value), "is it an MMSA file?")
     if not array.size:
         refuse(f"frames in key {key!r}", kind(value), "use an MMSA file that has them")
-    with np.errstate(over="ignore", invalid="ignore"):  # a signalling nan warns
+    with np.errstate(over="ignore", invalid="ignore"):  # a signaling NaN warns
         return np.array(array, dtype=np.float32)
 
 
 def _repair(values: np.ndarray) -> tuple[int, int]:
-    """Zero in place what is not finite; return the count and the first row, 0 where there is none."""
+    """Set non-finite values to 0 in place; return their count and the first row with one, or 0."""
     wrong = ~np.isfinite(values)
     values[wrong] = 0
     rows = wrong.any(axis=(1, 2))

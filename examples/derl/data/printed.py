@@ -1,4 +1,4 @@
-"""What the paper prints: every number of its Tables 1 to 6 and A.7, from ``printed.json``."""
+"""The numbers printed in the paper's Tables 1 to 6 and A.7, from ``printed.json``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ DATA_SETS = {"mosi": "MOSI", "mosei": "MOSEI"}  # preset -> data set
 
 
 def printed_rows(table: str, data_set: str) -> dict[str, dict[str, float]]:
-    """Rows of a table by name, each column -> number as printed; empty if the table does not cover the data set.
+    """Return a table's rows by name, each column -> printed number; empty if the table lacks the data set.
 
     Example:
         >>> printed_rows("Table 6", "MOSI")["DERL"]["seconds per epoch"]
@@ -22,7 +22,7 @@ def printed_rows(table: str, data_set: str) -> dict[str, dict[str, float]]:
 
 
 def in_shares(numbers: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of a row as ours are kept: accuracies and F1s between 0 and 1, where the paper has percent.
+    """Convert the accuracies and F1 scores of a printed row from percent to fractions.
 
     Example:
         >>> in_shares({"mae": 1.038, "acc7": 34.5})
@@ -32,7 +32,7 @@ def in_shares(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def printed_mean(numbers: Sequence[float]) -> float:
-    """Mean of printed numbers to two digits, halves rounded up, as the paper rounds its averages.
+    """Return the mean of printed numbers to two digits, halves rounded up, as the paper rounds.
 
     Example:
         >>> printed_mean([80.91, 58.70, 65.07, 83.58, 84.73, 70.02])  # exactly 73.835

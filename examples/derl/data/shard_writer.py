@@ -1,4 +1,4 @@
-"""Write data larger than memory, a sample at a time, as the shards that :mod:`derl.data.shards` reads."""
+"""Write data larger than memory, one sample at a time, as shards for :mod:`derl.data.shards`."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from derl.data.split import SPLITS, DataError, check_name
 
 
 class ShardWriter:
-    """Writes samples one at a time into a new folder, whole or not at all: it appears under its name when all is in it.
+    """Write samples one at a time into a new folder, which appears only once it is complete.
 
     Args:
-        folder: to make.
-        max_lengths: modality -> most frames that a sample may have; left out: the most that one has. A model learns a
-            position for each.
-        shard_bytes: of samples in memory, and about the size of a file.
+        folder: folder to create.
+        max_lengths: modality -> maximum number of frames per sample. A model learns one position per frame. Default:
+            length of the longest sample.
+        shard_bytes: approximate size of a file in bytes; also the most bytes of samples buffered in memory.
 
     Raises:
-        DataError: the folder exists or cannot be written, or a sample does not fit those before it.
+        DataError: The folder exists or cannot be written, or a sample does not match the earlier ones.
 
     Example:
         >>> import tempfile
@@ -54,7 +54,7 @@ class ShardWriter:
             raise ValueError(f"ShardWriter expected shard_bytes as an int >= 1, got {shard_bytes!r}; pass a size.")
         self._limits, self._longest = dict(limits), dict[str, int]()
         if self.folder.exists():
-            raise DataError(f"{folder}: expected a new folder, found that it exists; choose another, or remove it.")
+            raise DataError(f"{folder}: expected a new folder, found an existing one; choose another, or remove it.")
         self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         self._index: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
         self._waiting: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
@@ -87,11 +87,11 @@ class ShardWriter:
 
         Args:
             split: "train", "valid" or "test".
-            name: of the sample.
-            label: finite.
-            text: its transcript; every sample has one, or none has.
-            features: modality -> `(T, D)`, finite, its real frames; T may be 0. The same modalities and widths for
-                every sample.
+            name: id of the sample.
+            label: a finite number.
+            text: the transcript. Either every sample has one or none has.
+            features: modality -> ``(T, D)``, the real frames, finite; T may be 0. Every sample has the same modalities
+                and widths.
         """
         if split not in SPLITS:
             raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}; correct it.")
@@ -114,28 +114,28 @@ class ShardWriter:
         for modality, frames in features.items():
             check_name("ShardWriter", modality)
             if modality in ("ids", "labels") or modality.endswith("_ends"):
-                raise DataError(f"ShardWriter keeps tensors of its own under such names as {modality!r}; rename it.")
+                raise DataError(f"ShardWriter uses names like {modality!r} for its own tensors; rename the modality.")
             fits = isinstance(frames, Tensor) and frames.ndim == 2 and not frames.is_complex()
             if modality == "text" or not fits:
                 found = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
                 raise DataError(
-                    f"ShardWriter expected features (T, D), tensors, of modalities other than text, got {modality!r} "
-                    f"as {found} for {name!r}; convert it, as by torch.as_tensor."
+                    f"ShardWriter expected features as tensors (T, D) of modalities other than text, got {modality!r} "
+                    f"as {found} for {name!r}; convert it, e.g. with torch.as_tensor."
                 )
             sample[modality] = finite(frames.detach().to("cpu", torch.float32), f"{modality} of {name!r}")
         layout = (text is not None, {modality: frames.shape[1] for modality, frames in features.items()})
         self._layout = self._layout or layout
         if layout != self._layout or not any(layout):
             raise DataError(
-                f"ShardWriter expected text or features, the same of every sample: (text, widths) = {self._layout}, "
-                f"got {layout} for {name!r}; give a sample that lacks a modality 0 frames of it, or the text ''."
+                f"ShardWriter expected the same text and features in every sample, (text, widths) = {self._layout}, "
+                f"got {layout} for {name!r}; for a missing modality, pass 0 frames, or '' as text."
             )
         for modality, frames in features.items():
             self._longest[modality] = max(self._longest.get(modality, 0), len(frames))
             if len(frames) > self._limits.get(modality, len(frames)):
                 raise DataError(
                     f"ShardWriter expected at most {self._limits[modality]} frames of {modality}, got {len(frames)} "
-                    f"for {name!r}; cut them, or raise max_lengths."
+                    f"for {name!r}; truncate them, or raise max_lengths."
                 )
         self._waiting[split].append(sample)
         self._bytes[split] += len(text or "") + sum(sample[modality].nbytes for modality in features)
@@ -182,7 +182,7 @@ class ShardWriter:
         except Exception as error:
             raise DataError(
                 f"{self.folder}: expected a place to write shards to, found {type(error).__name__}: {error}; choose a "
-                "folder that is writable and has room."
+                "writable folder with free space."
             ) from error
 
 

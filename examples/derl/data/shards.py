@@ -1,9 +1,12 @@
-"""Data larger than memory: samples in memory-mapped safetensors shards, read one at a time.
+"""Read data larger than memory, one sample at a time, from memory-mapped safetensors shards.
 
-A folder holds `index.json` and, for each split, shards of many samples, written by
-:class:`derl.data.shard_writer.ShardWriter`. A shard's tensors are those of its samples
-without padding, end to end: `labels` `(n,)` float32; for each modality `(frames, D)` float32; `ids` and `text` as UTF-8
-bytes; and for all but the labels `NAME_ends` `(n,)` int64, where each sample ends.
+:class:`derl.data.shard_writer.ShardWriter` writes a folder with ``index.json`` and, per split, shards of many samples.
+A shard concatenates the tensors of its samples, without padding:
+
+- ``labels``: ``(n,)`` float32.
+- Each modality's frames: ``(frames, D)`` float32.
+- ``ids`` and ``text``: UTF-8 bytes.
+- ``NAME_ends`` for all of these but the labels: ``(n,)`` int64, the end of each sample.
 """
 
 import json
@@ -27,10 +30,10 @@ _FILE = re.compile(r"(?:train|valid|test)-\d{5}\.safetensors")
 
 
 class ShardedRows:
-    """Frames of a modality, `(T, D)` for each sample, read from the shards when asked for.
+    """Frames of a modality, ``(T, D)`` per sample, read from the shards on access.
 
     Attributes:
-        shape: `(n, L, D)`, with L the most frames that a sample may have.
+        shape: ``(n, L, D)``, where L is the maximum number of frames per sample.
     """
 
     def __init__(self, shards: "_Shards", name: str, limit: int, width: int) -> None:
@@ -46,7 +49,7 @@ class ShardedRows:
 
 
 class ShardedText(Sequence[str]):
-    """Transcripts, read from the shards when asked for."""
+    """Transcripts, read from the shards on access."""
 
     def __init__(self, shards: "_Shards") -> None:
         self._shards = shards
@@ -61,9 +64,9 @@ class ShardedText(Sequence[str]):
 
 
 class ShardedSplit:
-    """What :class:`derl.data.split.Split` is, with text and features left in the shards.
+    """A :class:`derl.data.split.Split` whose text and features stay in the shards.
 
-    Names, labels and lengths are in memory: some hundred bytes a sample.
+    Ids, labels and lengths are in memory: a few hundred bytes per sample.
     """
 
     def __init__(self, shards: "_Shards", has_text: bool, widths: Mapping[str, int], limits: Mapping[str, int]) -> None:
@@ -81,15 +84,15 @@ class ShardedSplit:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities held, text first."""
+        """Names of the modalities, text first."""
         return (("text",) if self.text is not None else ()) + tuple(self.features)
 
 
 def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
-    """Open what :class:`ShardWriter` wrote, without reading the features.
+    """Open a folder that :class:`ShardWriter` wrote, without reading the features.
 
     Raises:
-        DataError: the folder or a shard is missing, truncated, foreign, or does not fit the index.
+        DataError: The folder or a shard is missing, truncated, in another format, or does not match the index.
     """
     folder = Path(folder)
     try:
@@ -113,10 +116,10 @@ def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
 
 
 def verify_shards(folder: str | Path) -> int:
-    """Read every shard whole, compare its checksum with the index, and return how many there are.
+    """Compare the checksum of every shard with the index, and return the number of shards.
 
     Raises:
-        DataError: as :func:`open_shards`, or a shard is not what was written.
+        DataError: A shard has changed, or :func:`open_shards` refuses the folder.
     """
     folder = Path(folder)
     open_shards(folder)
@@ -132,7 +135,7 @@ def verify_shards(folder: str | Path) -> int:
 
 
 class _Shards:
-    """The shards of a split as one: sample i is found in its file."""
+    """The shards of a split as one sequence: finds sample i in its file."""
 
     def __init__(
         self,
@@ -155,10 +158,10 @@ class _Shards:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # another process maps the files itself
+        return self.__dict__ | {"_open": {}}  # another process maps the files for itself
 
     def read(self, name: str, index: int) -> Tensor:
-        """What a sample has of a tensor."""
+        """Return a sample's part of a tensor."""
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         number = bisect_right(self._starts, index) - 1
@@ -169,11 +172,11 @@ class _Shards:
         return part
 
     def whole(self, name: str) -> Tensor:
-        """A tensor of all shards."""
+        """Return a tensor, concatenated over all shards."""
         return torch.cat([self._shard(number).get_tensor(name) for number in range(len(self._files))])
 
     def strings(self, name: str) -> list[str]:
-        """A text of every sample."""
+        """Return a text per sample."""
         rows = []
         for number, ends in enumerate(self._ends[name]):
             content = bytes(self._shard(number).get_tensor(name).numpy())
@@ -181,7 +184,7 @@ class _Shards:
         return rows
 
     def lengths(self, name: str) -> Tensor:
-        """How much each sample has of a tensor."""
+        """Return the length of each sample's part of a tensor."""
         return torch.cat([ends.diff(prepend=ends.new_zeros(1)) for ends in self._ends[name]])
 
     def _shard(self, number: int) -> Any:
@@ -214,7 +217,7 @@ class _Shards:
 
 
 def finite(values: Tensor, label: str) -> Tensor:
-    """Return the values, if all are finite."""
+    """Return the values; raise if any is not finite."""
     if not values.isfinite().all():
         raise DataError(f"expected finite {label}, found nan or infinity; repair the values or leave the sample out.")
     return values

@@ -1,4 +1,4 @@
-"""One split of a sentiment data set: text, frames and labels, checked when made, and kept as safetensors."""
+"""One split of a sentiment data set: text, frames and labels, checked on creation, and stored as safetensors."""
 
 import json
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ _FORMAT = "derl-splits-1"
 
 
 class DataError(ValueError):
-    """Data that cannot be used; says what was expected, what was found and the remedy."""
+    """Unusable data. The message says what was expected, what was found, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split of n utterances. Text and every modality of `features` are optional, but not all at once.
+    """A split of n utterances, with text, features, or both.
 
     Attributes:
-        ids: n names, not necessarily distinct.
+        ids: n ids, not necessarily distinct.
         text: n transcripts, or None.
-        features: modality -> `(n, L, D)` float32, finite; frames past an utterance's length are padding.
-        lengths: modality -> `(n,)` int64, real frames of each utterance, 0 to L.
-        labels: `(n,)` float32, finite.
-        repaired: modality -> count of values that were not finite and became 0.
-        first_repaired: modality -> first row that held such a value.
-        left_out: key of the file the split was read from -> why it was not read.
+        features: modality -> ``(n, L, D)`` float32, finite; frames past an utterance's length are padding.
+        lengths: modality -> ``(n,)`` int64, number of real frames per utterance, 0 to L.
+        labels: ``(n,)`` float32, finite.
+        repaired: modality -> number of non-finite values that were set to 0.
+        first_repaired: modality -> first row with such a value.
+        left_out: key of the source file that was not read -> the reason.
 
     Raises:
-        DataError: if a field has another type, shape or dtype, or holds a value that is not finite.
+        DataError: A field has the wrong type, shape or dtype, or holds a non-finite value.
     """
 
     ids: list[str]
@@ -58,7 +58,7 @@ class Split:
         if not self.ids:
             raise DataError("Split expected at least one row, found none; was the split filtered empty?")
         if not self.modalities:
-            raise DataError("Split expected text or features, found neither; a sample needs a modality.")
+            raise DataError("Split expected text or features, found neither; pass at least one modality.")
         if self.text is not None:
             _check_strings("text", self.text, len(self.ids))
         if self.lengths.keys() != self.features.keys():
@@ -92,10 +92,10 @@ class Split:
 
 
 def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = "") -> None:
-    """Write splits to one safetensors file, whole or not at all; `source` is kept beside them.
+    """Write splits to one safetensors file, atomically, with ``source`` in its metadata.
 
     Raises:
-        DataError: if the file cannot be written.
+        DataError: The file cannot be written.
     """
     path = Path(path)
     tensors, strings = {}, {}
@@ -120,21 +120,21 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
     except Exception as error:
         raise DataError(
             f"{path}: expected a place to write the splits to, found {type(error).__name__}: {error}; choose "
-            "a folder that is writable and has room."
+            "a writable folder with free space."
         ) from error
 
 
 def load_splits(path: str | Path) -> dict[str, Split]:
-    """Read what `save_splits` wrote.
+    """Read splits that ``save_splits`` wrote.
 
     Raises:
-        DataError: if the file is missing, truncated, or not from `save_splits`.
+        DataError: The file is missing, truncated, or was not written by ``save_splits``.
     """
     return _read(path)[1]
 
 
 def read_source(path: str | Path) -> str:
-    """Read the `source` that `save_splits` kept, without reading the splits; errors as `load_splits`."""
+    """Read the ``source`` that ``save_splits`` stored, without the splits; raises what ``load_splits`` raises."""
     return _read(path, contents=False)[0]
 
 
@@ -167,10 +167,10 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
 
 
 def check_name(owner: str, name: Any) -> None:
-    """Refuse a modality's name that no model can have, before anything is trained.
+    """Refuse a modality name that models cannot use, before anything is trained.
 
     Raises:
-        DataError: says which.
+        DataError: The name cannot be used; the message says why.
     """
     if not is_name(name):
         raise DataError(

@@ -1,13 +1,12 @@
-"""A synthetic CMU-MOSI, made so that its best possible predictor is known (:mod:`derl.data.best_possible`).
+"""A synthetic CMU-MOSI whose best possible predictor is known (:mod:`derl.data.best_possible`).
 
-Split sizes and the counts of classes and signs are those of CMU-MOSI. Given the label y, the modalities are
-independent:
+Split sizes, class counts and sign counts match CMU-MOSI. Given the label y, the modalities are independent:
 
-- text: every word is, with probability `SENTIMENT_WORD`, a sentiment word, whose level l (value v_l) has
-  P(l | y) proportional to exp(-(v_l - y)^2 / (2 WORD_SPREAD^2)); otherwise it is a word of the sample's private
-  topic, which says nothing of y.
-- audio and vision: frame t is `y u + V z + e_t`, with z ~ N(0, I) the private factors of the sample and
-  e_t ~ N(0, I) noise. u lies within the span of V, so z confounds y however many frames are seen.
+- text: with probability ``SENTIMENT_WORD``, a word is a sentiment word, whose level l (value v_l) has P(l | y)
+  proportional to exp(-(v_l - y)^2 / (2 WORD_SPREAD^2)). Otherwise it is a word of the sample's private topic, which is
+  independent of y.
+- audio and vision: frame t is ``y u + V z + e_t``, where z ~ N(0, I) are private factors of the sample and e_t ~ N(0,
+  I) is noise. u lies in the span of V, so z confounds y no matter how many frames are seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from derl.data.split import Split
 
 GRID = np.round(np.arange(-15, 16) * 0.2, 1)
 CLASSES = np.arange(-3, 4)
-CLASS_COUNTS = {  # of CMU-MOSI, -3 to 3
+CLASS_COUNTS = {  # CMU-MOSI, classes -3 to 3
     "train": (24, 199, 227, 248, 227, 313, 46),
     "valid": (10, 30, 32, 49, 39, 50, 19),
     "test": (46, 156, 145, 106, 113, 100, 20),
@@ -40,7 +39,7 @@ SENTIMENT_WORD, WORD_SPREAD = 0.18, 1.5
 
 
 def group_of(labels: np.ndarray) -> np.ndarray:
-    """The groups within which labels are drawn uniformly: the seven classes, 0 parted by sign."""
+    """Return the group of each label: its class of the seven, with class 0 divided by sign."""
     classes = seven_classes(labels)
     return 2 * classes + np.where(classes == 0, np.sign(labels), 0)
 
@@ -51,7 +50,7 @@ GROUPS = np.unique(GROUP_OF_GRID)
 
 @dataclass(frozen=True)
 class Sensor:
-    """How strongly frames of a modality speak of y, per unit of frame noise."""
+    """Signal and confounder of a modality's frames, in units of the frame noise."""
 
     width: int
     signal: float  # |u|
@@ -103,13 +102,13 @@ LEVEL_OF_WORD = {word: level for level, words in enumerate(LEVELS) for word in w
 
 @dataclass(frozen=True, eq=False)
 class SyntheticMosi:
-    """Synthetic splits, the tokenizer of their text, and what is needed to know the best prediction.
+    """Synthetic splits, their tokenizer, and the parameters that the best possible predictor needs.
 
     Attributes:
         splits: train, valid and test, each with text, audio and vision.
-        tokenizer: one token a word, between [CLS] and [SEP].
-        directions: modality -> u `(D,)`.
-        loadings: modality -> V `(D, num_factors)`.
+        tokenizer: one token per word, between [CLS] and [SEP].
+        directions: modality -> u ``(D,)``.
+        loadings: modality -> V ``(D, num_factors)``.
     """
 
     splits: dict[str, Split]
@@ -126,9 +125,9 @@ def make_synthetic(
     """Draw a synthetic CMU-MOSI.
 
     Args:
-        seed: of everything drawn.
-        sizes: split -> rows, with the class counts scaled; None for those of CMU-MOSI.
-        max_lengths: of text in tokens, at least 3, and of audio and vision in frames.
+        seed: seed of all random draws.
+        sizes: split -> number of rows; class counts are scaled to match. Default: the sizes of CMU-MOSI.
+        max_lengths: maximum length of text in tokens (at least 3), and of audio and vision in frames.
 
     Example:
         >>> synthetic = make_synthetic(sizes={"train": 8, "valid": 2, "test": 4})
@@ -157,13 +156,13 @@ def make_synthetic(
 
 
 def level_log_probabilities() -> np.ndarray:
-    """Return log P(l | y), `(31, levels)`."""
+    """Return log P(l | y), ``(31, levels)``."""
     logits = -((LEVEL_VALUES - GRID[:, None]) ** 2) / (2 * WORD_SPREAD**2)
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 def _scale(counts: Sequence[int], size: int) -> list[int]:
-    """Scale class counts to a sum by largest remainders."""
+    """Scale class counts to a given sum by the largest-remainder method."""
     exact = np.array(counts) * size / sum(counts)
     scaled = np.floor(exact).astype(int)
     scaled[np.argsort(scaled - exact, kind="stable")[: size - scaled.sum()]] += 1
@@ -171,7 +170,7 @@ def _scale(counts: Sequence[int], size: int) -> list[int]:
 
 
 def _part_by_sign(scaled: list[int], classes: Sequence[int], signs: Sequence[int]) -> list[int]:
-    """Part class 0 of scaled class counts into negative, zero and positive labels."""
+    """Divide class 0 of scaled class counts into negative, zero and positive labels."""
     near_zero = (signs[0] - sum(classes[:3]), signs[1], signs[2] - sum(classes[4:]))
     return [*scaled[:3], *_scale(near_zero, scaled[3]), *scaled[4:]]
 
@@ -198,7 +197,7 @@ def _draw_text(rng: np.random.Generator, label: float, max_words: int) -> str:
 def _draw_frames(
     rng: np.random.Generator, labels: np.ndarray, u: np.ndarray, loadings: np.ndarray, max_length: int
 ) -> tuple[Tensor, Tensor]:
-    """Return frames `(n, L, D)`, zero past each row's length, and the lengths, 40 % of the maximum on average."""
+    """Return frames ``(n, L, D)``, zero past each row's length, and the lengths, 40% of the maximum on average."""
     lengths = np.ceil(rng.beta(2, 3, len(labels)) * max_length).astype(np.int64)
     centre = labels[:, None] * u + rng.standard_normal((len(labels), loadings.shape[1])) @ loadings.T
     noise = rng.standard_normal((len(labels), max_length, len(u)), dtype=np.float32)

@@ -1,8 +1,7 @@
-"""Read a pickle of plain data and numpy arrays without running anything it holds.
+"""Read a pickle of plain data and NumPy arrays without running any code in it.
 
-A pickle is a program. This reader refuses every global except the few that spell numpy arrays and plain
-containers, and answers those with stand-ins of its own, so no constructor of numpy ever meets the file's
-arguments unchecked.
+A pickle is a program. This reader refuses every global except the few that NumPy arrays and plain containers need. It
+replaces those with stand-ins that check the file's arguments before NumPy sees them.
 """
 
 import math
@@ -19,11 +18,11 @@ from derl.data.split import DataError
 
 
 def load_pickle(path: Path) -> Any:
-    """Read a pickle of protocol 0 to 5; an array comes out as an :class:`Array`.
+    """Read a pickle of protocol 0 to 5; arrays are returned as :class:`Array`.
 
     Raises:
-        DataError: the file cannot be read, is not a whole pickle, or holds anything but plain data and arrays. Damage
-            can also surface as another exception, for the caller to turn into a DataError.
+        DataError: The file cannot be read, is not a complete pickle, or holds anything but plain data and arrays.
+            Damage can also raise other exceptions, which the caller must turn into a DataError.
     """
     try:
         if not path.stat().st_size:
@@ -37,8 +36,8 @@ def load_pickle(path: Path) -> Any:
 
 
 _MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
-_MOST_CONTAINERS = 10_000  # a file of MMSA has some hundred; an empty set takes 216 bytes of memory and 1 of the file
-_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text, whose hashes a file can choose to collide
+_MOST_CONTAINERS = 10_000  # an MMSA file has a few hundred; an empty set takes 1 byte of the file and 216 of memory
+_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text: a file can make their hashes collide
 _CONTAINERS = {
     *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
     *("FROZENSET", "BYTEARRAY8", "REDUCE", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
@@ -47,11 +46,11 @@ _REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER"
 
 
 def _inspect(stream: mmap.mmap) -> None:
-    """Walk the opcodes before they run, and refuse what could exhaust memory, time or the C stack.
+    """Check the opcodes before they run, and refuse those that could exhaust memory, time or the C stack.
 
-    Those are indices that would blow up the memo table, tuples as dict keys or set members, whose hash recurses through
-    them, a flood of containers, and one of keys that are numbers. Also refused: persistent ids, extension codes and
-    out-of-band buffers.
+    Refused are memo indices that would make the memo table huge, tuples as dict keys or set members (their hash
+    recurses), too many containers, and too many numeric keys. Persistent ids, extension codes and out-of-band buffers
+    are refused as well.
     """
     stack: list[str] = []
     memo: dict[int, str] = {}
@@ -76,7 +75,7 @@ def _inspect(stream: mmap.mmap) -> None:
                 number_keys += len(hashed) - hashed.count(_TEXT)
                 containers += name in _CONTAINERS
                 if containers > _MOST_CONTAINERS or number_keys > _MOST_NUMBER_KEYS:
-                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are no text"
+                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are not text"
                     refuse(most, "more", "do not trust this file")
                 stack.extend(_given(name, taken, opcode))
     except DataError:
@@ -86,12 +85,12 @@ def _inspect(stream: mmap.mmap) -> None:
             refuse("a whole pickle", f"its end too early ({error})", "it is truncated; get the file again")
         if stream[0] != pickle.PROTO[0] and stream.tell() < 100:
             refuse("a pickle", "bytes that are not one", "check the path, or get the file again")
-        found = f"a break at byte {stream.tell()}, {type(error).__name__}: {error}"
-        refuse("a sound pickle", found, "it is damaged; get the file again")
+        found = f"an error at byte {stream.tell()}, {type(error).__name__}: {error}"
+        refuse("an intact pickle", found, "it is damaged; get the file again")
 
 
 def _take(stack: list[str], opcode: Any) -> list[str]:
-    """Pop what an opcode consumes, lowest first; a slice between mark and top comes without the mark."""
+    """Pop what an opcode consumes, lowest first; a slice down to a mark is returned without the mark."""
     needs = opcode.stack_before
     if pickletools.markobject not in needs:
         return [stack.pop() for _ in needs][::-1]
@@ -102,7 +101,7 @@ def _take(stack: list[str], opcode: Any) -> list[str]:
 
 
 def _hashed(name: str, taken: list[str]) -> list[str]:
-    """Return the items an opcode hashes, of those it takes."""
+    """Return those of an opcode's arguments that it hashes."""
     match name:
         case "SETITEM" | "SETITEMS":
             return taken[1::2]
@@ -123,7 +122,7 @@ def _given(name: str, taken: list[str], opcode: Any) -> list[str]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles plain data; a numpy array comes out as an `Array`."""
+    """Unpickles plain data; NumPy arrays are returned as ``Array``."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -134,7 +133,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Callable:
-    """What a global of the pickle turns into. It can be called and passed on, and never changed."""
+    """Stand-in for a global of the pickle: it can be called and passed on, but not changed."""
 
     __slots__ = ("_call",)
 
@@ -149,7 +148,7 @@ class _Callable:
 
 
 class _Dtype:
-    """Stands in for a numpy dtype: a kind, a size and a byte order, once `__setstate__` has told it."""
+    """Stand-in for a NumPy dtype: a kind, a size and, set by ``__setstate__``, a byte order."""
 
     __slots__ = ("dtype",)
 
@@ -166,7 +165,7 @@ class _Dtype:
 
 
 class Array:
-    """Stands in for a numpy array: `content` is a view of the file's bytes, or a list where dtype is object."""
+    """Stand-in for a NumPy array: ``content`` is a view of the file's bytes, or a list for dtype object."""
 
     __slots__ = ("content", "dtype", "shape")
     __hash__ = None  # type: ignore[assignment]
@@ -179,7 +178,7 @@ class Array:
         self._set(shape, dtype.dtype, fortran, content)
 
     def _set(self, shape: Any, dtype: np.dtype, fortran: Any, content: Any) -> None:
-        """Check that the content fills the shape before anything is built."""
+        """Check that the content fills the shape before building anything."""
         whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not whole or len(shape) > 8:
             refuse("arrays of at most 8 sizes >= 0", kind(shape), "the file is damaged; get it again")
@@ -257,7 +256,7 @@ _GLOBALS = {
     ("numpy", "dtype"): _Callable(_Dtype),
     ("_codecs", "encode"): _Callable(_encode),
 }
-for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
     _GLOBALS[f"{_core}.multiarray", "_reconstruct"] = _Callable(_reconstruct)
     _GLOBALS[f"{_core}.multiarray", "scalar"] = _Callable(_scalar)
     _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Callable(_from_buffer)
@@ -269,14 +268,14 @@ for _builtins in ("builtins", "__builtin__"):  # protocols 0 to 2 use the old na
 
 
 def plain(value: Any) -> Any:
-    """Return a list as it is and a one-dimensional array as a list; anything else stays."""
+    """Return a one-dimensional array as a list, and anything else unchanged."""
     if isinstance(value, Array) and len(value.shape) == 1:
         return value.content if isinstance(value.content, list) else value.content.tolist()
     return value
 
 
 def kind(value: Any) -> str:
-    """Describe a value of the file without spelling it out: a nested one may have no end."""
+    """Describe a value of the file without printing it, since nested values can be endless."""
     if isinstance(value, str):
         return f"str {value[:60]!r}"
     return f"array {value.dtype} {value.shape}" if isinstance(value, Array) else type(value).__name__

@@ -1,1 +1,1 @@
-"""A page to play with a model: what goes missing, what that does to the score, and who carries it."""
+"""An interactive page: drop parts of a sample, and see the score and each modality's weight."""

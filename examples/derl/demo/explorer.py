@@ -1,4 +1,4 @@
-"""Explorer: one sample, complete and with some of it missing."""
+"""Explorer: score one sample, complete and with parts of it dropped."""
 
 import warnings
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ from derl.predict.predictor import Answer, Predictor
 from derl.predict.processor import Sample
 from modx.missing import drop
 
-SHOWN = 100  # samples to pick from
+SHOWN = 100  # number of samples in the list
 
 
 @dataclass(frozen=True)
 class Explored:
-    """A sample's answers, and what they were made from.
+    """The model's answers to a sample, and their inputs.
 
     Attributes:
-        complete: the answer to all there is of it.
-        answer: the answer to what is left.
-        sample: modality -> token ids or frames; None where there is none.
-        keep: modality -> bool ``(L,)``, for every modality that there is: True where an element is left.
-        label: of a test sample as it is; None otherwise.
-        notes: what the processor warned of.
+        complete: the answer to the complete sample.
+        answer: the answer to what is kept of it.
+        sample: modality -> token ids or frames, or None if missing.
+        keep: modality -> bool ``(L,)``, True where an element is kept; only modalities that the sample has.
+        label: label of an unedited test sample, otherwise None.
+        notes: warnings of the processor.
     """
 
     complete: Answer
@@ -37,11 +37,11 @@ class Explored:
 
 
 class Explorer:
-    """A model, and the samples it can be tried on.
+    """A model, and samples to try it on.
 
     Args:
         predictor: the model.
-        split: samples to pick from; None: text has to be typed.
+        split: samples to choose from; None if the user types the text.
     """
 
     def __init__(self, predictor: Predictor, split: Split | None) -> None:
@@ -49,7 +49,7 @@ class Explorer:
 
     @property
     def samples(self) -> list[tuple[str, int]]:
-        """The first samples, ``(what they are called, row)``."""
+        """The first samples, as ``(title, row)``."""
         if self.split is None:
             return []
         count = min(SHOWN, len(self.split))
@@ -58,7 +58,7 @@ class Explorer:
         return [(f"{row + 1}. {' '.join(self.split.text[row].split()[:3])} ..", row) for row in range(count)]
 
     def text(self, row: int) -> str:
-        """The words of a sample; none where the split has none."""
+        """Return the words of a sample, empty if the split has no text."""
         return "" if self.split is None or self.split.text is None else self.split.text[row]
 
     def explore(
@@ -67,14 +67,14 @@ class Explorer:
         """Score a sample, complete and with some of it dropped.
 
         Args:
-            row: the sample whose frames to take; None: text alone.
-            text: its words, or others; blank: no text.
-            rate: how much is dropped, in [0, 1]; per modality where the pattern drops within a modality.
-            pattern: a name of ``modx.missing.PATTERNS``.
-            draw: which draw of what is dropped; at the same one more is dropped at a higher rate.
+            row: the sample that frames are taken from; None for text only.
+            text: the sample's words or other words; blank for no text.
+            rate: the missing rate in [0, 1]; one per modality if the pattern drops within a modality.
+            pattern: a name in ``modx.missing.PATTERNS``.
+            draw: index of the random draw. Within one draw, a higher rate drops more.
 
         Raises:
-            DataError: there is nothing of the sample at all.
+            DataError: The sample has no input at all.
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: the score on its scale, and what is left of a sample."""
+"""HTML of the page: the score on its scale, and what is left of a sample."""
 
 from html import escape
 
@@ -42,7 +42,7 @@ CSS = """
 
 
 def score_html(explored: Explored) -> str:
-    """The score on a scale beside the complete input's and the label, and the figures in words."""
+    """Return the score, the complete input's score and the label, on a scale and as text."""
     answer, complete = explored.answer, explored.complete
     marked = {"label": explored.label, "complete input": complete.score, "score": answer.score}
     marked = {name: value for name, value in marked.items() if value is not None}
@@ -71,7 +71,7 @@ def score_html(explored: Explored) -> str:
 
 
 def left_html(explorer: Explorer, explored: Explored) -> str:
-    """What is left of every modality: words, lost ones struck through, and a stripe for every frame that is there."""
+    """Return what is left of every modality: words, with dropped ones struck through, and a stripe per kept frame."""
     rows = []
     for name in explorer.predictor.modalities:
         keep = explored.keep.get(name)
@@ -103,7 +103,7 @@ def _words(explorer: Explorer, explored: Explored, keep: Tensor) -> str:
 
 
 def _stripes(keep: Tensor) -> str:
-    """One rectangle a run of frames that are there."""
+    """Return one rectangle per run of kept frames."""
     edges = torch.diff(keep.int(), prepend=torch.zeros(1, dtype=torch.int32), append=torch.zeros(1, dtype=torch.int32))
     starts, stops = (edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist()
     runs = "".join(

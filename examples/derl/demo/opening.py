@@ -1,4 +1,4 @@
-"""Which model the page shows, and the samples it is tried on."""
+"""Find the model that the page shows, and samples to try it on."""
 
 import json
 import tempfile
@@ -17,21 +17,21 @@ from derl.train.run import DATA, OPTIONS, RunFolder
 from derl.train.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
 
 RUNS = Path("runs")
-EPOCHS = 5  # of the default run's 15
+EPOCHS = 5  # the default run takes 15
 
 
 def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
-    """Read a model and the test samples of its run, or of other data.
+    """Load a model, and the test samples of its run or of other data.
 
     Args:
-        model: folder of a run or of a model; None: the latest of ``runs``, or a small one trained now.
-        data: MMSA-layout pickle or ``.safetensors``; None: what the run was trained on, as far as it is at hand.
+        model: folder of a run or of a model. Default: the latest run in ``runs``, or else a small model trained now.
+        data: MMSA-layout pickle or ``.safetensors`` file. Default: the data of the run, if it is available.
 
     Returns:
-        ``(explorer, title)``, the title saying what model and what data these are.
+        ``(explorer, title)``; the title names the model and the data.
 
     Raises:
-        DataError: the model or the data cannot be read, or do not fit one another.
+        DataError: The model or the data cannot be read, or they do not match.
     """
     folder = model_folder(model or latest_run() or train())
     predictor = load(folder)
@@ -39,14 +39,14 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
     split = None if splits is None else splits.get("test", next(iter(splits.values())))
     explorer = Explorer(predictor, split)
     if explorer.split is None and "text" not in explorer.predictor.modalities:
-        raise DataError(f"{folder}: expected data for a model that reads no text, found none; name it by --data.")
+        raise DataError(f"{folder}: expected data for a model that reads no text, found none; pass --data.")
     if explorer.split is not None:
-        explorer.explore(0, explorer.text(0), 0.0, "frames")  # whether data and model fit
+        explorer.explore(0, explorer.text(0), 0.0, "frames")  # fails here unless data and model match
     return explorer, f"The model is `{folder}`; {source}."
 
 
 def latest_run() -> Path | None:
-    """The run in ``runs`` that finished its training last; None where there is none."""
+    """Return the run in ``runs`` that finished training last, or None."""
     finished = sorted(RUNS.glob("*/model/checkpoint.json"), key=lambda path: path.stat().st_mtime)
     return finished[-1].parents[1] if finished else None
 
@@ -55,7 +55,7 @@ def train() -> Path:
     """Train DERL on synthetic data for a few epochs, and return the run's folder."""
     with RunFolder.open(parse(["--epochs", str(EPOCHS)])) as (folder, options):
         print(
-            f"no finished run in {RUNS}: training DERL on synthetic data, {EPOCHS} epochs, once; it goes to "
+            f"no finished run in {RUNS}: training DERL once on synthetic data for {EPOCHS} epochs; the run's folder is "
             f"{folder.path}"
         )
         setup = Setup.build(options, folder)
@@ -64,11 +64,11 @@ def train() -> Path:
 
 
 def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dict[str, Split] | None, str]:
-    """The data to pick from, and where it comes from: a file, or the run, drawn again or as it converted it."""
+    """Return the samples and their source: a file, the run's converted data, or synthetic data drawn again."""
     run = folder.parent
     if data is not None:
         source = f"the samples come from `{data}`"
-        if Path(data).suffix == ".safetensors":  # which may hold the test split alone
+        if Path(data).suffix == ".safetensors":  # may hold only the test split
             return load_splits(Path(data)), source
         with tempfile.TemporaryDirectory() as cache:
             return load_data(data, Path(cache) / DATA, text_features=text_features), source
@@ -76,7 +76,7 @@ def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dic
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:
             small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
-            return make_synthetic(**small).splits, "the samples are SYNTHETIC, and say nothing of real sentiment"
+            return make_synthetic(**small).splits, "the samples are SYNTHETIC and say nothing about real sentiment"
         if (run / DATA).is_file():
             return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
-    return None, "there are no samples to pick from, without `--data`"
+    return None, "there are no samples to pick from; pass `--data` to add some"

@@ -1,4 +1,4 @@
-"""The page itself, in Gradio."""
+"""The page's layout and server, in Gradio."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from derl.demo.explorer import Explorer
 from derl.demo.html import CSS, left_html, score_html
 from modx.missing import PATTERNS
 
-SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to fetch
-TEXT_ALONE = -1  # in place of a sample's row
+SYSTEM_FONT, SYSTEM_MONO = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # no fonts to download
+TEXT_ALONE = -1  # stands for no sample
 
 
 def make_page(explorer: Explorer, title: str) -> gr.Blocks:
-    """Lay out the page; it is drawn anew at every change.
+    """Lay out the page; every change of an input updates it.
 
     Args:
         explorer: the model and its samples.
-        title: which model this is.
+        title: description of the model.
     """
     names = explorer.predictor.modalities
     samples = explorer.samples
@@ -33,7 +33,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 row = gr.Dropdown(
-                    [*([("text alone", TEXT_ALONE)] if reads_text else []), *samples],
+                    [*([("text only", TEXT_ALONE)] if reads_text else []), *samples],
                     value=first,
                     label="Sample",
                     visible=bool(samples),
@@ -51,7 +51,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 ]
                 joint = gr.Slider(0, 1, 0, step=0.05, label="missing, all modalities", visible=False, elem_id="rate")
                 draw = gr.State(0)
-                again = gr.Button("Lose others at the same rates", size="sm")
+                again = gr.Button("Drop others at the same rates", size="sm")
             with gr.Column():
                 score = gr.HTML(elem_id="score", label="Score", container=True, show_label=True, padding=True)
                 carried = gr.Label(
@@ -90,14 +90,14 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
 
 
 def serve(page: gr.Blocks, port: int | None) -> str:
-    """Serve the page on this machine alone, in a thread of its own, and return its address.
+    """Serve the page on localhost only, in a background thread, and return its address.
 
     Args:
-        page: of :func:`make_page`.
-        port: None: the first free one from 7860.
+        page: what :func:`make_page` returned.
+        port: port of the server. Default: the first free one from 7860.
 
     Raises:
-        OSError: the port is taken.
+        OSError: The port is in use.
     """
     try:
         _, address, _ = page.launch(

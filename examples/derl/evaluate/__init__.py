@@ -1,1 +1,1 @@
-"""Scores of a model under the paper's conditions, and metrics of them; imports ``data`` and ``model``."""
+"""Score a model under the paper's conditions and compute metrics. Imports ``data`` and ``model``."""

@@ -1,4 +1,4 @@
-"""The ways in which test input goes missing."""
+"""The conditions under which a model is tested: how test input goes missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PATTERN_RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class Condition:
-    """One way in which test input goes missing: by a pattern at a rate, or all but some modalities whole."""
+    """One way in which test input goes missing: by a pattern at a rate, or all but the available modalities."""
 
     name: str
     rate: float | None = None
@@ -21,12 +21,12 @@ class Condition:
 
 
 def intra_modal(pattern: str = "frames") -> list[Condition]:
-    """Input missing by a pattern at r = 0, 0.1 .. 0.9; frames in every modality: Table 1 of DERL."""
+    """Input missing by a pattern at r = 0, 0.1 .. 0.9. Pattern "frames" gives Table 1 of DERL."""
     return [Condition(f"r={rate}", rate=rate, pattern=pattern) for rate in RATES]
 
 
 def inter_modal(modalities: Sequence[str]) -> list[Condition]:
-    """Every combination of available modalities, the complete one last (Table 2 of DERL)."""
+    """Every combination of available modalities, with the complete input last (Table 2 of DERL)."""
     return [
         Condition("+".join(names), available=names)
         for size in range(1, len(modalities) + 1)
@@ -35,12 +35,12 @@ def inter_modal(modalities: Sequence[str]) -> list[Condition]:
 
 
 def table_conditions(modalities: Sequence[str]) -> list[Condition]:
-    """Those of the paper's tables: missing rates, then available modalities; the complete input stands once."""
+    """Conditions of the paper's tables: missing rates, then available modalities. The complete input appears once."""
     return [*intra_modal(), *inter_modal(modalities)[:-1]]
 
 
 def pattern_conditions() -> list[Condition]:
-    """Every pattern but the paper's own, at some rates."""
+    """Every pattern other than the paper's, at some rates."""
     return [
         Condition(f"{pattern} r={rate}", rate=rate, pattern=pattern)
         for pattern in PATTERNS

@@ -1,4 +1,4 @@
-"""Figures that name a collapse: a model that answers much the same to everything."""
+"""Diagnostics that show a collapsed model, one whose answers are nearly all the same."""
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ COLLAPSED_SPREAD, COLLAPSED_SHARE = 0.1, 0.95
 
 
 def diagnose(predicted: Predicted, labels: Tensor) -> dict[str, float]:
-    """How varied the answers are.
+    """Measure how varied the answers are.
 
-    - `spread`: standard deviation of the scores over that of the labels.
-    - `commonest_class`, `commonest_share`: of the seven classes the one answered most, and its share.
-    - `fusion_entropy`: of the modality router, 1 if all views weigh the same.
-    - `expert_entropy`: of the experts' routers, the mean over modalities.
+    - ``spread``: standard deviation of the scores over that of the labels.
+    - ``commonest_class``, ``commonest_share``: the most frequent of the seven classes among the answers, and its share.
+    - ``fusion_entropy``: entropy of the modality router's weights, 1 if all views have equal weight.
+    - ``expert_entropy``: entropy of the experts' router weights, averaged over modalities.
     """
     scores = predicted.scores
     classes = (seven_classes(scores) + 3).long().bincount(minlength=7)
@@ -34,12 +34,12 @@ def diagnose(predicted: Predicted, labels: Tensor) -> dict[str, float]:
 
 
 def is_collapsed(diagnosis: dict[str, float]) -> bool:
-    """Whether nearly every answer is the same, or the answers hardly vary."""
+    """Return whether nearly all answers are in one class, or the scores hardly vary."""
     return diagnosis["spread"] < COLLAPSED_SPREAD or diagnosis["commonest_share"] > COLLAPSED_SHARE
 
 
 def entropy(weights: Tensor) -> float:
-    """Mean normalised entropy of router weights `(..., E)`; 1 if there is nothing to choose."""
+    """Return the mean normalized entropy of router weights ``(..., E)``; 1 if E is 1."""
     if weights.shape[-1] < 2:
         return 1.0
     metric = RoutingEntropy(weights.shape[-1])
@@ -48,7 +48,7 @@ def entropy(weights: Tensor) -> float:
 
 
 def load(weights: Tensor) -> list[float]:
-    """Mean weight of every expert."""
+    """Return the mean weight of each expert."""
     if weights.shape[-1] < 2:
         return torch.ones(weights.shape[-1]).tolist()
     metric = ExpertLoad(weights.shape[-1])

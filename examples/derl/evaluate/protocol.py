@@ -1,4 +1,4 @@
-"""How a model is judged under missing input, always beside constant predictors and, where known, the best possible."""
+"""Evaluate a model under missing input, beside constant predictors and, where known, the best possible predictor."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from derl.model.config import DerlConfig
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONFUSION_RATES = (0.1, 0.5, 0.9)
-CONSTANTS = ("all negative", "all positive", "training mean")  # predictors, in the order of `constants`
+CONSTANTS = ("all negative", "all positive", "training mean")  # in the order of `constants`
 BEST_POSSIBLE = "best possible"
 
 
 def constants(train_labels: Tensor) -> dict[str, float]:
-    """Predictors that ignore their input: the means of the negative, of the positive and of all training labels.
+    """Return predictors that ignore their input: the means of the negative, the positive and all training labels.
 
-    Where the training split has no label of a sign, that constant is -1 or 1.
+    If the training split has no negative (positive) label, that constant is -1 (1).
     """
     negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
     values = (
@@ -44,18 +44,18 @@ def evaluate(
     pattern: str = "frames",
     best_possible: Callable[[MissingDataset], Metrics] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Judge a model under every condition.
+    """Evaluate a model under every condition.
 
     Args:
-        trainer: holds the model.
-        make_dataset: the test split under a condition.
-        train_labels: ``(n,)``, from which the constant predictors are made.
+        trainer: trainer that holds the model.
+        make_dataset: maps a condition to the test split under it.
+        train_labels: ``(n,)``, which determine the constant predictors.
         model_name: name of the model's row.
-        pattern: how input goes missing at a rate.
-        best_possible: metrics of the best possible predictor on what a dataset shows; None where it is not known.
+        pattern: pattern by which input goes missing at each rate.
+        best_possible: maps a dataset to the metrics of the best possible predictor on it; None if unknown.
 
     Returns:
-        ``(results, predictions)``, as :func:`derl.report.write.write_report` takes them.
+        ``(results, predictions)``, the arguments of :func:`derl.report.write.write_report`.
     """
     config = trainer.model.config
     groups = {"intra_modal": intra_modal(pattern), "inter_modal": inter_modal(config.modalities)}
@@ -99,26 +99,26 @@ def evaluate(
 
 
 def measure(scores: Tensor, labels: Tensor) -> Metrics:
-    """All sentiment metrics; nan, without a warning, where one is not defined."""
+    """Return all sentiment metrics; undefined ones are NaN, without a warning."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)  # the report says so where it prints the nan
+        warnings.simplefilter("ignore", ConstantInputWarning)  # the report explains the NaN
         return {name: value.item() for name, value in sentiment_metrics(scores, labels).items()}
 
 
 def average(rows: Sequence[Metrics]) -> Metrics:
-    """The mean of every metric."""
+    """Return the mean of every metric."""
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
-    """Counts of the seven classes, rows true, columns predicted."""
+    """Return the confusion counts of the seven classes; rows are true, columns predicted."""
     classes = [(seven_classes(values) + 3).long() for values in (labels, scores)]
     counts = torch.bincount(classes[0] * 7 + classes[1], minlength=49)
     return counts.reshape(7, 7).tolist()
 
 
 def routing(predicted: Sequence[Predicted], config: DerlConfig) -> dict[str, Any] | None:
-    """Mean router weights at every rate: which view and which expert is trusted as input fades."""
+    """Return mean router weights per missing rate, for the views in the fusion and for each modality's experts."""
     fusion = [answer.fusion_weights for answer in predicted if answer.fusion_weights is not None]
     if not fusion or not predicted[0].expert_weights:
         return None

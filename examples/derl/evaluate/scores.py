@@ -1,4 +1,4 @@
-"""One pass of a model over a split under many conditions."""
+"""Score a split under many conditions in one pass of the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model answers to n samples: scores `(n,)`, and its routers' weights where it has any."""
+    """A model's scores of n samples, ``(n,)``, and the weights of its routers, if it has any."""
 
     scores: Tensor
     expert_weights: dict[str, Tensor]
@@ -25,7 +25,7 @@ class Predicted:
 
 
 def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[str, Predicted]:
-    """Answer every dataset, samples of like length together: padding costs, and is masked anyway."""
+    """Score every dataset, batching samples of similar length to save padding."""
     everything = ConcatDataset(datasets.values())
     lengths = np.concatenate([sum(dataset.lengths().values()) for dataset in datasets.values()])
     order = np.argsort(-lengths, kind="stable")

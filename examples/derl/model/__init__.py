@@ -1,1 +1,1 @@
-"""The models, their configuration and the registry; imports ``data`` alone."""
+"""The models, their configuration and their registry. Imports only ``data``."""

@@ -1,4 +1,4 @@
-"""What stands in for a block of DERL where the paper's ablations take it out (Tables 3 and 4)."""
+"""Replacements for blocks that the paper's ablations remove (Tables 3 and 4)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,10 +10,10 @@ from modx.experts import by_group
 
 
 class MlpDisentangler(nn.Module):
-    """DERL without HED: one MLP a modality for its private view, one MLP of all for the shared view, no router.
+    """Replace HED: one MLP per modality for private views, one MLP for all shared views, and no router.
 
     Args:
-        modalities: names.
+        modalities: names of the modalities.
         dim: D, width of a token.
         hidden_dim: hidden units of each MLP.
 
@@ -31,13 +31,13 @@ class MlpDisentangler(nn.Module):
         self.mlps = Experts(len(self.modalities) + 1, dim, hidden_dim)
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Disentangled:
-        """Return private and shared views of ``(B, N_m, D)`` features, zeros where ``present`` ``(B,)`` is False."""
+        """Return private and shared views of ``(B, N_m, D)`` features; zeros where ``present`` ``(B,)`` is False."""
         private, shared = by_group(self.mlps, features, None, self.modalities, num_private=1)
         return Disentangled(_hide(private, present), _hide(shared, present), {})
 
 
 class MeanFusion(nn.Module):
-    """DERL without MRF: every view weighs the same, for every token of every sample.
+    """Replace MRF: every view has equal weight, for every token of every sample.
 
     Example:
         >>> MeanFusion()({"text": torch.zeros(1, 1, 2)}, {"text": torch.ones(1, 1, 2)}).features
@@ -45,7 +45,7 @@ class MeanFusion(nn.Module):
     """
 
     def forward(self, *views: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Fused:
-        """Average ``(B, N, D)`` views over the modalities that are present, all where it is None."""
+        """Average ``(B, N, D)`` views over the modalities present; ``present=None`` means all are."""
         every = {name: part.new_ones(part.shape[:2]) for name, part in sorted(views[0].items())}
         there = _hide(every, present)
         weight = 1 / (len(views) * torch.stack(list(there.values())).sum(0)).clamp(min=1)
@@ -55,7 +55,7 @@ class MeanFusion(nn.Module):
 
 
 def _hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Zeros for the samples that lack a modality."""
+    """Set a modality's features to zero in samples that lack it."""
     if present is None:
         return dict(parts)
     return {

@@ -1,4 +1,4 @@
-"""PlainModel: what DERL has to beat, a linear layer on means."""
+"""PlainModel: the baseline for DERL, a linear layer on mean features."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_ro
 
 
 class PlainModel(SentimentModel):
-    """Average every modality over its real frames, put the means side by side, and apply one linear layer.
+    """Average each modality over its real frames, concatenate the means, and apply one linear layer.
 
-    The same text encoder, fine-tuned, and the same corruption as DERL; nothing else.
+    The fine-tuned text encoder and the corruption of input are the same as for DERL.
     """
 
     label = "plain"
@@ -27,7 +27,7 @@ class PlainModel(SentimentModel):
         keep: dict[str, Tensor] | None = None,
         labels: Tensor | None = None,
     ) -> DerlOutput:
-        """Predict from what was kept; arguments as of :meth:`derl.model.derl.DerlModel.forward`."""
+        """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`."""
         self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)

@@ -1,30 +1,30 @@
-"""encode_by_length: a text encoder on rows of like length together, so that fewer of its tokens are padding."""
+"""encode_by_length: run a text encoder on rows of similar length, which saves padding."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-# Tokens that take as long as one more call. On one CPU core MiniLM is as fast with 32 to 100 and slower with 150; an
+# Overhead of one more call, in tokens. On one CPU core, MiniLM is as fast with 32 to 100 and slower with 150; an
 # encoder of width 64, whose tokens are cheap, is fastest with 150.
 CALL_COST = 100
 
 
 def encode_by_length(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Encode a padded batch in a few calls, each as long as its own longest row.
+    """Encode a padded batch in a few calls, each only as long as its own longest row.
 
-    States of real tokens and gradients are those of one call, up to rounding. Dropout is drawn per call, so in
-    training it drops other units than one call would. There is one call where more would not pay, when the encoder is
-    compiled, exported or traced, on an accelerator (where more have not been measured), and when its weights are
-    sharded (all processes must call it equally often).
+    States of real tokens, and gradients, equal those of a single call up to rounding. Dropout is drawn per call, so in
+    training it drops other units than a single call would. A single call is made if more would not save time; if the
+    encoder is compiled, exported or traced; on an accelerator (more calls have not been measured there); and if its
+    weights are sharded (all processes must call it equally often).
 
     Args:
         encoder: a Hugging Face encoder.
-        ids: ``(B, L)``, token ids.
-        mask: bool ``(B, L)``, True where a token is real; a row may have holes, or nothing.
+        ids: token ids ``(B, L)``.
+        mask: bool ``(B, L)``, True where a token is real. A row may have gaps or no token at all.
 
     Returns:
-        States ``(B, L, D)``. Where a token is masked they mean nothing.
+        States ``(B, L, D)``. Those of masked tokens are meaningless.
     """
 
     def encode(ids: Tensor, mask: Tensor) -> Tensor:
@@ -57,10 +57,12 @@ def _may_sort(encoder: nn.Module, ids: Tensor) -> bool:
 
 
 def _cut(lengths: Tensor) -> list[int]:
-    """Sizes of the parts that cost least together, each its padded tokens and ``CALL_COST``; lengths are sorted."""
+    """Return the part sizes of least total cost, where a part costs its padded tokens plus ``CALL_COST``.
+
+    Lengths must be sorted."""
     longest, counts = lengths.unique_consecutive(return_counts=True)
     ends = [0, *counts.cumsum(0).tolist()]
-    best: list[tuple[int, list[int]]] = [(0, [])]  # of the rows before each end: cost, sizes
+    best: list[tuple[int, list[int]]] = [(0, [])]  # (cost, sizes) for the rows before each end
     for end, length in zip(ends[1:], longest.tolist(), strict=True):
         best.append(
             min(

@@ -1,4 +1,4 @@
-"""DerlConfig: the paper's numbers in one place."""
+"""DerlConfig: sizes and losses, with the paper's values as defaults."""
 
 from typing import Any, ClassVar
 
@@ -12,39 +12,39 @@ MAX_TOKENS = 50  # of a text
 
 
 class DerlConfig(PreTrainedConfig):
-    """Sizes and losses of :class:`derl.model.derl.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
+    """Configure :class:`derl.model.derl.DerlModel`; the defaults are DERL's on CMU-MOSI (Li et al.).
 
-    Sizes, tokens, experts and losses are the paper's (section 4.2, eq. 18); what it leaves open is in docs/paper.md.
+    Sizes, tokens, experts and losses are the paper's (section 4.2, eq. 18). docs/paper.md lists what it leaves open.
 
     Attributes:
-        modalities: what the model reads; "text" goes through a Hugging Face encoder, the others as features.
-        input_dims: width of a frame for every modality but text.
-        max_lengths: the most frames (for text: tokens) for every modality.
-        typical_lengths: how many a training sample has in the median, and so has what stands in for a missing
-            modality; left out: the most.
+        modalities: names of the modalities. "text" goes through a Hugging Face encoder; the others are features.
+        input_dims: modality -> width of a frame, for every modality except text.
+        max_lengths: modality -> maximum number of frames (tokens for text).
+        typical_lengths: modality -> median length of training samples, which is the length of the stand-in for a
+            missing modality. Default: ``max_lengths``.
         text_config: configuration of the text encoder.
-        unk_token_id: the token that stands for a missing word.
-        special_token_ids: tokens that are never replaced by it: [PAD], [CLS], [SEP].
+        unk_token_id: the token that replaces a missing word.
+        special_token_ids: tokens that are never replaced: [PAD], [CLS], [SEP].
         dim: D, width of a token.
-        num_tokens: N, bottleneck tokens a modality.
-        encoder_depth: transformer blocks of each modality's encoder.
+        num_tokens: N, bottleneck tokens per modality.
+        encoder_depth: transformer blocks per encoder.
         fusion_depth: transformer blocks after fusion.
-        num_heads, head_dim, ffn_dim: of every transformer block.
-        num_private_experts, num_shared_experts, expert_dim: P, S and hidden width of HED.
-        disentangler: "experts" (HED), or "mlp": one private MLP a modality and one shared by all, and no router.
-        reconstruction_levels: of MLCR, "input", "disentangled", "joint"; none: no MLCR.
+        num_heads, head_dim, ffn_dim: sizes of every transformer block.
+        num_private_experts, num_shared_experts, expert_dim: P, S and the experts' hidden width in HED.
+        disentangler: "experts" (HED), or "mlp": one private MLP per modality, one shared MLP, and no router.
+        reconstruction_levels: levels of MLCR out of "input", "disentangled", "joint"; an empty list disables MLCR.
         reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
-        fusion: "router" (MRF), or "mean": every view weighs the same.
+        fusion: "router" (MRF), or "mean" for equal weights.
         router_dim: hidden width of the modality router.
         task_loss: "mse" or "mae".
-        orthogonality_weight, reconstruction_weight: of eq. 5 and eq. 12 in the loss; eq. 18 has no weights: 1 and 1.
+        orthogonality_weight, reconstruction_weight: weights of eq. 5 and eq. 12 in the loss. Both are 1 in eq. 18.
         orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
-        detach_target: whether the complete views are constants to the reconstruction loss; as printed, they are not.
-        consistency_weight: of the squared distance to the complete input's score, itself a constant; not the paper's.
-        complete_weight: of the task's loss on the complete input's score; not the paper's.
+        detach_target: whether the reconstruction loss treats the complete views as constants. As printed, it does not.
+        consistency_weight: weight of the squared distance to the complete input's (detached) score; not in the paper.
+        complete_weight: weight of the task loss of the complete input's score; not in the paper.
 
     Raises:
-        ValueError: a number or a word is not one that the field may hold, or a modality lacks a width or a length.
+        ValueError: A value is not allowed for its field, or a modality lacks a width or a length.
     """
 
     model_type = "derl"
@@ -108,7 +108,7 @@ class DerlConfig(PreTrainedConfig):
                     f"{name!r}; lower it, or correct the name."
                 )
         super().__post_init__(**kwargs)
-        self.architectures = self.architectures or ["DerlModel"]  # AutoModel asks; save_pretrained names another
+        self.architectures = self.architectures or ["DerlModel"]  # AutoModel reads it; save_pretrained overwrites it
 
     @classmethod
     def mosei(cls, **overrides: Any) -> "DerlConfig":
@@ -123,7 +123,7 @@ class DerlConfig(PreTrainedConfig):
 
     @classmethod
     def smoke(cls, **overrides: Any) -> "DerlConfig":
-        """A model that trains in seconds, to check that everything runs; its figures mean nothing."""
+        """A model that trains in seconds, to check that everything runs; its scores mean nothing."""
         preset: dict[str, Any] = {
             "dim": 16,
             "num_heads": 2,

@@ -1,4 +1,4 @@
-"""What every field of DerlConfig may hold."""
+"""The allowed values of every field of DerlConfig."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ Rule = tuple[str, Callable[[Any], bool]]
 
 
 def check(config: Any) -> None:
-    """Hold every field against its rule.
+    """Check every field against its rule.
 
     Raises:
-        ValueError: names the first that does not fit, with what would.
+        ValueError: A field has a value that is not allowed.
     """
     for field, (what, fits) in RULES.items():
         if not fits(getattr(config, field)):

@@ -1,4 +1,4 @@
-"""DerlModel: the whole of DERL (Li et al.), the library's fusion between a text encoder and a head."""
+"""DerlModel: the complete DERL model (Li et al.), the library's fusion between a text encoder and a head."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from modx import FusionLosses, MissingModalityFusion
 
 
 class DerlModel(SentimentModel):
-    """Score sentiment from modalities that may be missing, in part or whole.
+    """Score sentiment from modalities that may be partly or entirely missing.
 
     Example:
         >>> from transformers import BertConfig
@@ -62,13 +62,13 @@ class DerlModel(SentimentModel):
         keep: dict[str, Tensor] | None = None,
         labels: Tensor | None = None,
     ) -> DerlOutput:
-        """Predict from what was kept; in training, with labels, also learn to rebuild what was not.
+        """Predict from what was kept; training with labels also reconstructs what was dropped.
 
         Args:
-            inputs: for every modality the complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``.
-            masks: bool ``(B, L)``, True where an element is real, False on padding; None: all are.
-            keep: bool ``(B, L)``, True where an element survived; None: all did.
-            labels: ``(B,)``, the sentiment score.
+            inputs: modality -> complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``.
+            masks: modality -> bool ``(B, L)``, True where real, False on padding. Default: all real.
+            keep: modality -> bool ``(B, L)``, True where kept. Default: all kept.
+            labels: sentiment scores ``(B,)``.
         """
         self.check(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
@@ -77,7 +77,7 @@ class DerlModel(SentimentModel):
         rows = lost_rows(masks, keep) if self.training and labels is not None and keep is not None else None
         if rows is None:
             fused = self.fusion(self.embed(seen, masks), masks)
-        else:  # the complete input is the target: one batch of the text encoder holds both
+        else:  # encode the complete input, the target, in the same batch
             batch_size = len(keep[next(iter(keep))])
             states = self.embed(append_rows(seen, inputs, rows), append_rows(masks, masks, rows))
             seen = {name: part[:batch_size] for name, part in states.items()}
@@ -97,10 +97,10 @@ class DerlModel(SentimentModel):
         return output
 
     def drop_training_parts(self) -> None:
-        self.fusion.reconstructor = None  # only training rebuilds what is missing
+        self.fusion.reconstructor = None  # only training reconstructs
 
     def _supervise(self, output: DerlOutput, losses: FusionLosses) -> None:
-        """Add the losses of eq. 5 and 12 to the task's (eq. 18)."""
+        """Add the losses of eq. 5 and 12 to the task loss (eq. 18)."""
         config = self.config
         output.orthogonality_loss = losses.orthogonality
         output.loss = output.task_loss + config.orthogonality_weight * losses.orthogonality

@@ -1,4 +1,4 @@
-"""The models that every command knows, by the name that ``--model`` takes: a new one is a file, and a line here."""
+"""Registry of the models that ``--model`` accepts. A new model takes one file, and one line here."""
 
 from transformers import AutoConfig, AutoModel
 
@@ -11,20 +11,20 @@ MODELS: dict[str, type[SentimentModel]] = {}
 
 
 def register_model(name: str, model_class: type[SentimentModel]) -> None:
-    """Make a model known to every command, to the study and to ``AutoModel``.
+    """Register a model with every command, the study and ``AutoModel``.
 
     Args:
-        name: what ``--model`` takes.
-        model_class: a subclass of :class:`SentimentModel`. Its ``label`` names it in tables, and its class name, saved
-            in ``config.architectures``, finds it again.
+        name: value of ``--model``.
+        model_class: a subclass of :class:`SentimentModel`. Its ``label`` names it in tables. Its class name, saved in
+            ``config.architectures``, selects the class when a model is loaded.
 
     Raises:
-        TypeError: the class is no ``SentimentModel``.
-        ValueError: another model has the name, the label or the class name.
+        TypeError: The class is not a ``SentimentModel``.
+        ValueError: Another model has the same name, label or class name.
     """
     if not (isinstance(model_class, type) and issubclass(model_class, SentimentModel)):
         raise TypeError(
-            f"register_model expected a subclass of SentimentModel, got {model_class!r}; derive it from one."
+            f"register_model expected a subclass of SentimentModel, got {model_class!r}; make it a subclass."
         )
     for other, known in MODELS.items():
         if name == other or model_class.label == known.label or model_class.__name__ == known.__name__:
@@ -33,7 +33,7 @@ def register_model(name: str, model_class: type[SentimentModel]) -> None:
                 f"{name!r}, {model_class.label!r}, {model_class.__name__}; rename it."
             )
     MODELS[name] = model_class
-    AutoModel.register(DerlConfig, tuple(MODELS.values()), exist_ok=True)  # config.architectures says which it is
+    AutoModel.register(DerlConfig, tuple(MODELS.values()), exist_ok=True)  # config.architectures selects the class
 
 
 AutoConfig.register(DerlConfig.model_type, DerlConfig, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A saved model: where it lies, which class it is, and in one line why it cannot be read."""
+"""Find and load a saved model; a failure is explained in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from derl.model.sentiment import SentimentModel
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder of a model; ``path`` is that folder or its run's.
+    """Return the folder of a model, given that folder or its run's.
 
     Raises:
-        DataError: there is none.
+        DataError: There is no model.
     """
     path = Path(path)
     for folder in (path, path / "model"):
@@ -31,15 +31,15 @@ def model_folder(path: str | Path) -> Path:
 
 
 def read_model(folder: str | Path, **kwargs: Any) -> SentimentModel:
-    """Read a model of any registered class.
+    """Load a model of any registered class.
 
     Args:
-        folder: that a run or ``save_pretrained`` wrote, or a model's name on the Hub.
-        kwargs: as of ``AutoModel.from_pretrained``.
+        folder: folder written by a run or by ``save_pretrained``, or a model's name on the Hub.
+        kwargs: passed to ``AutoModel.from_pretrained``.
 
     Raises:
-        DataError: it holds another kind of model, or weights that are not all there or not in safetensors.
-        OSError: it cannot be read.
+        DataError: The folder holds another kind of model, or weights that are incomplete or not in safetensors.
+        OSError: The folder cannot be read.
     """
     config, _ = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
     if not isinstance(config, DerlConfig):
@@ -65,7 +65,7 @@ def read_model(folder: str | Path, **kwargs: Any) -> SentimentModel:
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn a failure to read what is in ``folder`` into a DataError of one line."""
+    """Turn any failure to read ``folder`` into a one-line DataError."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""SentimentModel: what DERL and its plain baseline share, before and after what makes them differ."""
+"""SentimentModel: base class of DERL and its plain baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ from derl.model.config import DerlConfig
 from modx.missing import erase
 
 Features = dict[str, Tensor]
-_CHUNK = 256  # samples
-_ALIGNMENT = 64  # bytes; where PyTorch's own allocator puts tensors
+_CHUNK = 256  # samples in memory at a time
+_ALIGNMENT = 64  # bytes, as in PyTorch's CPU allocator
 
 
 class Rows(Protocol):
-    """A tensor `(n, L, D)`, or what answers with one `(L, D)` after another."""
+    """A tensor ``(n, L, D)``, or a sequence of tensors ``(L, D)``."""
 
     def __getitem__(self, index: int) -> Tensor: ...
 
 
 @dataclass
 class DerlOutput(ModelOutput):
-    """What DERL answers; the three losses and their weighted sum (eq. 18) where labels are given.
+    """Output of DERL; with labels, also the losses and their weighted sum (eq. 18).
 
     Attributes:
-        loss: scalar; in evaluation the task's alone.
+        loss: scalar; in evaluation, the task loss only.
         task_loss: scalar.
-        orthogonality_loss, reconstruction_loss: scalars, in training only (eq. 5, 12).
-        consistency_loss: scalar, in training only, where the complete input is scored too.
-        prediction: ``(B,)``, the sentiment score.
-        expert_weights: for every modality ``(B, N, P + S)``: HED's router (eq. 3).
-        fusion_weights: ``(B, N, 2 M)``: the private views of all modalities, then the shared ones (eq. 14).
+        orthogonality_loss, reconstruction_loss: scalars, only in training (eq. 5, 12).
+        consistency_loss: scalar, only in training and if the complete input is scored too.
+        prediction: sentiment scores ``(B,)``.
+        expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
+        fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
     """
 
     loss: Tensor | None = None
@@ -53,14 +53,13 @@ class DerlOutput(ModelOutput):
 
 
 class SentimentModel(PreTrainedModel):
-    """What DERL and its plain baseline share: a fine-tuned text encoder, and how input goes missing.
+    """Base class of sentiment models: a fine-tuned text encoder, and the corruption of input.
 
-    A model of your own adds ``forward`` and a ``head``, and is registered by
-    :func:`derl.model.registry.register_model`.
+    A subclass adds ``forward`` and a ``head``; :func:`derl.model.registry.register_model` registers it.
 
     Attributes:
         label: the model's name in tables.
-        fuses: whether it answers with ``fusion_weights``, which say who carried a score.
+        fuses: whether the output has ``fusion_weights``, the shares of the modalities in a score.
     """
 
     label: ClassVar[str] = "unnamed"
@@ -78,15 +77,15 @@ class SentimentModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> "SentimentModel":
-        """Read a saved model, from safetensors alone.
+        """Load a saved model, from safetensors only.
 
         Args:
             folder: that a run or ``save_pretrained`` wrote, or a model's name on the Hub.
-            args, kwargs: as of ``transformers.PreTrainedModel.from_pretrained``.
+            args, kwargs: passed to ``transformers.PreTrainedModel.from_pretrained``.
 
         Raises:
-            DataError: the weights are pickled, which can run code when they are read.
-            OSError: there are none.
+            DataError: The weights are pickled; reading a pickle can run code.
+            OSError: There are no weights.
         """
         pickled = sorted(path.name for path in Path(folder).glob("*.bin") if "model" in path.name)
         if kwargs.pop("use_safetensors", True) is False or (pickled and not list(Path(folder).glob("*.safetensors"))):
@@ -95,12 +94,12 @@ class SentimentModel(PreTrainedModel):
                 "pickle can run code when it is read: save the model again with save_pretrained."
             )
         loaded = super().from_pretrained(folder, *args, use_safetensors=True, **kwargs)
-        own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple: with output_loading_info
+        own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple if output_loading_info is set
         return loaded
 
     @classmethod
     def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
-        """Build the model around a pretrained text encoder, a folder or a name on the Hub."""
+        """Build the model around a pretrained text encoder, given its folder or its name on the Hub."""
         pretrained = own_weights(AutoModel.from_pretrained(text_encoder, dtype=torch.float32))
         config.text_config = pretrained.config
         model = cls(config)
@@ -108,23 +107,23 @@ class SentimentModel(PreTrainedModel):
         return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Leave modules as their constructors drew them."""
+        """Keep the initialization of the modules' constructors."""
 
     def input_dims(self) -> dict[str, int]:
-        """Width of a frame for every modality, as it comes from :meth:`embed`."""
+        """Width of a frame per modality, as :meth:`embed` returns it."""
         text = {"text": self.config.text_config.hidden_size} if "text" in self.config.modalities else {}
         return {name: (text | self.config.input_dims)[name] for name in self.config.modalities}
 
     def _frame_dims(self) -> dict[str, int]:
-        """Widths in the order of the buffers, that of the sorted names."""
+        """Widths in the order of the buffers, by sorted name."""
         return {name: self.config.input_dims[name] for name in sorted(self.config.modalities) if name != "text"}
 
     def fit_features(self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor]) -> None:
-        """Learn each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
+        """Compute each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
 
         Args:
-            features: for every modality but text n rows of ``(L, D_m)``, of which a few at a time are in memory.
-            lengths: ``(n,)``, real frames of each sample.
+            features: modality (except text) -> n rows ``(L, D_m)``; a few rows at a time are in memory.
+            lengths: modality -> ``(n,)``, number of real frames per sample.
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
         for name in self._frame_dims():
@@ -135,7 +134,7 @@ class SentimentModel(PreTrainedModel):
         self.feature_scale.copy_(torch.cat(scales))
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Give every feature mean 0 and deviation 1, so that a frame erased to zeros is an average one."""
+        """Scale every feature to mean 0 and standard deviation 1, so that an erased (zero) frame is an average one."""
         standard = {name: inputs[name] for name in self.config.modalities}
         widths = self._frame_dims()
         statistics = (part.split(list(widths.values())) for part in (self.feature_mean, self.feature_scale))
@@ -144,7 +143,7 @@ class SentimentModel(PreTrainedModel):
         return standard
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
-        """Erase what was not kept (eq. 1): words become [UNK], frames zeros."""
+        """Erase what was not kept (eq. 1): words become [UNK], frames become zeros."""
         return {
             name: erase(
                 inputs[name],
@@ -156,28 +155,28 @@ class SentimentModel(PreTrainedModel):
         }
 
     def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
-        """Turn token ids into the text encoder's states; other modalities pass as they are."""
+        """Replace token ids with the text encoder's states; other modalities are unchanged."""
         embedded = {name: inputs[name] for name in self.config.modalities}
         if "text" in embedded:
             embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], masks["text"])
         return embedded
 
     def drop_training_parts(self) -> None:
-        """Remove what only training uses, before an export."""
+        """Remove parts that only training uses, before an export."""
 
     def score(self, pooled: Tensor) -> Tensor:
-        """Apply the head without autocast: a score rounded to bf16 has two or three digits."""
+        """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
             prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
         return prediction
 
     @property
     def compares_scores(self) -> bool:
-        """Whether training also scores the complete input of corrupted rows."""
+        """Return whether training also scores the complete input of corrupted rows."""
         return bool(self.config.consistency_weight or self.config.complete_weight)
 
     def compare(self, output: DerlOutput, complete_prediction: Tensor, rows: Tensor, labels: Tensor) -> None:
-        """Add to the loss what the complete input's score of ``rows`` teaches, averaged over the whole batch."""
+        """Add the losses of the complete input's scores of ``rows``, averaged over the whole batch."""
         if not len(rows):
             return
         share = len(rows) / len(labels)
@@ -195,17 +194,17 @@ class SentimentModel(PreTrainedModel):
         keep: Mapping[str, Tensor] | None,
         labels: Tensor | None,
     ) -> None:
-        """Refuse a batch whose names, widths or sizes do not fit the model.
+        """Refuse a batch whose modality names, widths or sizes do not match the model.
 
         Raises:
-            ValueError: says which part, what was expected and what came.
+            ValueError: A part does not match; the message names it.
         """
         owner, names = type(self).__name__, set(self.config.modalities)
         for label, part in (("inputs", inputs), ("masks", masks), ("keep", keep)):
             if part is not None and part.keys() != names:
                 raise ValueError(
                     f"{owner} expected {label} for modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
-                    "a modality that is missing stays in inputs and is marked lost in keep."
+                    "keep a missing modality in inputs and mark it False in keep."
                 )
         batch_size = next(iter(inputs.values())).shape[0]
         for name, part in inputs.items():
@@ -225,13 +224,13 @@ class SentimentModel(PreTrainedModel):
             raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
 
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """Mean squared or absolute error of the score."""
+        """Return the mean squared or mean absolute error of the scores."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
         return criterion(prediction, labels)
 
 
 def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Deviation and mean of all frames, a chunk at a time (Chan, Golub and LeVeque, 1983)."""
+    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983)."""
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
     for start in range(0, len(lengths), _CHUNK):
         part = torch.cat([rows[row][: lengths[row]] for row in range(len(lengths))[start : start + _CHUNK]]).double()
@@ -244,12 +243,12 @@ def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
-    """Indices of the rows that lost something."""
+    """Return the indices of the rows with dropped elements."""
     return torch.stack([(masks[name] & ~keep[name]).any(1) for name in masks]).any(0).nonzero().squeeze(1)
 
 
 def append_rows(parts: Mapping[str, Tensor], others: Mapping[str, Tensor], rows: Tensor) -> Features:
-    """Put ``rows`` of ``others`` below each part."""
+    """Append ``rows`` of ``others`` to each part."""
     return {name: torch.cat([part, others[name][rows]]) for name, part in parts.items()}
 
 
@@ -258,10 +257,10 @@ def all_real(inputs: Mapping[str, Tensor]) -> Features:
 
 
 def own_weights(model: nn.Module) -> nn.Module:
-    """Move weights out of a mapped file, to addresses such as PyTorch's allocator gives.
+    """Copy weights out of a memory-mapped file, to the alignment of PyTorch's allocator.
 
-    MKL may sum in another order where an operand starts elsewhere: without this a loaded model's answers would
-    differ in their last bits from those of the model that was saved.
+    MKL's summation order depends on the alignment of its operands. Without this copy, a loaded model's answers would
+    differ in their last bits from those of the saved model.
     """
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.data_ptr() % _ALIGNMENT:
@@ -270,7 +269,7 @@ def own_weights(model: nn.Module) -> nn.Module:
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Drop the pooler, which only a classification token would use: every parameter left gets a gradient."""
+    """Remove the unused pooler, so that every remaining parameter gets a gradient."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder

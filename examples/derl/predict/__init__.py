@@ -1,1 +1,1 @@
-"""A saved model that answers raw input; imports nothing of ``train``, so that it runs where nobody trains."""
+"""Predict from raw input with a saved model. Imports nothing from ``train``, so inference needs no training code."""

@@ -1,4 +1,4 @@
-"""A saved model as a file for torch.export or ONNX, which runs without modx, transformers and the examples."""
+"""Export a saved model for torch.export or ONNX; the file runs without modx, transformers and the examples."""
 
 import importlib.util
 import logging
@@ -19,23 +19,23 @@ from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
-OPSET = 23  # the newest that torch's exporter names; the first with attention as one operator
-ONNX_LIMIT = 2**31  # bytes of a protobuf
+OPSET = 23  # the newest that torch's exporter supports; the first with attention as one operator
+ONNX_LIMIT = 2**31  # bytes in a protobuf
 TOLERANCE = 1e-4
 
 Batch = dict[str, Tensor]
 
 
 class ExportError(DataError):
-    """What was asked for cannot be exported."""
+    """The export is impossible, or its result is wrong."""
 
 
 class Deployed(nn.Module):
-    """A model in evaluation that takes one dict of tensors and gives another.
+    """Wrap a model in evaluation mode so that it maps one dict of tensors to another.
 
-    For every modality m it takes ``m``, ``m_mask`` and ``m_keep``: ``inputs``, ``masks`` and ``keep`` of
-    :meth:`derl.model.derl.DerlModel.forward`. It gives ``prediction`` and, where the model has routers, their weights:
-    ``fusion_weights`` and, for every modality m, ``expert_weights_m``.
+    For every modality m, the input holds ``m``, ``m_mask`` and ``m_keep``: the ``inputs``, ``masks`` and ``keep`` of
+    :meth:`derl.model.derl.DerlModel.forward`. The output holds ``prediction`` and, if the model has routers, their
+    weights: ``fusion_weights``, and ``expert_weights_m`` for every modality m.
     """
 
     def __init__(self, model: SentimentModel) -> None:
@@ -53,27 +53,27 @@ class Deployed(nn.Module):
 
 
 def export(model_path: Path, target: str, out: Path, *, int8: bool = False, overwrite: bool = False) -> str:
-    """Export a model to the file ``out``, which is written whole or not at all.
+    """Export a model to the file ``out``, atomically.
 
     Args:
-        model_path: the folder of a run or of its model.
+        model_path: folder of a run or of its model.
         target: "torch" or "onnx".
-        out: the file.
-        int8: with "onnx", quantize the text encoder; how far its answers are off is printed, not bounded.
+        out: the file to write.
+        int8: quantize the text encoder ("onnx" only). The error of the answers is reported, but not limited.
         overwrite: replace ``out`` if it exists.
 
     Returns:
-        What was written, in a sentence.
+        A one-line summary of the file.
 
     Raises:
-        DataError: no model is there.
-        ExportError: ``out`` cannot be written, or what was exported answers otherwise.
+        DataError: There is no model.
+        ExportError: ``out`` cannot be written, or the exported model gives different answers.
     """
     _check_out(out, target, overwrite)
     if target == "onnx":
         _check_onnx()
     elif int8:
-        raise ExportError("--int8 expected --to onnx, got --to torch; onnxruntime quantizes, torch has it deprecated.")
+        raise ExportError("--int8 expected --to onnx, got --to torch; use --to onnx, or leave out --int8.")
     folder = model_folder(model_path)
     with explained(folder):
         model = Deployed(read_model(folder))
@@ -92,8 +92,8 @@ def export(model_path: Path, target: str, out: Path, *, int8: bool = False, over
             worst = _worst_difference(run, model, batches)
             if not worst <= TOLERANCE:
                 raise ExportError(
-                    f"{out}: expected answers within {TOLERANCE} of the model's, got {worst:.1e}; nothing is written, "
-                    "export with the versions of constraints.txt."
+                    f"{out}: expected answers within {TOLERANCE} of the model's, got {worst:.1e}; nothing is written; "
+                    "use the package versions in constraints.txt."
                 )
             if int8:
                 worst = _worst_difference(_quantize(draft, list(model(batches[0]))), model, batches)
@@ -105,7 +105,7 @@ def export(model_path: Path, target: str, out: Path, *, int8: bool = False, over
 
 
 def dynamic_shapes(config: DerlConfig) -> dict[str, dict[int, Any]]:
-    """Any batch size, and for each modality any length up to the model's longest."""
+    """Return dynamic shapes: any batch size, and any length per modality up to the model's maximum."""
     batch = torch.export.Dim("batch", min=1)
     shapes = {}
     for name in config.modalities:
@@ -116,7 +116,7 @@ def dynamic_shapes(config: DerlConfig) -> dict[str, dict[int, Any]]:
 
 
 def sample_batches(config: DerlConfig) -> Iterator[Batch]:
-    """Yield random batches: first one to trace, then the shortest, the longest, and without each modality."""
+    """Yield random batches: one to trace, the shortest, the longest, and one per missing modality."""
     generator = torch.Generator().manual_seed(0)
 
     def batch(size: int, lengths: Callable[[int], int], lost: str | None = None) -> Batch:
@@ -128,7 +128,7 @@ def sample_batches(config: DerlConfig) -> Iterator[Batch]:
             else:
                 parts[name] = torch.randn(*shape, config.input_dims[name], generator=generator)
             parts[f"{name}_mask"] = torch.rand(shape, generator=generator) > 0.2
-            parts[f"{name}_mask"][0] = name != lost  # absent from the first sample, lost in all others
+            parts[f"{name}_mask"][0] = name != lost  # absent from the first sample, dropped in the others
             parts[f"{name}_keep"] = torch.rand(shape, generator=generator) > (1 if name == lost else 0.5)
         return parts
 
@@ -151,7 +151,7 @@ def _write_onnx(
     program: torch.export.ExportedProgram, model: Deployed, batch: Batch, path: Path
 ) -> Callable[[Batch], Batch]:
     outputs = list(model(batch))
-    axes: dict[str, Any] = dict.fromkeys(batch)  # an axis is named once, where it comes first
+    axes: dict[str, Any] = dict.fromkeys(batch)  # each axis is named at its first use
     axes |= {name: {1: f"{name}_length"} for name in model.model.config.modalities}
     axes[next(iter(batch))][0] = "batch"
     with _quiet():
@@ -182,7 +182,7 @@ def _open_onnx(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
 
 
 def _quantize(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
-    """Replace a file by one whose text encoder multiplies int8 weights with activations quantized as they come."""
+    """Rewrite a file with the text encoder's weights in int8 and dynamically quantized activations."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -192,7 +192,7 @@ def _quantize(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
         if node.op_type == "MatMul" and any("model.text_encoder" in entry.value for entry in node.metadata_props)
     ]
     if not nodes:
-        raise ExportError("--int8 expected a model with a text encoder, found no product of one; leave out --int8.")
+        raise ExportError("--int8 expected a model with a text encoder, found no matmul of one; leave out --int8.")
     with _quiet():
         quantize_dynamic(
             path,
@@ -207,12 +207,14 @@ def _quantize(path: Path, outputs: list[str]) -> Callable[[Batch], Batch]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what the exporters say of their own insides."""
+    """Silence the exporters' internal warnings and logs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
+            warnings.filterwarnings(
+                "ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning
+            )  # raised inside torch
             yield
     finally:
         logging.disable(before)
@@ -222,7 +224,7 @@ WRITERS = {"torch": _write_torch, "onnx": _write_onnx}
 
 
 def _worst_difference(run: Callable[[Batch], Batch], model: Deployed, batches: list[Batch]) -> float:
-    """The largest difference between two models' answers; nan where there is one."""
+    """Return the largest difference between two models' answers; NaN if either holds one."""
     with torch.inference_mode():
         pairs = [(run(batch), model(batch)) for batch in batches]
     worst = torch.stack([(got[name] - part).abs().max() for got, want in pairs for name, part in want.items()]).max()
@@ -233,7 +235,7 @@ def _check_out(out: Path, target: str, overwrite: bool) -> None:
     if out.suffix != SUFFIXES[target]:
         raise ExportError(f"{out}: expected a name that ends in {SUFFIXES[target]} for --to {target}; rename it.")
     if out.is_dir() or (out.exists() and not overwrite):
-        raise ExportError(f"{out}: expected a new file, found one that exists; choose another, or give --overwrite.")
+        raise ExportError(f"{out}: expected a new file, found one that exists; choose another, or pass --overwrite.")
     if not out.parent.is_dir():
         raise ExportError(f"{out}: expected a file in a folder that exists, {out.parent} does not; create it.")
 

@@ -1,4 +1,4 @@
-"""Samples from files: frames from .npy, and a CSV file answered row by row."""
+"""Read samples from files: frames from .npy, and CSV files to score row by row."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ from derl.predict.predictor import Answer, Predictor
 from derl.predict.processor import Sample
 
 Row = dict[str, str]
-CHUNK = 512  # rows whose frames are in memory at once
+CHUNK = 512  # rows whose frames are in memory at a time
 
 
 def load_frames(path: Path) -> np.ndarray:
-    """Read an array from a .npy file; objects, which are pickled there, are refused.
+    """Read an array from a .npy file; object arrays are refused because they are pickled.
 
     Raises:
-        DataError: the file is missing or holds no array.
+        DataError: The file is missing or does not hold an array.
     """
     try:
         frames = np.load(path, allow_pickle=False)
@@ -37,25 +37,26 @@ def load_frames(path: Path) -> np.ndarray:
 
 
 def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
-    """Answer every row of a CSV file; write its columns and the answers to another, whole or not at all.
+    """Score every row of a CSV file; write its columns and the answers to another file, atomically.
 
     Args:
-        predictor: whose modalities name columns: ``text`` holds text, the others paths of .npy files, relative to
-            ``source``. An empty cell is a missing modality, and so is a column that is not there.
-        source: UTF-8, with a header; other columns are copied.
-        target: gets ``score``, ``class`` (-3 to 3), ``class_name`` and, of a model with fusion, ``weight_MODALITY``.
+        predictor: its modalities are the names of columns. ``text`` holds text; the others hold paths of .npy files,
+            relative to ``source``. An empty cell or an absent column is a missing modality.
+        source: a CSV file in UTF-8 with a header. Other columns are copied.
+        target: file to write. Adds ``score``, ``class`` (-3 to 3), ``class_name`` and, if the model has fusion weights,
+            ``weight_MODALITY``.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
-        DataError: a file does not fit; says which and, of the CSV file, in which line.
+        DataError: A file is invalid; the message names it and, for the CSV file, the line.
         OSError: ``target`` cannot be written.
     """
     if target.exists() and target.samefile(source):
         raise DataError(f"{target}: expected another file than the input; choose another --out.")
     if not target.absolute().parent.is_dir():
-        raise DataError(f"{target}: expected a folder to write to, found none; make it first.")
+        raise DataError(f"{target}: expected a folder to write to, found none; create it.")
     text = io.StringIO(newline="")
     writer, count = None, 0
     rows = _read(predictor, source)
@@ -66,13 +67,13 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
             if writer is None:
                 clash = row.keys() & columns.keys()
                 if clash:
-                    raise DataError(f"{source}: expected no column {min(clash)!r}, it is the answer's; rename it.")
+                    raise DataError(f"{source}: expected no column {min(clash)!r}, which the answers need; rename it.")
                 writer = csv.DictWriter(text, [*row, *columns])
                 writer.writeheader()
             writer.writerow(row | columns)
             count += 1
     if not count:
-        raise DataError(f"{source}: expected rows below the header, found none; add a line a sample.")
+        raise DataError(f"{source}: expected rows below the header, found none; add one line per sample.")
     write_file(target, text.getvalue().encode())
     return count
 
@@ -94,7 +95,7 @@ def _read(predictor: Predictor, source: Path) -> Iterator[tuple[Row, Sample]]:
                     raise DataError(f"{source}, line {reader.line_num}: {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{source}: expected a CSV file in UTF-8, found {reason}; check it.") from error
+        raise DataError(f"{source}: expected a CSV file in UTF-8, found {reason}; save it as UTF-8 text.") from error
 
 
 def _check_header(predictor: Predictor, source: Path, header: list[str] | Any) -> None:

@@ -1,4 +1,4 @@
-"""Predictor: from raw text and arrays to a score, its class, and the modalities that carried it."""
+"""Predictor: from raw text and arrays to a score, its class, and the share of each modality."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ CLASS_NAMES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one sample.
+    """A model's answer to one sample.
 
     Attributes:
-        score: sentiment; labels lie in [-3, 3], a score may lie beyond.
-        sentiment: one of the seven classes of Acc-7, -3 to 3: the score clipped, then rounded, halves to even.
-        weights: for every modality its share of the fusion's router weights, both views together, averaged over tokens.
-            A modality that is missing has 0, and the others sum to 1. None for a model without fusion, the plain
+        score: sentiment. Labels are in [-3, 3]; a score can be outside.
+        sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even.
+        weights: modality -> its share of the fusion's router weights, summed over both views and averaged over tokens.
+            A missing modality has share 0; the others sum to 1. None for a model without fusion, i.e. the plain
             baseline.
     """
 
@@ -50,13 +50,13 @@ class Predictor:
     """A saved model and its processor, for raw input with anything missing.
 
     Args:
-        model: put into evaluation mode.
-        processor: of the same model.
-        batch_size: samples the model sees at once.
+        model: the model, which is set to evaluation mode.
+        processor: the model's processor.
+        batch_size: samples per batch.
 
     Raises:
         ValueError: ``batch_size`` is below 1.
-        TypeError: an argument is of another kind.
+        TypeError: An argument has the wrong type.
 
     Example:
         >>> from derl import DerlConfig, DerlModel
@@ -71,55 +71,56 @@ class Predictor:
         for name, value, kind in (("model", model, SentimentModel), ("processor", processor, DerlProcessor)):
             if not isinstance(value, kind):
                 raise TypeError(
-                    f"Predictor expected {name} to be a {kind.__name__}, got {type(value).__name__}; read both by "
-                    "Predictor.from_pretrained."
+                    f"Predictor expected {name} to be a {kind.__name__}, got {type(value).__name__}; load both "
+                    "with Predictor.from_pretrained."
                 )
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
             raise TypeError(f"Predictor expected batch_size to be an int, got {batch_size!r}; pass a whole number.")
         if batch_size < 1:
-            raise ValueError(f"Predictor expected batch_size >= 1, got {batch_size}; pass a larger number.")
+            raise ValueError(
+                f"Predictor expected batch_size >= 1, got {batch_size}; use the default, or a positive number."
+            )
         self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "Predictor":
-        """Read a model with its processor.
+        """Load a model with its processor.
 
         Args:
-            folder: that a run or ``save_pretrained`` wrote, or a model's name on the Hub.
-            kwargs: as of ``AutoModel.from_pretrained``.
+            folder: folder written by a run or by ``save_pretrained``, or a model's name on the Hub.
+            kwargs: passed to ``AutoModel.from_pretrained``.
 
         Raises:
-            DataError: it holds another kind of model, weights that are not all there or not in safetensors, or no
-                tokenizer where the model reads text.
-            OSError: it cannot be read.
+            DataError: The folder holds another kind of model, weights that are incomplete or not in safetensors, or no
+                tokenizer for a model that reads text.
+            OSError: The folder cannot be read.
         """
         return cls(read_model(folder, **kwargs), DerlProcessor.from_pretrained(folder))
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What the model reads, and the names that :meth:`predict` takes."""
+        """Names of the model's modalities, which are the arguments of :meth:`predict`."""
         return tuple(self.model.config.modalities)
 
     def predict(self, **samples: Any) -> Answer | list[Answer]:
-        """Score samples from whatever there is of them.
+        """Score samples from the modalities that they have.
 
         Args:
-            samples: As for :meth:`derl.predict.processor.DerlProcessor.read`: per modality of the model, one sample or
-                a list of samples, None for what is missing.
+            samples: arguments of :meth:`derl.predict.processor.DerlProcessor.read`: per modality, one sample or a list
+                of samples, with None for a missing modality.
 
         Returns:
-            An answer, or a list of them where lists were given. A sample's answer does not depend on the others
-            beyond rounding.
+            An answer, or a list of answers for lists. Up to rounding, a sample's answer does not depend on the others.
 
         Raises:
-            DataError: says which modality and sample does not fit.
+            DataError: A sample is invalid; the message names it and the modality.
         """
         read, single = self.processor.read(**samples)
         answers = self.answer(read)
         return answers[0] if single else answers
 
     def answer(self, samples: list[Sample]) -> list[Answer]:
-        """Score samples that the processor has read, those of like length together."""
+        """Score samples that the processor has read, batching those of similar length."""
         order = sorted(range(len(samples)), key=lambda row: -_size(samples[row]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):
@@ -129,7 +130,7 @@ class Predictor:
 
     @torch.inference_mode()
     def judge(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
-        """Score a batch as the processor makes it; a modality of which nothing was kept has no weight."""
+        """Score a batch of the processor; a modality with nothing kept has weight 0."""
         present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
         inputs = {
             name: part.to(self.model.dtype) if part.is_floating_point() else part
@@ -146,10 +147,10 @@ class Predictor:
 
 
 def load(path: str | Path) -> Predictor:
-    """Read the model of a run's folder or of its own.
+    """Load a model from its folder or its run's folder.
 
     Raises:
-        DataError: says in one line why it cannot be read.
+        DataError: The model cannot be read; the message says why in one line.
     """
     folder = model_folder(path)
     with explained(folder):
@@ -157,7 +158,7 @@ def load(path: str | Path) -> Predictor:
 
 
 def _shares(weights: Tensor, present: Tensor) -> Tensor:
-    """Sum ``(B, N, 2 M)`` weights over a modality's two views, and share them out among those that are present."""
+    """Sum ``(B, N, 2 M)`` weights over each modality's two views, and normalize over the modalities present."""
     modalities = weights.mean(1).unflatten(1, (2, -1)).sum(1) * present
     return modalities / modalities.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 

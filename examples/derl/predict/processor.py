@@ -1,4 +1,4 @@
-"""DerlProcessor: from raw text and arrays to a batch, whatever is missing."""
+"""DerlProcessor: from raw text and arrays, with any of them missing, to a batch."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ Sample = dict[str, Tensor | None]
 class DerlProcessor:
     """Turn raw samples into a batch for a model: ``model(**processor(text="...", audio=frames))``.
 
-    It has no file of its own. Widths and lengths are in the model's configuration, the tokenizer lies beside it, and
-    the statistics that standardise features are buffers of the model.
+    It is not saved itself: widths and lengths are in the model's configuration, the tokenizer is saved beside it, and
+    the statistics that standardize features are buffers of the model.
 
     Args:
-        config: of the model.
-        tokenizer: of its text; None for a model without text.
+        config: the model's configuration.
+        tokenizer: the model's tokenizer; None for a model without text.
 
     Raises:
-        DataError: a tokenizer is needed and not there.
+        DataError: The model reads text, and ``tokenizer`` is None.
 
     Example:
         >>> config = DerlConfig(modalities=["audio", "vision"])
@@ -54,14 +54,14 @@ class DerlProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "DerlProcessor":
-        """Read the configuration and the tokenizer of a saved model; ``AutoProcessor`` does so too.
+        """Load the configuration and the tokenizer of a saved model; ``AutoProcessor`` works too.
 
         Args:
-            folder: of the model, or its name on the Hub.
-            kwargs: as of ``AutoTokenizer.from_pretrained``.
+            folder: the model's folder, or its name on the Hub.
+            kwargs: passed to ``AutoTokenizer.from_pretrained``.
 
         Raises:
-            DataError: there is no tokenizer, and the model reads text.
+            DataError: The model reads text, and there is no tokenizer.
         """
         config = DerlConfig.from_pretrained(folder)
         kwargs.pop("_from_auto", None)
@@ -76,43 +76,46 @@ class DerlProcessor:
             ) from error
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write what the model's ``save_pretrained`` leaves out: the tokenizer."""
+        """Save the tokenizer, which the model's ``save_pretrained`` leaves out."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
     def __call__(self, **samples: Any) -> dict[str, dict[str, Tensor]]:
-        """Make a batch of raw samples.
+        """Make a batch from raw samples.
 
         Args:
-            samples: as of :meth:`read`.
+            samples: passed to :meth:`read`.
 
         Returns:
-            ``inputs``, ``masks`` and ``keep``, as :meth:`derl.model.derl.DerlModel.forward` takes them. What is missing
-            stands there lost whole, as in training: as many [UNK] or frames as a typical training sample has.
+            ``inputs``, ``masks`` and ``keep``, the arguments of :meth:`derl.model.derl.DerlModel.forward`. A missing
+            modality is a dropped sequence, as in training: as many [UNK] or frames as a typical training sample has.
         """
         return self.batch(self.read(**samples)[0])
 
     def read(self, **samples: Any) -> tuple[list[Sample], bool]:
-        """Check raw samples, tokenize them and cut them to the model's lengths.
+        """Check raw samples, tokenize them and truncate them to the model's lengths.
 
         Args:
-            samples: by the model's names of modalities. One sample is a string for text, and for the others frames
-                ``(L, D)``: an array, a tensor or nested lists, of any length. Several are a list of these, or an array
-                ``(B, L, D)``. What is missing is left out, or None in a list. Frames beyond
-                ``config.max_lengths`` are cut off at the end, with a warning; an array without frames is missing.
+            samples: modality -> one sample or several. One sample is a string for text, and frames ``(L, D)`` for other
+                modalities: an array, a tensor or nested lists, of any length. Several samples are a list of these, or
+                an array ``(B, L, D)``. Leave out a missing modality, or put None in a list. Frames beyond
+                ``config.max_lengths`` are cut off at the end, with a warning. An array without frames counts as
+                missing.
 
         Returns:
-            ``(samples, single)``: for every sample, modality -> token ids ``(L,)`` or frames ``(L, D)``, None where
-            missing; and whether one sample was given by itself.
+            ``(samples, single)``. ``samples`` holds, per sample, modality -> token ids ``(L,)`` or frames ``(L, D)``,
+            or None if missing. ``single`` is True if one sample was given outside a list.
 
         Raises:
-            DataError: a name, type, width or number of samples does not fit, a value is not finite, or a sample has
-                nothing at all.
+            DataError: A modality name, type, width or number of samples is wrong, a value is not finite, or a sample
+                has no input.
         """
         names = tuple(self.config.modalities)
         unknown = [name for name in samples if name not in names]
         if unknown:
-            raise DataError(f"predict expected modalities out of {names}, got {unknown[0]!r}; check the spelling.")
+            raise DataError(
+                f"predict expected modalities out of {names}, got {unknown[0]!r}; pass only the model's modalities."
+            )
         given = {name: value for name, value in samples.items() if value is not None}
         if not given:
             raise DataError(f"predict expected at least one of {names}, got none; pass what there is.")
@@ -143,7 +146,7 @@ class DerlProcessor:
         return read, all(single.values())
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
-        """Pad samples that were read to a batch, with stand-ins for what is missing."""
+        """Pad samples from :meth:`read` to a batch, with stand-ins for missing modalities."""
         items = []
         for sample in samples:
             inputs = {name: self._absent(name) if part is None else part for name, part in sample.items()}
@@ -179,8 +182,8 @@ class DerlProcessor:
         unknown = sum(part is not None and special.issuperset(part) for part in cut)
         if unknown:
             warnings.warn(
-                f"text holds no word that the model knows in {unknown} of {len(rows)} samples: it counts as given, but "
-                "says nothing.",
+                f"text holds no word that the model knows in {unknown} of {len(rows)} samples: it counts as present, "
+                "but carries no information.",
                 stacklevel=2,
             )
         return [torch.tensor(part, dtype=torch.int64) if part else None for part in cut]
@@ -194,7 +197,7 @@ class DerlProcessor:
             if part.shape[1] != width:
                 raise DataError(
                     f"predict expected {name} of shape (frames, {width}), got {tuple(part.shape)}{_where(row, rows)}; "
-                    f"the model was trained on {width} features a frame."
+                    f"the model was trained on {width} features per frame."
                 )
             if not part.isfinite().all():
                 raise DataError(
@@ -227,13 +230,13 @@ def _is_single(name: str, value: Any) -> bool:
     ndim = _ndim(value)
     if ndim not in (2, 3):
         raise DataError(
-            f"predict expected {name} to be frames (L, D) or a list of such, got {ndim} axes; one frame is (1, D)."
+            f"predict expected {name} to be frames (L, D) or a list of them, got {ndim} axes; one frame is (1, D)."
         )
     return ndim == 2
 
 
 def _ndim(value: Any) -> int:
-    """Count axes of an array or of nested lists, by the first element that is not None."""
+    """Return the number of axes of an array or of nested lists, judging by the first element that is not None."""
     if isinstance(value, (list, tuple)):
         first = next((part for part in value if part is not None), None)
         if first is None:
@@ -248,7 +251,7 @@ def _where(row: int, rows: Sequence[Any]) -> str:
 
 def _frames(name: str, value: Any, where: str) -> Tensor:
     try:
-        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+        with np.errstate(over="ignore"):  # values out of range become infinite, which is refused
             frames = value if isinstance(value, Tensor) else torch.tensor(_numbers(value).astype(np.float32))
         if frames.ndim != 2 or frames.is_complex():
             raise ValueError(f"shape {tuple(frames.shape)} of {frames.dtype}")

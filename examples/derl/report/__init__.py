@@ -1,1 +1,1 @@
-"""Tables, figures and the model card of a run; imports ``evaluate`` and ``data``, and trains nothing."""
+"""Tables, figures and the model card of a run. Imports ``evaluate`` and ``data``."""

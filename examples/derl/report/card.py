@@ -1,4 +1,4 @@
-"""The model card of a run: what was trained on what, how well it does, and how to use it."""
+"""The model card of a run: model, data, metrics, and how to use the model."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from derl.evaluate.scores import Metrics
 from derl.model.config import DerlConfig
 from derl.report.tables import headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
 
-METRICS = {  # ours -> the Hub's identifier and a name to show
+METRICS = {  # our name -> the Hub's identifier and a display name
     "mae": ("mae", "MAE"),
     "corr": ("pearsonr", "Corr"),
     "acc2_has0": ("accuracy", "Acc-2, negative against non-negative"),
@@ -26,22 +26,22 @@ TAGS = ["multimodal", "sentiment-analysis", "missing-modalities", "mixture-of-ex
 
 
 def write_card(results: dict[str, Any], config: DerlConfig, folder: Path) -> None:
-    """Write a run's model card into the model's folder, whole or not at all.
+    """Write a run's model card into the model's folder, atomically.
 
     Args:
-        results: as :func:`derl.report.write.write_report` takes them.
-        config: of the model.
-        folder: of the model.
+        results: results of the run, see :func:`derl.report.write.write_report`.
+        config: the model's configuration.
+        folder: the model's folder.
     """
     write_file(folder / "README.md", f"{model_card(results, config)}\n".encode())
 
 
 def model_card(results: dict[str, Any], config: DerlConfig) -> ModelCard:
-    """A card with the run's figures in its metadata and in its tables."""
+    """Return a card with the run's metrics in its metadata and its tables."""
     synthetic, encoder = results["data"]["synthetic"], results["options"]["text_encoder"]
     data = ModelCardData(
         library_name="modx",
-        license="apache-2.0" if synthetic else None,  # of real data, whoever publishes the model has to say
+        license="apache-2.0" if synthetic else None,  # for real data, the publisher has to choose
         base_model=None if encoder is None or Path(encoder).exists() else encoder,
         tags=[*TAGS, *(["synthetic-data"] if synthetic else [])],
         model_name=_title(results),
@@ -96,9 +96,7 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
         "A missing modality costs accuracy; the tables say how much.",
     ]
     if synthetic:
-        limits.insert(
-            0, "Trained on SYNTHETIC data: it knows a made-up vocabulary, and says nothing of real sentiment."
-        )
+        limits.insert(0, "Trained on SYNTHETIC data with a made-up vocabulary: it says nothing about real sentiment.")
     parts = [
         f"# {_title(results)}",
         headline(results),

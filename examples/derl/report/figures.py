@@ -1,4 +1,4 @@
-"""The pictures of a run: every metric over r, who is trusted over r, and the confusion of seven classes."""
+"""The figures of a run: metrics over r, router weights over r, and the confusion of the seven classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
-SHADES = ("#0072B2", "#56B4E9")  # DERL's own, and a lighter one of the same
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # by Okabe and Ito, distinguishable with color blindness
+SHADES = ("#0072B2", "#56B4E9")  # DERL's color, and a lighter shade of it
 GREY = "#555555"
-PANELS = (  # metric names, title, whether in percent, whether more is better
+PANELS = (  # metric names, title, whether in percent, whether higher is better
     (("mae",), "MAE (label units)", False, False),
     (("corr",), "Corr", False, True),
     (("acc2_has0", "acc2_non0"), "Acc-2 (%)", True, True),
@@ -23,7 +23,7 @@ PANELS = (  # metric names, title, whether in percent, whether more is better
 
 
 def robustness(results: dict[str, Any]) -> Figure:
-    """Every metric over the missing rate, beside the best constant and, where known, the best possible predictor."""
+    """Plot every metric over the missing rate, beside the best constant and, if known, the best possible predictor."""
     part, model = results["intra_modal"], results["model"]
     rates, rows = part["rates"], part["rows"]
     figure = Figure(figsize=(10, 6), layout="constrained")
@@ -50,7 +50,7 @@ def robustness(results: dict[str, Any]) -> Figure:
 
 
 def routing(results: dict[str, Any]) -> Figure:
-    """Mean weight of each view in the fusion over the missing rate, and how evenly the weights are spread."""
+    """Plot the mean fusion weight of each view over the missing rate, and the entropy of the weights."""
     part = results["routing"]
     modalities = results["data"]["modalities"]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -74,7 +74,7 @@ def routing(results: dict[str, Any]) -> Figure:
 
 
 def confusion(results: dict[str, Any]) -> Figure:
-    """Seven-class confusion matrices, each row a true class in shares of its samples."""
+    """Plot seven-class confusion matrices; each row is a true class, in shares of its samples."""
     part = results["confusion"]
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     show_confusion(figure, part["rates"], part["matrices"])
@@ -83,7 +83,7 @@ def confusion(results: dict[str, Any]) -> Figure:
 
 
 def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[Any]) -> None:
-    """A panel of counts a missing rate, shaded by the share of the true class."""
+    """Draw one panel of counts per missing rate, shaded by the share of the true class."""
     names = [f"{value:+d}" if value else "0" for value in range(-3, 4)]
     panels = figure.subplots(1, len(rates), squeeze=False)[0]
     for axes, rate, counts in zip(panels, rates, matrices, strict=True):
@@ -101,13 +101,13 @@ def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[An
 
 
 def figures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
-    """The pictures that a run has, by file name."""
+    """Return the figures of a run by file name."""
     found = {"robustness.png": robustness, "confusion.png": confusion}
     return found if results["routing"] is None else found | {"routing.png": routing}
 
 
 def finish(axes: Axes, title: str, label: str) -> None:
-    """Title, labels and a quiet frame."""
+    """Set the title and labels, and remove the frame's top and right."""
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(label, fontsize=9)
     axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""The tables of a run, for the terminal and for Markdown alike."""
+"""The tables of a run, for the terminal and for Markdown."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Table:
 
 
 def format_metrics(metrics: Metrics) -> list[str]:
-    """One cell a column: MAE and Corr as numbers, the rest in percent, Acc-2 and F1 as has0/non0 pairs."""
+    """Return one cell per column: MAE and Corr as numbers, the rest in percent, Acc-2 and F1 as has0/non0 pairs."""
     percent = {name: f"{100 * value:.2f}" if math.isfinite(value) else "-" for name, value in metrics.items()}
     return [
         f"{metrics['mae']:.3f}",
@@ -44,7 +44,7 @@ def format_metrics(metrics: Metrics) -> list[str]:
 
 
 def intra_modal_table(results: dict[str, Any]) -> Table:
-    """The model over r, then every predictor's average."""
+    """Return the table of the model over r, and every predictor's average."""
     part, model = results["intra_modal"], results["model"]
     table = Table(f"{model}: {how_missing(results)}", ["r", *COLUMNS])
     for rate, metrics in zip(part["rates"], part["rows"][model], strict=True):
@@ -54,14 +54,14 @@ def intra_modal_table(results: dict[str, Any]) -> Table:
 
 
 def how_missing(results: dict[str, Any]) -> str:
-    """Name the pattern by which a run was judged."""
+    """Describe how input went missing in a run's evaluation."""
     if results["pattern"] == "frames":
         return "frames missing in every modality at rate r"
     return f"input missing at rate r by the pattern {results['pattern']}"
 
 
 def inter_modal_table(results: dict[str, Any]) -> Table:
-    """The model by available modalities, then every predictor's averages over the incomplete cases and over all."""
+    """Return the table of the model by available modalities, and the averages over incomplete and over all cases."""
     part, model = results["inter_modal"], results["model"]
     table = Table(f"{model}: only some modalities available", ["available", *COLUMNS])
     for names, metrics in zip(part["conditions"], part["rows"][model], strict=True):
@@ -83,7 +83,7 @@ def _add_averages(table: Table, averages: dict[str, Metrics], model: str, label:
 
 
 def warnings(results: dict[str, Any]) -> list[str]:
-    """Say where the model does no better than the best constant, which is how a collapse shows."""
+    """Warn where the model does no better than the best constant, or has collapsed."""
     lines = []
     for key, labels in (
         ("intra_modal", [f"r = {rate:.1f}" for rate in results["intra_modal"]["rates"]]),
@@ -111,7 +111,7 @@ def warnings(results: dict[str, Any]) -> list[str]:
 
 
 def notes(results: dict[str, Any]) -> list[str]:
-    """What a reader must know to read the tables."""
+    """Explain the tables."""
     checkpoint = results["checkpoint"]
     lines = [
         "Acc-2 and F1: negative against non-negative / negative against positive. "
@@ -128,7 +128,7 @@ def notes(results: dict[str, Any]) -> list[str]:
 
 
 def headline(results: dict[str, Any]) -> str:
-    """What was trained on what."""
+    """Name the model, the data and the seed."""
     data = results["data"]
     sizes = data["sizes"]
     text = (
@@ -141,7 +141,7 @@ def headline(results: dict[str, Any]) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A GitHub table."""
+    """Format a table as GitHub Markdown."""
     lines = [f"### {table.title}", "", _line(table.header), _line(["---"] + ["---:"] * (len(table.header) - 1))]
     return "\n".join([*lines, *(_line(row) for row in table.rows)])
 

@@ -1,4 +1,4 @@
-"""What a run says at its end: tables on the terminal, and files that hold everything."""
+"""Report a run: tables on the terminal, and all results in files."""
 
 import csv
 import io
@@ -24,16 +24,16 @@ LABEL_WIDTH = 20
 def write_report(
     results: dict[str, Any], predictions: list[dict[str, Any]], folder: Path, console: Console | None = None
 ) -> None:
-    """Print the tables, and write results.json, report.md, predictions.csv and the pictures, each whole or not at all.
+    """Print the tables, and write results.json, report.md, predictions.csv and the figures, each atomically.
 
     Args:
-        results: what :func:`derl.evaluate.protocol.evaluate` found, and where it comes from.
-        predictions: a dict a test sample: id, label, and the score under every condition.
-        folder: where the files go; those of an earlier report are replaced.
-        console: where the tables go; None: standard output.
+        results: results of :func:`derl.evaluate.protocol.evaluate`, with their provenance.
+        predictions: one dict per test sample: id, label, and the score under every condition.
+        folder: folder for the files. Files of an earlier report are replaced.
+        console: console for the tables. Default: standard output.
 
     Raises:
-        OSError: a file cannot be written; its name is in the error.
+        OSError: A file cannot be written; the error names it.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 100)
     tables = [intra_modal_table(results), inter_modal_table(results)]
@@ -60,9 +60,9 @@ def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> No
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Show a table on the terminal, in parts below one another where it is too wide.
+    """Print a table on the terminal, split into parts if it is too wide.
 
-    Every part has the labels; later parts leave out rows that are empty in them.
+    Every part repeats the labels. Later parts omit rows that would be empty.
     """
     for number, columns in enumerate(_parts(table, console.width)):
         title = None if number else table.title
@@ -81,7 +81,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def _parts(table: Table, width: int) -> list[list[int]]:
-    """Columns that fit beside the labels, part by part; the last part is no single column where that can be helped."""
+    """Return the columns of each part; the last part has more than one column if possible."""
     needed = [max(map(len, cells)) + len(" | ") for cells in zip(table.header, *table.rows, strict=True)]
     parts: list[list[int]] = [[]]
     for column in range(1, len(needed)):
@@ -121,7 +121,7 @@ def _json(results: dict[str, Any]) -> bytes:
 
 
 def _strict(value: Any) -> Any:
-    """The same structure with None for nan and infinities, which JSON has no word for."""
+    """Replace NaN and infinities by None, since JSON cannot express them."""
     if isinstance(value, dict):
         return {key: _strict(part) for key, part in value.items()}
     if isinstance(value, list):

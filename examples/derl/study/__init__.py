@@ -1,1 +1,1 @@
-"""Many trainings, each run once, and the tables and figures that are read from them."""
+"""Run many trainings, each once, and make tables and figures of their results."""

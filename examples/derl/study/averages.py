@@ -1,4 +1,4 @@
-"""Sheets of averages, over the missing rate and by available modalities, and of differences between rows."""
+"""Sheets of averages over the missing rate and by available modalities, and of differences between rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ LETTERS = {"text": "t", "vision": "v", "audio": "a"}  # in the paper's order
 def averages(
     view: View, name: str, title: str, variants: Mapping[str, Variant], table: str = "Table 1", only: str | None = None
 ) -> Sheet:
-    """A sheet of averages over r, beside constants, the best possible predictor and rows of a table of the paper."""
+    """Return averages over r, beside constants, the best possible predictor and the rows of a table of the paper."""
     sheet = metric_sheet(name, title, "", *above(view))
     best = view.best_average(R)
     for label, variant in variants.items():
@@ -44,7 +44,7 @@ def averages(
 
 
 def differences(view: View, name: str, variants: Mapping[str, Variant], pairs: Sequence[tuple[str, str]]) -> Sheet:
-    """Paired bootstrap over test samples, at the chosen epochs."""
+    """Return paired bootstrap differences over test samples, at the selected epochs."""
     header = ["first − second", "MAE", "MAE, relative", "Corr", "Acc-2 non0"]
     sheet = Sheet(name, Table("Differences, averaged over r and seeds", header), protocol="valid")
     for first, second in pairs:
@@ -79,7 +79,7 @@ def _interval(found: Difference, scale: float) -> str:
 
 
 def chosen_scores(view: View, variant: Variant) -> np.ndarray | None:
-    """Scores of the chosen epochs, `(seeds * rates, n)`."""
+    """Return the scores of the selected epochs, ``(seeds * rates, n)``."""
     records = view.records(variant)
     if records is None:
         return None
@@ -88,7 +88,7 @@ def chosen_scores(view: View, variant: Variant) -> np.ndarray | None:
 
 
 def distance(sheet: Sheet, label: str, row: Statistics | None, best: Statistics | None) -> list[str]:
-    """Cells that say how far a row is from the best possible predictor; none where that is not known."""
+    """Return cells with a row's distance to the best possible predictor, if that is known."""
     if best is None:
         return []
     if row is None:
@@ -102,12 +102,12 @@ def distance(sheet: Sheet, label: str, row: Statistics | None, best: Statistics 
 
 
 def above(view: View) -> tuple[str, ...]:
-    """Headers of the distance to the best possible predictor, where that is known."""
+    """Return headers of the distance to the best possible predictor, if that is known."""
     return ABOVE if view.best(R) is not None else ()
 
 
 def metrics_by_available(view: View) -> Sheet:
-    """Every metric of the methods for each combination of modalities, and averages without and with the complete."""
+    """Return all metrics per method and combination of modalities, and averages without and with the complete input."""
     sheet = metric_sheet("table2", "Table 2: only some modalities available", "method, available", *above(view))
     record = view.any_record()
     if record is None:
@@ -135,7 +135,7 @@ def metrics_by_available(view: View) -> Sheet:
 
 
 def f1_by_available(view: View, name: str, title: str, variants: Mapping[str, Variant], table: str) -> Sheet:
-    """One row per variant: F1 for each combination of modalities, and averages without and with the complete input."""
+    """Return F1 per variant and combination of modalities, and averages without and with the complete input."""
     record = view.any_record()
     cases = inter_modal(list(LETTERS) if record is None else record.facts["modalities"])
     letters = [_letters(case.available or ()) for case in cases]
@@ -179,7 +179,7 @@ def _add(sheet: Sheet, label: str, figures: Sequence[Statistics | None]) -> None
 
 
 def _add_printed(sheet: Sheet, label: str, numbers: Mapping[str, float], letters: Sequence[str], table: str) -> None:
-    """A row of the paper, with averages over the same cases as ours, and the average as printed."""
+    """Append a row of the paper, with averages over the same cases as ours and the average as printed."""
     values = [numbers.get(case, math.nan) for case in letters]
     averages = [printed_mean(part) for part in (values[:-1], values) if part]
     values += [*averages, numbers["average"]]
@@ -189,7 +189,7 @@ def _add_printed(sheet: Sheet, label: str, numbers: Mapping[str, float], letters
 
 
 def _letters(modalities: Sequence[str]) -> str:
-    """The paper's short name of a combination, such as t+v; the names themselves where it has no such modality."""
+    """Return the paper's short name of a combination, e.g. t+v, or the names if the paper lacks a modality."""
     if not LETTERS.keys() >= set(modalities):
         return "+".join(modalities)
     return "+".join(letter for name, letter in LETTERS.items() if name in modalities)

@@ -1,4 +1,4 @@
-"""What a study trains: the rows of its tables as variants of one run's options, and a cell per variant and seed."""
+"""The cells of a study: one training per variant (a row of its tables) and seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -28,13 +28,13 @@ class Variant:
     overrides: Mapping[str, Any]
 
     def cell(self, seed: int) -> "Cell":
-        """Its training with a seed."""
+        """Return the variant's cell for a seed."""
         return Cell(tuple(sorted((name, _frozen(value)) for name, value in self.overrides.items())), seed)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training; `key` names it in files."""
+    """One training, named ``key`` in files."""
 
     overrides: tuple[tuple[str, Any], ...]
     seed: int
@@ -46,15 +46,15 @@ class Cell:
 
     @property
     def is_best_possible(self) -> bool:
-        """Whether it is no training, but the best possible predictor's figures."""
+        """Whether the cell evaluates the best possible predictor instead of training."""
         return dict(self.overrides).get("model") == BEST_POSSIBLE
 
     def options(self, study: Options) -> Options:
-        """The options to train it by."""
+        """Return the options of the training."""
         changes = {name: list(value) if isinstance(value, tuple) else value for name, value in self.overrides}
         known = {field.name for field in fields(Options)}
         assert changes.keys() <= known, changes.keys() - known
-        if "recipe" in changes:  # what the study's recipe filled in is this recipe's to fill in
+        if "recipe" in changes:  # reset what the study's recipe has set
             changes = dict.fromkeys(FILLED_IN) | changes
         return fill_in(replace(study, **changes, seed=self.seed))
 
@@ -71,7 +71,7 @@ DERL = "DERL, paper's recipe"
 ROBUST = "DERL, robust recipe"
 
 PAPER = Variant({"recipe": "paper"})
-METHODS = {  # every registered model by every recipe, DERL first
+METHODS = {  # every registered model with every recipe, DERL first
     f"{model.label}, {called} recipe": Variant({"recipe": recipe} | ({} if name == "derl" else {"model": name}))
     for name, model in MODELS.items()
     for recipe, called in (("paper", "paper's"), ("robust", "robust"))
@@ -114,12 +114,12 @@ OPTIONS = {
 
 
 def all_patterns() -> str:
-    """The mixture of every registered pattern."""
+    """Return the mixture of all registered patterns."""
     return "+".join(PATTERNS)
 
 
 def trained_on() -> dict[str, Variant]:
-    """Every registered pattern, the robust recipe's mixture, and the mixture of all."""
+    """Return every registered pattern, the robust recipe's mixture, and the mixture of all patterns."""
     return {
         pattern: PAPER if pattern == "frames" else Variant({"recipe": "paper", "train_pattern": pattern})
         for pattern in (*PATTERNS, ROBUST_MIXTURE, all_patterns())
@@ -127,7 +127,7 @@ def trained_on() -> dict[str, Variant]:
 
 
 def experts(preset: str) -> dict[tuple[int, int], Variant]:
-    """Private x shared experts (figure 3); the preset's own numbers are DERL itself."""
+    """Return variants of private x shared experts (figure 3); the preset's own numbers give DERL itself."""
     config = PRESETS[preset]()
     own = (config.num_private_experts, config.num_shared_experts)
     counts = SMOKE_EXPERTS if preset == "smoke" else EXPERTS

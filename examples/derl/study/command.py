@@ -1,4 +1,4 @@
-"""The command line of a study, and the report behind each of its words."""
+"""The command line of a study, and the report that each of its words makes."""
 
 import argparse
 import math
@@ -32,7 +32,7 @@ from derl.study.view import View
 from derl.train.options import LEAST, Options, fill_in
 from derl.train.run import RunError
 
-SHARED = {  # options of a single run that all cells of a study share
+SHARED = {  # options of a run that all cells of a study share
     "data": str,
     "text_encoder": str,
     "preset": str,
@@ -47,7 +47,7 @@ SMOKE = {"preset": "smoke", "epochs": 2, "batch_size": 16}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing for a command, and report; the exit code is 1 if a cell failed."""
+    """Run the missing cells of a command, and report; the exit code is 1 if a cell failed."""
     parser = _parser()
     asked = parser.parse_args(arguments)
     disable_progress_bar()
@@ -82,12 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
         every[name].write(name, view, console)
     console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
     for cell, error in failed.items():
-        print(f"error: {cell.key} failed, and is missing above: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: {cell.key} failed and is missing above: {type(error).__name__}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def reports(preset: str) -> dict[str, Report]:
-    """Every report by its name: the paper's in its order, then those of the open question."""
+    """Return every report by name: the paper's in its order, then those of the open question."""
     methods = list(METHODS.values())
     return {
         "derl": Report([PAPER], tables.derl),
@@ -112,21 +112,21 @@ def reports(preset: str) -> dict[str, Report]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Every table and figure of the DERL paper, and the question it leaves open."
+        description="Make every table and figure of the DERL paper, and answer the question it leaves open."
     )
     names = [*reports("mosi"), "all"]
     parser.add_argument("what", choices=names, metavar="what", help=", ".join(names))
-    parser.add_argument("--study", default="study", help="folder in which results accumulate")
-    parser.add_argument("--seeds", type=seeds, help="how many, from 0 on (default: 3)")
+    parser.add_argument("--study", default="study", help="folder for results, kept between calls")
+    parser.add_argument("--seeds", type=seeds, help="number of seeds, counted from 0 (default: 3)")
     parser.add_argument(
         "--protocol",
         default="valid",
         choices=PROTOCOLS,
-        help="valid: one checkpoint, chosen without the test split; paper: per metric, the epoch best on it at r = 0.5",
+        help="valid: one checkpoint, selected without the test split; paper: best test epoch per metric at r = 0.5",
     )
-    parser.add_argument("--report_only", action="store_true", help="run nothing; report what is there")
-    parser.add_argument("--smoke", action="store_true", help="a quick check of everything: tiny model, little data")
-    shared = parser.add_argument_group("of every training")
+    parser.add_argument("--report_only", action="store_true", help="report finished cells without running any")
+    parser.add_argument("--smoke", action="store_true", help="quick check of everything: tiny model, little data")
+    shared = parser.add_argument_group("seed of every training")
     for field in fields(Options):
         if field.name in SHARED:
             choices = field.metadata.get("choices")
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def seeds(text: str) -> int:
-    """Read a number of seeds."""
+    """Parse a number of seeds."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""A study's folder: the options that all its cells share, and the data they were trained on."""
+"""The folder of a study: the options that its cells share, and the data."""
 
 import json
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from derl.train.setup import load_tokenizer
 
 STUDY = "study.json"
 LOCK = ".study.lock"
-OWN = {LOCK, DATA}  # what an opening that failed may have left
+OWN = {LOCK, DATA}  # leftovers of a failed attempt to open a study
 
 
 def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
-    """Make a study, or open the one in ``folder``, which remembers its options.
+    """Create a study, or open the one in ``folder``, which stores its options.
 
     Args:
-        folder: of the study.
-        options: what the cells of a new study share.
-        given: which of them were asked for; an existing study must have been started with these.
+        folder: the study's folder.
+        options: options that the cells of a new study share.
+        given: names of the options that the user set. An existing study must have been started with the same values.
 
     Returns:
         The study's options.
 
     Raises:
-        RunError: the folder cannot be written, holds something else, or a study of other options or other data; or
-            there is no such text encoder.
+        RunError: The folder cannot be written, holds something else, or holds a study with other options or other data;
+            or the text encoder does not exist.
     """
     if (folder / STUDY).exists():
         return read_study(folder, options, given)
@@ -41,7 +41,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
-            if (folder / STUDY).exists():  # another process was faster
+            if (folder / STUDY).exists():  # another process created it first
                 return read_study(folder, options, given)
             checksum, has_text = None, True
             if options.data is not None:
@@ -50,7 +50,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
                     print(line)
                 checksum, has_text = data_checksum(Path(options.data)), "text" in splits["train"].modalities
             if has_text and options.text_encoder is not None:
-                load_tokenizer(options.text_encoder)  # before the study remembers a name that is wrong
+                load_tokenizer(options.text_encoder)  # fails before the study stores a wrong name
             content = {"options": asdict(options), "data_sha256": checksum}
             write_file(folder / STUDY, json.dumps(content, indent=2).encode())
     except OSError as error:
@@ -63,14 +63,14 @@ def _is_own(entry: Path) -> bool:
 
 
 def read_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
-    """Read an existing study's options; arguments and errors are those of `open_study`."""
+    """Read the options of an existing study; arguments and errors as for :func:`open_study`."""
     path = folder / STUDY
     try:
         content = json.loads(path.read_text())
         found, checksum = Options(**content["options"]), content["data_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path}: expected a study's options, as this version writes them, found {error!r}; choose another --study."
+            f"{path}: expected a study's options in this version's format, found {error!r}; choose another --study."
         ) from error
     for name in given:
         if getattr(found, name) != getattr(options, name):
@@ -81,6 +81,6 @@ def read_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
     if found.data is not None and Path(found.data).exists() and data_checksum(Path(found.data)) != checksum:
         raise RunError(
             f"{found.data}: expected the file that this study was started with (sha256 {checksum}), found another; "
-            "bring it back, or choose another --study."
+            "restore it, or choose another --study."
         )
     return found

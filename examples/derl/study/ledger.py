@@ -1,8 +1,8 @@
-"""Which cells are done, what each left behind, and who works on which: records, one lock per cell, an Optuna study.
+"""The state of a study's cells: records of finished ones, one lock per cell, and an Optuna study.
 
-The records are the truth. A lock is the operating system's: it is gone with the process that held it, so the cell of a
-killed process is free again at once. Optuna's journal lists every attempt and its outcome, for people and for
-``optuna-dashboard STUDY/journal.log``.
+The records are authoritative. Locks belong to the operating system, which releases them when a process is killed, so
+its cell is free immediately. Optuna's journal lists every attempt and its outcome; ``optuna-dashboard
+STUDY/journal.log`` shows them.
 """
 
 import json
@@ -28,7 +28,7 @@ from derl.study.cells import Cell
 
 
 class RecordError(ValueError):
-    """A cell's file cannot be read."""
+    """The file of a cell cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,35 @@ class Record:
     """The outcome of a cell.
 
     Attributes:
-        facts: what fits JSON: names of the conditions, seconds, sizes, versions, diagnostics; "value" is what Optuna
-            is told, the validation MAE of the last epoch over all conditions.
-        arrays: "valid" and "test", `(epochs, conditions, n)` scores after every epoch; "patterns",
-            `(conditions, n)` scores of the chosen epoch on the test split; "labels_train", "labels_valid",
-            "labels_test", `(n,)`.
+        facts: JSON data: names of the conditions, seconds, sizes, versions, diagnostics. "value" is reported to Optuna:
+            the validation MAE of the last epoch over all conditions.
+        arrays: "valid" and "test", ``(epochs, conditions, n)``, scores after every epoch; "patterns", ``(conditions,
+            n)``, scores of the selected epoch on the test split; "labels_train", "labels_valid", "labels_test",
+            ``(n,)``.
     """
 
     facts: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
     def save(self, path: Path) -> None:
-        """Write the file whole or not at all."""
+        """Write the file atomically."""
         with whole(path) as draft:
             save_file(self.arrays, draft, metadata={"facts": json.dumps(self.facts)})
 
     @classmethod
     def load(cls, path: Path) -> "Record":
-        """Read a file that `save` wrote.
+        """Read a file that ``save`` wrote.
 
         Raises:
-            RecordError: it is not such a file, or not whole.
+            RecordError: The file was not written by ``save``, or is incomplete.
         """
         try:
             with safe_open(path, framework="np") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 return cls(json.loads((file.metadata() or {})["facts"]), arrays)
         except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise RecordError(
-                f"{path}: expected the file of a finished cell, found {error}; delete it, and its cell is run again."
+                f"{path}: expected the file of a finished cell, found {error}; delete it to run the cell again."
             ) from error
 
 
@@ -76,43 +76,43 @@ class Ledger:
     """The cells of a study folder.
 
     Args:
-        folder: of the study; it exists.
+        folder: the study's folder; it must exist.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, cell: Cell) -> Path:
-        """The file of a cell's record."""
+        """Return the path of a cell's record."""
         return self.folder / CELLS / f"{cell.key}.safetensors"
 
     def work_folder(self, cell: Cell) -> Path:
-        """Where a cell is trained."""
+        """Return the folder in which a cell is trained."""
         return self.folder / CELLS / f".{cell.key}.work"
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether a cell has its record."""
+        """Return whether a cell has a record."""
         return self.path(cell).exists()
 
     def record(self, cell: Cell) -> Record:
-        """What a finished cell left behind."""
+        """Read the record of a finished cell."""
         return Record.load(self.path(cell))
 
     def finished(self) -> list[Path]:
-        """The files of all records, sorted."""
+        """Return the paths of all records, sorted."""
         return sorted((self.folder / CELLS).glob("*seed=*.safetensors"))
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Those without a record."""
+        """Return the cells without a record."""
         return [cell for cell in cells if not self.is_done(cell)]
 
     def attempts(self, cell: Cell) -> list[FrozenTrial]:
-        """Every attempt at a cell."""
+        """Return every attempt at a cell."""
         return [trial for trial in self._study.get_trials() if trial.user_attrs.get("cell") == cell.key]
 
     @contextmanager
     def claim(self, cell: Cell) -> Iterator["Claim | None"]:
-        """Hold a cell, so that nobody else runs it; None where it is done or somebody else holds it."""
+        """Lock a cell so that no other process runs it; yield None if it is done or locked by another process."""
         (self.folder / CELLS).mkdir(exist_ok=True)
         lock = FileLock(self.folder / CELLS / f".{cell.key}.lock")
         try:
@@ -136,10 +136,10 @@ class Ledger:
             lock.release()
 
     def _tidy(self, cell: Cell) -> None:
-        """End attempts whose process is gone, which is known because the lock was free."""
+        """Close attempts whose process has died; a free lock proves that it has."""
         for trial in self.attempts(cell):
             if trial.state == TrialState.RUNNING:
-                if self.is_done(cell):  # killed between the record and the journal
+                if self.is_done(cell):  # killed after the record, before the journal
                     self._study.tell(trial.number, self.record(cell).facts["value"])
                 else:
                     self._study.tell(trial.number, state=TrialState.FAIL)
@@ -157,19 +157,19 @@ class Ledger:
 
 
 class Claim:
-    """A cell that this process alone works on."""
+    """A cell that this process has locked."""
 
     def __init__(self, ledger: Ledger, cell: Cell, trial: optuna.Trial) -> None:
         self._ledger, self._cell, self._trial = ledger, cell, trial
 
     def finish(self, record: Record) -> None:
-        """Keep the record; the cell is done."""
+        """Save the record, which makes the cell done."""
         record.save(self._ledger.path(self._cell))
         self._ledger._study.tell(self._trial, record.facts["value"])
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """Remove a last line that has no end, as a full disk leaves it: Optuna could not read on behind it."""
+    """Remove an incomplete last line, which a full disk leaves and Optuna cannot read past."""
     content = journal.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

@@ -1,4 +1,4 @@
-"""The paper's figures, and those of the question it leaves open, read from a study."""
+"""Figures of a study: the paper's, and those of the question it leaves open."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -22,7 +22,7 @@ STYLES = dict(zip(METHODS, cycle(zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1
 
 
 def figure2(view: View) -> Figure | None:
-    """Every metric over the missing rate: means over seeds, bands of a standard deviation."""
+    """Plot every metric over the missing rate: means over seeds, with bands of one standard deviation."""
     rows = {label: view.rows(variant, R) for label, variant in METHODS.items()}
     best, record = view.best(R), view.any_record()
     if record is None or all(row is None for row in rows.values()):
@@ -55,7 +55,7 @@ def figure2(view: View) -> Figure | None:
 
 
 def figure3(view: View, preset: str) -> Figure | None:
-    """Private x shared experts: MAE and F1 averaged over r, means over seeds."""
+    """Plot MAE and F1 of private x shared experts, averaged over r and seeds."""
     grid = experts(preset)
     found = {pair: view.average(variant, R) for pair, variant in grid.items()}
     if all(statistics is None for statistics in found.values()):
@@ -78,7 +78,7 @@ def figure3(view: View, preset: str) -> Figure | None:
 
 
 def figure4(view: View) -> Figure | None:
-    """Confusion of the seven classes, counts of all seeds."""
+    """Plot the confusion of the seven classes, summed over seeds."""
     records = view.records(PAPER)
     if records is None:
         return None
@@ -94,7 +94,7 @@ def figure4(view: View) -> Figure | None:
 
 
 def pattern_matrix(view: View) -> Figure | None:
-    """Trained on one pattern, tested on another: MAE and Corr, means over seeds."""
+    """Plot MAE and Corr by pattern of training and pattern of testing, averaged over seeds."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     names = {ROBUST_MIXTURE: "robust recipe's four", all_patterns(): f"all {len(PATTERNS)}"}
     empty = True
@@ -120,7 +120,7 @@ def pattern_matrix(view: View) -> Figure | None:
 
 
 def recipes(view: View) -> Figure | None:
-    """Correlation with the truth by available modalities, beside the best possible predictor's."""
+    """Plot the correlation with the labels by available modalities, beside the best possible predictor's."""
     record = view.any_record()
     rows = {label: METHODS[label] for label in (DERL, ROBUST)}
     if record is None or all(view.records(variant) is None for variant in rows.values()):
@@ -159,9 +159,9 @@ def heat_map(
     reverse: bool,
     reference: Sequence[float] | None = None,
 ) -> None:
-    """Cells with their figures; dark is good; white is what is missing, or not defined as a constant's correlation is.
+    """Draw a heat map with its values. Dark is good; white is missing or undefined, e.g. the correlation of a constant.
 
-    With a ``reference`` for each column, the colours are of the distance to it.
+    With a ``reference`` per column, colors show the distance to it.
     """
     values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells])
     shades = values if reference is None else values - np.array(reference)

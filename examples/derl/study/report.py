@@ -1,4 +1,4 @@
-"""One report of a study: the variants it reads, its tables and figures, and the files they are written to."""
+"""A report of a study: its variants, its tables and figures, and the files it writes."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,13 +21,13 @@ from derl.study.view import View
 
 @dataclass(frozen=True)
 class Report:
-    """Tables and figures that one word of the command line asks for.
+    """The tables and figures of one word of the command line.
 
     Attributes:
-        variants: What they read.
-        sheets: Makes the tables.
-        figures: Each draws one figure by its file name, or returns None where there is nothing to draw yet.
-        always_valid: It reads one chosen epoch per seed, whatever the protocol.
+        variants: variants that the tables and figures show.
+        sheets: makes the tables.
+        figures: file name -> function that draws the figure, or returns None if there is nothing to draw yet.
+        always_valid: uses protocol "valid", one selected epoch per seed, regardless of the requested protocol.
     """
 
     variants: Iterable[Variant]
@@ -36,12 +36,12 @@ class Report:
     always_valid: bool = False
 
     def cells(self, seeds: int, synthetic: bool) -> list[Cell]:
-        """The cells it needs, seed by seed, so that an interrupted study has whole tables of fewer seeds."""
+        """Return the cells, seed by seed, so that an interrupted study has complete tables of fewer seeds."""
         variants = [*self.variants, *([Variant({"model": BEST_POSSIBLE})] if synthetic else [])]
         return list(dict.fromkeys(variant.cell(seed) for seed in range(seeds) for variant in variants))
 
     def write(self, name: str, view: View, console: Console) -> None:
-        """Print it, and write Markdown, LaTeX, CSV, PNG and SVG into the protocol's folder."""
+        """Print the report, and write Markdown, LaTeX, CSV, PNG and SVG into the protocol's folder."""
         folder = view.ledger.folder / view.protocol
         if self.always_valid:
             view = View(view.ledger, view.seeds, "valid", view.options)
@@ -73,14 +73,14 @@ def _write_sheet(sheet: Sheet, protocol: str, folder: Path, console: Console) ->
 def _write_figure(
     title: str, figure: Figure | None, heading: str, caption: str | None, folder: Path, console: Console
 ) -> None:
-    """Write a figure, with its caption where no table has it; without a figure, remove that of an earlier report."""
+    """Write a figure, with a caption if no table has one. If there is none, remove the figure of an earlier report."""
     if figure is None:
         for suffix in ("png", "svg", "md"):
             (folder / f"{title}.{suffix}").unlink(missing_ok=True)
         console.print(Text(f"{title}: nothing to draw yet"))
         return
     figure.suptitle(heading, fontsize=10)
-    with mpl.rc_context({"svg.hashsalt": title}):  # the same figure gives the same file
+    with mpl.rc_context({"svg.hashsalt": title}):  # makes the file reproducible
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             picture = io.BytesIO()
             figure.savefig(picture, format=suffix, dpi=150, metadata=metadata)

@@ -1,4 +1,4 @@
-"""What the paper leaves open: where a recipe collapses, and what training on one missing pattern does for others."""
+"""The question that the paper leaves open: when recipes collapse, and how well training transfers between patterns."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from modx.missing import PATTERNS
 
 
 def recipes(view: View) -> list[Sheet]:
-    """Whether a recipe collapses where modalities are missing, and whom its routers trust."""
+    """Show whether a recipe collapses when modalities are missing, and which views its routers weight."""
     record = view.any_record()
     conditions = [name for name in record.facts["conditions"] if name not in R] if record is not None else []
     shown = {name: name for name in conditions} | ({"complete": R[0]} if conditions else {})
@@ -91,7 +91,7 @@ def recipes(view: View) -> list[Sheet]:
 
 
 def loads(view: View) -> Sheet:
-    """Mean router weights as input fades: of the views in the fusion, of the experts of each modality."""
+    """Show mean router weights by missing rate, for the views in the fusion and for each modality's experts."""
     rates = (0.0, 0.5, 0.9)
     table = Table("Router load: mean weight of each view and expert", ["method, router", *(f"r = {r}" for r in rates)])
     sheet = Sheet("recipes_load", table, "Means over test samples, tokens and seeds.", is_long=True)
@@ -117,7 +117,7 @@ def loads(view: View) -> Sheet:
 
 
 def patterns(view: View) -> list[Sheet]:
-    """Trained on each pattern, tested on all."""
+    """Show results by pattern of training and pattern of testing."""
     sheets = []
     for metric, title, sign in (("mae", "MAE", 1), ("corr", "Corr", -1)):
         table = Table(f"Trained on one pattern, tested on another: {title}", ["trained on", *PATTERNS])
@@ -153,7 +153,7 @@ def patterns(view: View) -> list[Sheet]:
 
 
 def pattern_row(view: View, variant: Variant, metric: str) -> list[list[float]] | None:
-    """A metric under each pattern, averaged over its rates, one value a seed."""
+    """Return a metric under each pattern, averaged over its rates, one value per seed."""
     found = []
     for pattern in PATTERNS:
         if pattern == "frames":
@@ -167,7 +167,7 @@ def pattern_row(view: View, variant: Variant, metric: str) -> list[list[float]] 
 
 
 def chosen_rows(view: View, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
-    """Figures of the chosen epoch, whatever the protocol."""
+    """Return the metrics of the selected epoch under any protocol."""
     records = view.records(variant)
     if records is None:
         return None
@@ -176,7 +176,7 @@ def chosen_rows(view: View, variant: Variant, conditions: Sequence[str]) -> list
 
 
 def best_pattern_row(view: View, metric: str) -> list[list[float]] | None:
-    """The same of the best possible predictor."""
+    """Return the same row for the best possible predictor."""
     found = []
     for pattern in PATTERNS:
         names = [f"r={rate}" if pattern == "frames" else f"{pattern} r={rate}" for rate in PATTERN_RATES]

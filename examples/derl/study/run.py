@@ -1,4 +1,4 @@
-"""Run the cells of a study that are not done, beside any other process that does the same."""
+"""Run the unfinished cells of a study, in one process or several at once."""
 
 import gc
 import resource
@@ -37,10 +37,11 @@ POLL_SECONDS = 1.0
 
 
 def run_cells(ledger: Ledger, cells: Sequence[Cell], study: Options) -> dict[Cell, Exception]:
-    """Run every cell once; wait for those that other processes hold, and take them over should these die.
+    """Run every cell once. Wait for cells that other processes run, and take them over if those die.
 
     Returns:
-        The cells that failed here, such as one whose training diverged, and why; the others were run all the same.
+        The cells that failed in this process (e.g. training diverged) and their errors. A failure does not stop the
+        others.
     """
     failed: dict[Cell, Exception] = {}
     done = len(cells) - len(ledger.missing(cells))
@@ -51,7 +52,7 @@ def run_cells(ledger: Ledger, cells: Sequence[Cell], study: Options) -> dict[Cel
                 bar.set_postfix_str(cell.key)
                 try:
                     worked = _claim_and_run(ledger, cell, study) or worked
-                except (DataError, RunError):  # of the study, not of the cell
+                except (DataError, RunError):  # errors of the study, not of the cell
                     raise
                 except Exception as error:
                     failed[cell], worked = error, True
@@ -66,7 +67,7 @@ def run_cells(ledger: Ledger, cells: Sequence[Cell], study: Options) -> dict[Cel
 
 
 def _claim_and_run(ledger: Ledger, cell: Cell, study: Options) -> bool:
-    """Run a cell, unless it is done or held by another process."""
+    """Run a cell unless it is done or another process runs it."""
     with ledger.claim(cell) as claim:
         if claim is not None:
             claim.finish(run_cell(cell, study, ledger.folder, ledger.work_folder(cell)))
@@ -74,14 +75,14 @@ def _claim_and_run(ledger: Ledger, cell: Cell, study: Options) -> bool:
 
 
 class CellTrainer(SentimentTrainer):
-    """A trainer that evaluates the validation and test splits after every epoch and keeps their scores.
+    """A trainer that scores the validation and test splits after every epoch and keeps the scores.
 
-    A checkpoint is chosen on the validation split alone. The test scores of the other epochs are kept for the
-    protocol that chooses on the test split, and for showing what the choice costs.
+    Only the validation split selects a checkpoint. The test scores of other epochs are kept for the protocol that
+    selects on the test split, and to show what selection costs.
 
     Args:
-        datasets: Split -> condition -> the split under that condition.
-        arguments: As of ``SentimentTrainer``.
+        datasets: split -> condition -> the split under that condition.
+        arguments: passed to ``SentimentTrainer``.
     """
 
     def __init__(self, *, datasets: dict[str, dict[str, MissingDataset]], **arguments: Any) -> None:
@@ -91,7 +92,7 @@ class CellTrainer(SentimentTrainer):
         self.seconds_evaluating = 0.0
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Score both splits; return the validation metric that chooses the checkpoint."""
+        """Score both splits; return the validation metrics that select the checkpoint."""
         started = time.perf_counter()
         everything = {
             f"{split} / {name}": part for split, parts in self.datasets.items() for name, part in parts.items()
@@ -112,19 +113,19 @@ class CellTrainer(SentimentTrainer):
 
 
 def run_cell(cell: Cell, study: Options, folder: Path, work: Path) -> Record:
-    """Train a cell; or, for the best possible predictor, evaluate it.
+    """Train a cell, or evaluate the best possible predictor.
 
     Args:
-        cell: What to run.
-        study: The options that all cells share.
-        folder: The study's folder, which holds the converted data.
-        work: A folder for checkpoints, removed at the end.
+        cell: the cell to run.
+        study: options that all cells share.
+        folder: the study's folder, which holds the converted data.
+        work: folder for checkpoints, removed at the end.
     """
     options = cell.options(study) if not cell.is_best_possible else Cell((), cell.seed).options(study)
-    shutil.rmtree(work, ignore_errors=True)  # a killed attempt's
+    shutil.rmtree(work, ignore_errors=True)  # leftovers of a killed attempt
     work.mkdir(parents=True)
     try:
-        with redirect_stdout(StringIO()):  # what was converted and repaired is said once, when the study opens
+        with redirect_stdout(StringIO()):  # already printed when the study was opened
             setup = Setup.build(options, RunFolder(folder))
         return _best_possible(setup) if cell.is_best_possible else _train(setup, work)
     finally:
@@ -192,11 +193,11 @@ def _reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the largest resident set so far
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak resident set size
 
 
 def _peak_memory() -> float:
-    """Bytes: allocated on the GPU, or the process's largest resident set, data and libraries included."""
+    """Return peak bytes: allocated on the GPU, or the process's peak resident set, data and libraries included."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated())
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""A table with its caption and its raw figures, and the rows that stand beside ours."""
+"""A table with its caption and raw data, and the reference rows beside ours."""
 
 import csv
 import io
@@ -37,13 +37,13 @@ class Sheet:
     """A table of a study.
 
     Attributes:
-        name: of its files.
-        table: text, cell by cell.
-        caption: what was run on which data, under which protocol.
-        note: on the rows that the paper prints; it stands below the table on the terminal too.
-        data: the raw figures, a dict a row of the CSV file.
-        protocol: by which it is read, where that is not the report's.
-        is_long: too long for the terminal; it is in the files.
+        name: name of the files.
+        table: the cells, as text.
+        caption: what was run, on which data and under which protocol.
+        note: note on the paper's printed rows, which is also shown on the terminal.
+        data: raw data, one dict per row of the CSV file.
+        protocol: protocol of the table, if it differs from the report's.
+        is_long: whether the table is too long for the terminal and goes only to files.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Sheet:
     is_long: bool = False
 
     def add(self, label: str, statistics: Statistics | Metrics | None, *more: str, note: str = "") -> None:
-        """Append a row of sentiment metrics: of several seeds, of a constant, or missing."""
+        """Append a row of sentiment metrics, of several seeds or of a constant, or a row marked missing."""
         if statistics is None:
             cells = [MISSING] * len(PAIRS)
             self.data.append({"row": label, "figure": MISSING})
@@ -70,7 +70,7 @@ class Sheet:
         self.table.rows.append([label, *cells, *more])
 
     def add_data(self, label: str, what: str, values: Sequence[float], note: str = "") -> None:
-        """Append raw figures, one a seed."""
+        """Append raw data, one value per seed."""
         known = [value for value in values if math.isfinite(value)]
         mean = sum(known) / len(known) if len(known) == len(values) and known else math.nan
         self.data.append(
@@ -88,7 +88,7 @@ class Sheet:
         return f"{markdown(self.table)}\n\n{self.caption}\n"
 
     def latex(self) -> str:
-        """A table environment; needs the package booktabs."""
+        """Return a LaTeX table, which needs the package booktabs."""
         align = ["left"] + ["right"] * (len(self.table.header) - 1)
         body = tabulate(
             self.table.rows, self.table.header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align
@@ -107,23 +107,23 @@ class Sheet:
 
 
 def metric_sheet(name: str, title: str, first: str, *more: str) -> Sheet:
-    """An empty sheet with the columns of the sentiment metrics."""
+    """Return an empty sheet with the columns of the sentiment metrics."""
     caption = "Acc-2 and F1: negative against non-negative / negative against positive."
     return Sheet(name, Table(title, [first, *COLUMNS, *more]), caption)
 
 
 def metric_cell(mean: Metrics, spread: Mapping[str, float], names: Sequence[str]) -> str:
-    """Figures side by side in one cell."""
+    """Return one cell with metrics side by side."""
     return " / ".join(number(mean[name], spread.get(name, math.nan), name) if name in mean else "-" for name in names)
 
 
 def mean_cell(values: Sequence[float], name: str = "mae") -> str:
-    """Mean and standard deviation over seeds."""
+    """Return one cell with mean and standard deviation over seeds."""
     return number(float(np.mean(values)), deviation(values), name)
 
 
 def number(mean: float, spread: float = math.nan, name: str = "mae") -> str:
-    """A figure and its standard deviation: MAE and Corr as numbers, the rest in percent."""
+    """Format a mean and its standard deviation: MAE and Corr as numbers, the rest in percent."""
     if not math.isfinite(mean):
         return "-"
     scale, digits = (1, 3) if name in ("mae", "corr") else (100, 2)
@@ -138,7 +138,7 @@ def _escape(text: str) -> str:
 
 
 def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:
-    """Append the constant predictors and, where known, the best possible one."""
+    """Append the constant predictors and, if known, the best possible one."""
     record = view.any_record()
     blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
     sheet.table.rule()
@@ -150,7 +150,7 @@ def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:
 
 
 def add_printed(view: View, sheet: Sheet, table: str, only: str | None = None) -> None:
-    """Append the metrics in a table of the paper, of all its rows or of one, and say what differs from them here."""
+    """Append rows of a table of the paper (all, or one), and note how this study differs from them."""
     blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
     sheet.table.rule()
     for name, numbers in printed_rows(table, data_set(view)).items():
@@ -160,12 +160,12 @@ def add_printed(view: View, sheet: Sheet, table: str, only: str | None = None) -
 
 
 def data_set(view: View) -> str:
-    """The paper's data set that a study's is, or stands in for: the synthetic data is modeled on MOSI."""
+    """Return the paper's data set that a study uses or imitates; the synthetic data imitates MOSI."""
     return "MOSI" if view.options.data is None else DATA_SETS.get(view.options.preset, "MOSI")
 
 
 def printed_note(view: View, table: str, with_details: bool = True) -> str:
-    """Say whose numbers the printed rows are, and what differs in this study."""
+    """Explain where the printed rows come from, and how this study differs."""
     if not printed_rows(table, data_set(view)):
         return f"The paper prints {table} for CMU-MOSI alone."
     parts = [f"Printed: {table} of the paper, on CMU-{data_set(view)} with {PRINTED['text_encoder']}."]

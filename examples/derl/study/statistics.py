@@ -1,4 +1,4 @@
-"""From scores to the figures of a row: the epoch that a protocol chooses, and the spread over seeds and samples."""
+"""From scores to metrics: the epoch that a protocol selects, and the spread over seeds and samples."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PROTOCOLS = {
     "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as LNLN does",
 }
 SELECTION_RATE = 0.5  # section 4.2: "the model tested with the missing rate r = 0.5 is selected"
-SELECTED_BY = {  # LNLN's code reports from five models: the least MAE's also gives Corr, each Acc-2's its F1
+SELECTED_BY = {  # LNLN's code reports five models: that of the lowest MAE also gives Corr, that of each Acc-2 its F1
     "mae": "mae",
     "corr": "mae",
     "acc2_has0": "acc2_has0",
@@ -41,7 +41,7 @@ MORE_IS_BETTER = {
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation over seeds of every metric, and each seed's own."""
+    """Mean and standard deviation over seeds of every metric, and the per-seed values."""
 
     seeds: list[Metrics]
 
@@ -55,7 +55,7 @@ class Statistics:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation with n - 1 in the denominator; nan for one value.
+    """Return the standard deviation with n - 1 in the denominator; NaN for a single value.
 
     Example:
         >>> deviation([1.0, 2.0, 3.0])
@@ -68,18 +68,18 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def epoch_values(scores: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
-    """A metric after every epoch, averaged over conditions.
+    """Return a metric after every epoch, averaged over conditions.
 
     Args:
-        scores: `(epochs, conditions, n)`.
-        labels: `(n,)`.
-        metric: its name; where it is not defined (the correlation of a constant) it counts as 0.
+        scores: ``(epochs, conditions, n)``.
+        labels: ``(n,)``.
+        metric: name of the metric. Where it is undefined (the correlation of a constant), it counts as 0.
     """
     return np.nan_to_num([[row[metric] for row in epoch] for epoch in _measured(scores, labels)]).mean(1)
 
 
 def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: str | None = None) -> int:
-    """The epoch that the validation split prefers, by the cell's own criterion unless told another."""
+    """Return the epoch that the validation split selects, by the cell's own criterion unless another is given."""
     options = record.facts["options"]
     rates = options["select_rates"] if rates is None else rates
     metric = metric or options["select_metric"]
@@ -91,10 +91,10 @@ def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: s
 
 
 def cell_metrics(record: Record, conditions: Sequence[str], protocol: str, split: str = "test") -> list[Metrics]:
-    """The metrics of a cell under each condition, on the test split unless told otherwise.
+    """Return the metrics of a cell under each condition, by default on the test split.
 
-    Under "valid" one epoch, the cell's chosen one, gives them all. Under "paper" a metric comes from the epoch that is
-    best on this very split at r = 0.5, by the metric that ``SELECTED_BY`` names.
+    Under "valid", all metrics come from the cell's selected epoch. Under "paper", each metric comes from the epoch that
+    is best on this same split at r = 0.5, by the metric in ``SELECTED_BY``.
     """
     rows = [record.facts["conditions"].index(name) for name in conditions]
     scores, labels = record.arrays[split][:, rows], record.arrays[f"labels_{split}"]
@@ -124,7 +124,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference, its 95 % interval, and whether that leaves out 0."""
+    """A difference, its 95% interval, and whether the interval excludes 0."""
 
     value: float
     low: float
@@ -138,20 +138,20 @@ class Difference:
 def paired_differences(
     first: np.ndarray, second: np.ndarray, labels: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """Differences first - second of MAE, Corr and Acc-2 (non0), averaged over repetitions.
+    """Return differences first - second of MAE, Corr and Acc-2 (non0), averaged over repetitions.
 
-    Test samples are drawn with replacement, the same for both models and for all repetitions (seeds, missing
-    rates), and the interval is the percentile one (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
-    It speaks of other test samples, not of other seeds.
+    Test samples are drawn with replacement, the same for both models and for all repetitions (seeds, missing rates).
+    The interval is the percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). It covers
+    the choice of test samples, not of seeds.
 
     Args:
-        first, second: `(repetitions, n)` scores; repetition by repetition the same condition.
-        labels: `(n,)`.
-        resamples: how many draws.
-        seed: of the draws.
+        first, second: scores ``(repetitions, n)``; each repetition has the same condition in both.
+        labels: ``(n,)``.
+        resamples: number of bootstrap draws.
+        seed: seed of the draws.
 
     Returns:
-        "mae", "corr" and "acc2_non0", each a `Difference`; nan where a metric is not defined, as the correlation of a
+        "mae", "corr" and "acc2_non0", each a ``Difference``; NaN where a metric is undefined, e.g. the correlation of a
         constant.
 
     Example:
@@ -161,7 +161,7 @@ def paired_differences(
     """
     n = len(labels)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    weights = np.concatenate([np.ones((1, n)), counts]).astype(np.float64)  # the first row: the split itself
+    weights = np.concatenate([np.ones((1, n)), counts]).astype(np.float64)  # the first row is the split itself
     found = {}
     theirs = _statistics(second, labels, weights)
     for name, values in _statistics(first, labels, weights).items():
@@ -173,9 +173,9 @@ def paired_differences(
 
 
 def _statistics(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric of every weighting of the samples `(draws, n)`, averaged over repetitions."""
+    """Return every metric for each weighting of the samples ``(draws, n)``, averaged over repetitions."""
     scores, labels = scores.astype(np.float64), labels.astype(np.float64)
-    centered, of_mean = scores - scores.mean(1, keepdims=True), labels - labels.mean()  # so that little cancels
+    centered, of_mean = scores - scores.mean(1, keepdims=True), labels - labels.mean()  # avoids cancellation
     n = weights.sum(1, keepdims=True)
     nonzero = (labels != 0).astype(np.float64)
     right = ((scores > 0) == (labels > 0)) * nonzero
@@ -183,7 +183,7 @@ def _statistics(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
     covariance = weights @ (centered * of_mean).T / n - mean * of_label
     variance = weights @ (centered**2).T / n - mean**2
     of_labels = (weights @ of_mean**2)[:, None] / n - of_label**2
-    constant = scores.std(1) <= 1e-7 * np.abs(scores).max(1)  # to float32; its correlation is not defined
+    constant = scores.std(1) <= 1e-7 * np.abs(scores).max(1)  # constant to float32 precision, so Corr is undefined
     with np.errstate(invalid="ignore", divide="ignore"):
         corr = np.where(constant, np.nan, covariance / np.sqrt(variance * of_labels))
         acc2 = weights @ right.T / (weights @ nonzero)[:, None]

@@ -1,4 +1,4 @@
-"""The paper's tables, and one of the parts of the recipes, read from a study."""
+"""Tables of a study: the paper's, and one of the parts of the recipes."""
 
 from collections.abc import Sequence
 
@@ -28,12 +28,12 @@ from derl.study.statistics import Statistics, chosen_epoch
 from derl.study.view import View
 from derl.train.recipes import LAST
 
-QUALITY = (("mae",), ("f1_has0", "f1_non0"), ("acc7",))  # of Table 6
+QUALITY = (("mae",), ("f1_has0", "f1_non0"), ("acc7",))  # in Table 6
 BIAS = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, test, less bias")
 
 
 def table1(view: View) -> list[Sheet]:
-    """Averages over the missing rate, which differences the test samples bear out, and what a common lean costs."""
+    """Table 1: averages over the missing rate, bootstrap differences over test samples, and the cost of a bias."""
     sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", METHODS)
     by_rate = metric_sheet("table1_by_rate", "Table 1: every missing rate", "method, r", *above(view))
     by_rate.is_long = True
@@ -54,7 +54,7 @@ def table1(view: View) -> list[Sheet]:
 
 
 def _bias(view: View) -> Sheet:
-    """Mean of score less label and the MAE on both splits, and the test MAE without the former, averaged over r."""
+    """Return bias (mean of score less label) and MAE on both splits, and test MAE without bias, averaged over r."""
     title = "Bias: mean of score less label, averaged over r"
     sheet = Sheet("table1_bias", Table(title, ["", *BIAS]), protocol="valid")
     for label, variant in METHODS.items():
@@ -94,13 +94,13 @@ def _bias_of(record: Record) -> dict[str, float]:
 
 
 def table2(view: View) -> list[Sheet]:
-    """Only some modalities available: every metric, and F1 beside the paper's."""
+    """Table 2: only some modalities available; every metric, and F1 beside the paper's."""
     title = "Table 2: F1 of negative against positive by available modalities"
     return [metrics_by_available(view), f1_by_available(view, "table2_f1", title, METHODS, "Table 2")]
 
 
 def derl(view: View) -> list[Sheet]:
-    """DERL by the paper's recipe alone, beside the paper's own row."""
+    """Show only DERL with the paper's recipe, beside the paper's own row."""
     return [
         averages(
             view, "derl", "DERL by the paper's recipe, averaged over r = 0, 0.1 .. 0.9", {DERL: PAPER}, only="DERL"
@@ -109,7 +109,7 @@ def derl(view: View) -> list[Sheet]:
 
 
 def table3(view: View) -> list[Sheet]:
-    """Blocks taken out one at a time, and levels of reconstruction alone."""
+    """Table 3: blocks removed one at a time, and single levels of reconstruction."""
     title = "Table 3: ablations, averaged over r"
     pairs = [(label, "DERL") for label in ABLATIONS if label != "DERL"]
     return [
@@ -119,13 +119,13 @@ def table3(view: View) -> list[Sheet]:
 
 
 def table4(view: View) -> list[Sheet]:
-    """The same rows under missing modalities."""
+    """Table 4: the rows of Table 3 under missing modalities."""
     title = "Table 4: ablations, F1 of negative against positive by available modalities"
     return [f1_by_available(view, "table4", title, ABLATIONS, "Table 4")]
 
 
 def table5(view: View) -> list[Sheet]:
-    """The missing rate by which the checkpoint is chosen, and, as its prose can be read too, the one of training."""
+    """Table 5: the missing rate that selects the checkpoint, and, in another reading of the text, the training rate."""
     title = "Table 5: missing rate of the validation split that chooses the checkpoint (DERL, averaged over r)"
     sheet = metric_sheet("table5", title, "chosen at r", "epochs chosen", *above(view))
     records, best = view.records(PAPER), view.best_average(R)
@@ -152,7 +152,7 @@ def _epoch_average(record: Record, epoch: int) -> Metrics:
 
 
 def table6(view: View) -> list[Sheet]:
-    """What each method costs, beside what it achieves."""
+    """Table 6: the cost of each method, beside its quality."""
     header = ["", "parameters", "beside the text encoder", "s an epoch", "samples / s", "peak MiB"]
     header += ["MAE", "F1", "Acc-7"]
     sheet = Sheet("table6", Table("Table 6: cost and quality", header))
@@ -205,14 +205,14 @@ def table6(view: View) -> list[Sheet]:
 
 
 def experts_table(view: View, preset: str) -> list[Sheet]:
-    """Private x shared experts."""
+    """Figure 3 as a table: private x shared experts."""
     variants = {f"P = {private}, S = {shared}": variant for (private, shared), variant in experts(preset).items()}
     title = "Figure 3: private (P) x shared (S) experts, averaged over r"
     return [averages(view, "figure3", title, variants, only="DERL")]
 
 
 def options(view: View) -> list[Sheet]:
-    """What each part of the recipes does, on the test split and, for choosing among them, on the validation split."""
+    """Show the effect of each part of the recipes, on the test split and on the validation split (for selection)."""
     title = "Parts of the recipes, averaged over r"
     pairs = [(label, ROBUST if label.startswith("  -") else DERL) for label in OPTIONS if label != DERL]
     sheets = [

@@ -1,1 +1,1 @@
-"""Options, a run's folder and the trainer; imports ``data``, ``model`` and ``evaluate``."""
+"""Options, the folder of a run, and the trainer. Imports ``data``, ``model`` and ``evaluate``."""

@@ -1,4 +1,4 @@
-"""AdamW that also keeps a moving average of the weights, to judge and to save in their stead."""
+"""AdamW with a moving average of the weights, to evaluate and save in place of the raw weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,15 @@ import torch
 class AveragedAdamW(torch.optim.AdamW):
     """AdamW with an exponential moving average of its parameters (Polyak and Juditsky, 1992; EMA form).
 
-    `eval` puts the average into the parameters and `train` the trained weights back, which transformers' Trainer
-    calls before it judges and before it trains. A state dict holds both, so training goes on from it bit by bit.
+    ``eval`` puts the average into the parameters, and ``train`` restores the trained weights. The Trainer of
+    transformers calls them before it evaluates and before it trains. The state dict holds both, so resumed training is
+    bitwise identical.
 
     Args:
-        params: as of `torch.optim.AdamW`.
-        average_decay: of the average a step; lower in the first steps, (1 + t) / (10 + t), to forget where it began.
-        options: of `torch.optim.AdamW`.
+        params: passed to ``torch.optim.AdamW``.
+        average_decay: decay of the average per step. The first steps use a lower decay, (1 + t) / (10 + t), to forget
+            the initial weights.
+        options: passed to ``torch.optim.AdamW``.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(1))
@@ -35,7 +37,7 @@ class AveragedAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Train the weights a step, and move the average towards them."""
+        """Take an optimizer step, and move the average towards the weights."""
         self.train()
         loss = super().step(closure)
         for group in self.param_groups:
@@ -44,7 +46,7 @@ class AveragedAdamW(torch.optim.AdamW):
             decay = min(group["average_decay"], (1 + steps) / (10 + steps))
             for parameter in group["params"]:
                 state = self.state.get(parameter)
-                if state:  # a parameter without gradients has none
+                if state:  # a parameter without gradients has no state
                     state.setdefault("average", parameter.detach().clone()).lerp_(parameter, 1 - decay)
         return loss
 

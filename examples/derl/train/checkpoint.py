@@ -1,4 +1,4 @@
-"""Checkpoints that hold safetensors and JSON alone, and are whole, or named as damaged, or passed over."""
+"""Checkpoints of safetensors and JSON only. Damaged ones are reported; unfinished ones are skipped."""
 
 import json
 import random
@@ -27,10 +27,10 @@ OPTIMIZER = "optimizer.safetensors"
 
 
 class SafeTrainer(Trainer):
-    """A Trainer whose checkpoints hold no pickle, and whose last one is never half written.
+    """A Trainer that writes checkpoints atomically and without pickles.
 
-    The last file of a checkpoint is its seal, with every file's size and sha256; only then are older ones removed.
-    Where FSDP or DeepSpeed shard the optimizer, its state is in their own format.
+    The last file written is a seal with every file's size and SHA-256; only then are older checkpoints removed. If FSDP
+    or DeepSpeed shards the optimizer, its state is in their format.
     """
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -51,7 +51,7 @@ class SafeTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         training_args = Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME
-        training_args.unlink(missing_ok=True)  # a pickle, which nothing reads
+        training_args.unlink(missing_ok=True)  # a pickle that nothing reads
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._is_sharded:
@@ -59,7 +59,7 @@ class SafeTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        folder = Path(self._get_output_dir(None))  # may have moved since the state was written
+        folder = Path(self._get_output_dir(None))  # the run may have moved since
         best = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
         verify(best)
         self.state.best_model_checkpoint = str(best)
@@ -93,7 +93,7 @@ class SafeTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what libraries may draw from
+        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries may draw from it
         tensors = {
             "python": torch.tensor(words),
             "numpy": torch.from_numpy(keys.astype(np.int64)),
@@ -102,14 +102,14 @@ class SafeTrainer(Trainer):
         for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
             tensors[f"cuda.{index}"] = torch.cuda.get_rng_state(index)
         facts = {"python": [version, gauss], "numpy": [name, position, has_gauss, cached]}
-        Path(output_dir).mkdir(parents=True, exist_ok=True)  # another process may be the first
+        Path(output_dir).mkdir(parents=True, exist_ok=True)  # another process may have made it
         _save(tensors, facts, self._rng_file(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
         if not self._rng_file(checkpoint).exists():
-            print(f"{checkpoint} is of another number of processes: random draws start anew")
+            print(f"{checkpoint} was written by another number of processes; random states start anew")
             return
         tensors, facts = _load(self._rng_file(checkpoint))
         version, gauss = facts["python"]
@@ -127,9 +127,9 @@ class SafeTrainer(Trainer):
 
 
 def _rotate(folder: Path, limit: int, best: int | None) -> None:
-    """Remove all but the newest checkpoints and the best, and what a killed process left of others.
+    """Remove all checkpoints except the newest and the best, and the leftovers of killed processes.
 
-    A seal goes first, so that a checkpoint is whole or passed over while it is removed too.
+    The seal is deleted first, so that a partly removed checkpoint is skipped.
     """
     checkpoints = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step)
     sealed = [checkpoint for checkpoint in checkpoints if (checkpoint / SEAL).exists()]
@@ -141,10 +141,10 @@ def _rotate(folder: Path, limit: int, best: int | None) -> None:
 
 
 def find_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint in ``folder`` that was written to its end; None where there is none.
+    """Return the newest complete checkpoint in ``folder``, or None.
 
     Raises:
-        DataError: it is no longer as it was written.
+        DataError: The checkpoint has changed since it was written.
     """
     sealed = sorted((path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{SEAL}")), key=_step)
     for checkpoint in sealed:
@@ -157,7 +157,7 @@ def find_checkpoint(folder: Path) -> str | None:
             raise ValueError(f"global_step {state['global_step']}")
         best = state["best_global_step"]
     if best and best not in map(_step, sealed):
-        _refuse(folder / f"{PREFIX_CHECKPOINT_DIR}-{best}", "the checkpoint with the least error", "none", sealed[0])
+        _refuse(folder / f"{PREFIX_CHECKPOINT_DIR}-{best}", "the checkpoint with the lowest error", "none", sealed[0])
     return str(sealed[-1])
 
 
@@ -166,7 +166,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def seal(checkpoint: Path) -> None:
-    """Write down every file's size and sha256, as the last file of a checkpoint."""
+    """Write the last file of a checkpoint, with every file's size and SHA-256."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     entries = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in files}
     write_file(checkpoint / SEAL, json.dumps(entries, indent=2).encode())
@@ -176,7 +176,7 @@ def verify(checkpoint: Path) -> None:
     """Compare a checkpoint's files with its seal.
 
     Raises:
-        DataError: names the first file that is not as it was written.
+        DataError: A file has changed; the message names the first one.
     """
     with _explained(checkpoint / SEAL):
         entries = json.loads((checkpoint / SEAL).read_text())
@@ -190,10 +190,10 @@ def verify(checkpoint: Path) -> None:
 
 
 def _check_fit(path: Path, model: nn.Module) -> None:
-    """Compare names and shapes, before anything is loaded."""
+    """Check names and shapes before loading anything."""
     expected = {name: list(part.shape) for name, part in model.state_dict().items()}
     with _explained(path), safe_open(path, "pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - it is no dict
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             wanted, came = (shapes.get(name, "no such weight") for shapes in (expected, found))
@@ -206,7 +206,7 @@ def _check_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], 
     if found != groups:
         _refuse(path, f"groups of {groups} parameters, as this run's optimizer has them", str(found), path.parent)
     if not facts["state"]:
-        _refuse(path, "the state of an optimizer that has made steps", "none", path.parent)
+        _refuse(path, "the state of an optimizer that has taken steps", "none", path.parent)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, key in product(facts["state"], sorted({name.partition(".")[2] for name in tensors})):
         tensor, shape = tensors.get(f"{index}.{key}"), parameters[int(index)].shape
@@ -225,8 +225,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _refuse(path: Path, expected: str, found: str, checkpoint: Path) -> NoReturn:
     raise DataError(
-        f"{path}: expected {expected}, found {found}; remove {checkpoint} and any checkpoint after it, to go on from "
-        "the one before, or from the start."
+        f"{path}: expected {expected}, found {found}; remove {checkpoint} and any checkpoint after it, to resume "
+        "from the one before, or from the start."
     )
 
 
@@ -249,5 +249,5 @@ def _save(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _explained(path), safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return tensors, json.loads(file.metadata()["facts"])

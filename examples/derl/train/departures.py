@@ -1,4 +1,4 @@
-"""Where a run's settings depart from the paper's recipe; docs/paper.md says which of them the paper itself prints."""
+"""Where a run's settings depart from the paper's recipe; docs/paper.md says which settings the paper prints."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -27,7 +27,7 @@ OF_A_RUN = {
 
 
 def departures(options: Options) -> list[str]:
-    """Each setting in which a run departs (section 4.2, eq. 18), with the recipe's beside it.
+    """Return each setting that departs from the recipe (section 4.2, eq. 18), with the recipe's value.
 
     Example:
         >>> from derl.train.options import parse
@@ -53,7 +53,7 @@ def departures(options: Options) -> list[str]:
 
 
 def announce(options: Options) -> str:
-    """Say how long a run trains, and in what it departs from the paper's recipe."""
+    """Describe how long a run trains, and how it departs from the paper's recipe."""
     found = departures(options)
     if options.epochs == PAPER_EPOCHS and options.recipe == "paper":
         line = f"Training for {PAPER_EPOCHS} epochs, as in the paper; --epochs shortens it."
@@ -64,7 +64,7 @@ def announce(options: Options) -> str:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "one drawn from U(0, 1)"  # train_rate, the only one that may be left out to the end
+        return "one drawn from U(0, 1)"  # only train_rate can still be None
     if isinstance(value, list):
         return "+".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

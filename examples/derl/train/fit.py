@@ -1,4 +1,4 @@
-"""Train a run's model, from its set-up to the model in its folder."""
+"""Train the model of a run and save it."""
 
 from derl.evaluate.conditions import Condition
 from derl.train.options import describe_selection
@@ -8,7 +8,7 @@ from derl.train.trainer import SentimentTrainer, attend, make_trainer
 
 
 def open_trainer(setup: Setup, folder: RunFolder) -> SentimentTrainer:
-    """The trainer of a run: it chooses a checkpoint on the validation split at each of ``select_rates``."""
+    """Make the trainer of a run, which selects a checkpoint on the validation split at ``select_rates``."""
     rates = setup.options.select_rates or []
     valid = [setup.dataset("valid", Condition(f"r={rate}", rate=rate)) for rate in rates]
     train = setup.dataset("train")
@@ -16,10 +16,10 @@ def open_trainer(setup: Setup, folder: RunFolder) -> SentimentTrainer:
 
 
 def fit(trainer: SentimentTrainer, setup: Setup, folder: RunFolder) -> None:
-    """Train, from the last checkpoint where the run is resumed, and save the chosen model.
+    """Train, from the last checkpoint if the run is resumed, and save the selected model.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM stopped it, after a checkpoint.
+        KeyboardInterrupt: Ctrl-C or SIGTERM stopped training, after a checkpoint.
     """
     options = setup.options
     stop = attend(trainer, folder.path)

@@ -1,4 +1,4 @@
-"""What the command can be told."""
+"""The command-line options of ``examples/derl_mosi.py``."""
 
 import math
 from argparse import ArgumentParser, ArgumentTypeError
@@ -35,13 +35,13 @@ LEAST = {
 }
 
 
-GROUPS = {  # the first option of each -> its title
+GROUPS = {  # first option of a group -> title of the group
     "data": "data",
     "preset": "model",
     "recipe": "training",
     "train_pattern": "missing input",
-    "standardize": "against missing input",
-    "select_rates": "choice of a checkpoint",
+    "standardize": "robustness to missing input",
+    "select_rates": "checkpoint selection",
     "seed": "run",
 }
 
@@ -52,109 +52,108 @@ def _option(default: Any, text: str, choices: Collection[str] | None = None) -> 
 
 @dataclass(frozen=True)
 class Options:
-    """Every option of ``examples/derl_mosi.py``; batch size, schedule and learning rate are the paper's (Li et al.)."""
+    """Options of a run. Batch size, schedule and learning rate are the paper's (Li et al.)."""
 
     data: str | None = _option(None, "MMSA-layout pickle, a safetensors file or shards (default: synthetic data)")
     text_features: bool = _option(
-        False, "read the pickle's key text, features that others computed, in place of the words in raw_text"
+        False, "read precomputed features (key text of the pickle) instead of words (key raw_text)"
     )
     text_encoder: str | None = _option(
-        None, "Hugging Face text encoder, a folder or a name (default with --data: bert-base-uncased)"
+        None, "Hugging Face text encoder: a folder or a name (default with --data: bert-base-uncased)"
     )
     preset: str = _option(
         "mosi",
-        "sizes of the paper's model on that data set; smoke: of a quick check, and little synthetic data",
+        "the paper's model sizes for a data set, or a quick check: a tiny model on little synthetic data (smoke)",
         ["mosi", "mosei", "smoke"],
     )
-    model: str = _option("derl", "what to train; plain: a linear layer on means", MODELS)
+    model: str = _option("derl", "model to train; plain is a linear layer on mean features", MODELS)
     disentangler: str = _option(
-        "experts", "HED, or one private MLP a modality and one shared by all, without a router", ["experts", "mlp"]
+        "experts", "HED, or one private MLP per modality and one shared MLP, without a router", ["experts", "mlp"]
     )
-    num_private_experts: int | None = _option(None, "experts of each modality (default: by --preset)")
-    num_shared_experts: int | None = _option(None, "experts shared by all modalities (default: by --preset)")
+    num_private_experts: int | None = _option(None, "private experts per modality (default: set by --preset)")
+    num_shared_experts: int | None = _option(None, "experts shared by all modalities (default: set by --preset)")
     reconstruction_levels: list[str] = field(
         default_factory=lambda: list(LEVELS),
-        metadata={"help": "what MLCR rebuilds, out of input, disentangled and joint; none: no MLCR"},
+        metadata={"help": "levels that MLCR reconstructs: input, disentangled, joint; empty: no MLCR"},
     )
-    fusion: str = _option("router", "MRF, or all views weigh the same", ["router", "mean"])
-    recipe: str = _option(
-        "paper", "how to train: paper, or robust; sets the default of what says so below", list(RECIPES)
-    )
+    fusion: str = _option("router", "MRF, or equal weights for all views", ["router", "mean"])
+    recipe: str = _option("paper", "training recipe, which sets the defaults marked 'set by --recipe'", list(RECIPES))
     epochs: int | None = _option(
         None,
-        f"passes over the training split (default: {PAPER_EPOCHS} for --recipe paper with --data, else {SHORT_EPOCHS})",
+        f"number of epochs (default: {PAPER_EPOCHS} for --recipe paper with --data, else {SHORT_EPOCHS})",
     )
-    batch_size: int = _option(64, "samples a step")
+    batch_size: int = _option(64, "samples per step")
     learning_rate: float | None = _option(
-        None, "peak, of all but the text encoder (default: 1e-4, or 2e-4 on the synthetic data)"
+        None, "peak learning rate, except for the text encoder (default: 1e-4, or 2e-4 on synthetic data)"
     )
     text_learning_rate: float | None = _option(
-        None, "peak, of the text encoder (default: --learning_rate, or 1e-3 on the synthetic data)"
+        None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 on synthetic data)"
     )
-    warmup: float = _option(0.1, "share of the steps in which the learning rate rises before its cosine falls")
-    weight_decay: float = _option(1e-4, "of parameters with two or more dimensions")
-    max_grad_norm: float | None = _option(
-        None, "gradients are scaled down to this norm; 0: never (default: by --recipe)"
-    )
-    task_loss: str = _option("mse", "error of the score to minimize", ["mse", "mae"])
-    orthogonality_weight: float | None = _option(None, "weight of eq. 5 in the loss (default: by --recipe)")
+    warmup: float = _option(0.1, "share of steps for linear warmup, followed by cosine decay")
+    weight_decay: float = _option(1e-4, "weight decay of parameters with two or more dimensions")
+    max_grad_norm: float | None = _option(None, "maximum gradient norm; 0: no clipping (default: set by --recipe)")
+    task_loss: str = _option("mse", "loss of the score", ["mse", "mae"])
+    orthogonality_weight: float | None = _option(None, "weight of eq. 5 in the loss (default: set by --recipe)")
     orthogonality_penalty: str = _option(
-        "cosine", "eq. 5: the cosine, as printed, or a function of it", ["cosine", "relu", "abs", "square"]
+        "cosine", "penalty in eq. 5: the cosine, as printed, or a function of it", ["cosine", "relu", "abs", "square"]
     )
-    reconstruction_weight: float | None = _option(None, "weight of eq. 12 in the loss (default: by --recipe)")
-    detach_target: bool = _option(
-        False, "stop the gradient into the complete views (eq. 7, 9, 11); as printed, it flows"
-    )
+    reconstruction_weight: float | None = _option(None, "weight of eq. 12 in the loss (default: set by --recipe)")
+    detach_target: bool = _option(False, "stop gradients into the complete views (eq. 7, 9, 11); the paper does not")
     train_pattern: str | None = _option(
-        None, f"how training input goes missing: {', '.join(PATTERNS)}, or several joined by + (default: by --recipe)"
+        None,
+        f"how training input goes missing: {', '.join(PATTERNS)}, or several joined by + (default: set by --recipe)",
     )
     eval_pattern: str | None = _option(
         None, "how test input goes missing at rate r, as for --train_pattern (default: frames)"
     )
     corrupted_share: float | None = _option(
-        None, "share of the training samples that are corrupted in an epoch (default: by --recipe)"
+        None, "share of training samples corrupted per epoch (default: set by --recipe)"
     )
     corrupt_by: str = _option(
         "sample",
-        "corrupt the same samples in every modality, as the paper has it, or others in each, as LNLN's code does",
+        "corrupt the same samples in every modality (paper), or draw samples per modality (LNLN's code)",
         ["sample", "modality"],
     )
     train_rate: float | None = _option(
-        None, "missing rate of corrupted training samples (default: one drawn from U(0, 1) for each modality)"
+        None, "missing rate of corrupted training samples (default: drawn from U(0, 1) per modality)"
     )
     standardize: bool | None = _option(
-        None, "give every feature mean 0 and deviation 1 over the training split (default: by --recipe)"
+        None, "scale every feature to mean 0 and standard deviation 1 on the training split (default: set by --recipe)"
     )
     consistency_weight: float | None = _option(
-        None, "weight of the distance between incomplete and complete input's scores (default: by --recipe)"
+        None,
+        "loss weight of the distance between the scores of incomplete and complete input (default: set by --recipe)",
     )
     complete_weight: float | None = _option(
-        None, "weight of the task's loss on the complete input of corrupted samples (default: by --recipe)"
+        None, "weight of the task loss on the complete input of corrupted samples (default: set by --recipe)"
     )
     average_decay: float | None = _option(
-        None, "judge a moving average of the weights with this decay a step; 0: the last weights (default: by --recipe)"
+        None,
+        "evaluate a moving average of the weights with this decay per step; 0: no average (default: set by --recipe)",
     )
     select_rates: list[float] | None = field(
         default=None,
-        metadata={"help": "missing rates at which the validation split judges a checkpoint (default: by --recipe)"},
+        metadata={"help": "missing rates of the validation split for checkpoint selection (default: set by --recipe)"},
     )
     select_metric: str | None = _option(
-        None, "metric by which a checkpoint is chosen, or last: none is (default: by --recipe)", list(SELECTION_METRICS)
+        None,
+        "metric for checkpoint selection; last: the last epoch (default: set by --recipe)",
+        list(SELECTION_METRICS),
     )
-    seed: int = _option(0, "of initial weights, batches, dropout and what goes missing")
+    seed: int = _option(0, "seed of initial weights, batches, dropout and missing input")
     precision: str = _option(
         "auto",
-        "auto: bf16 autocast where the hardware has it; fp32 for the default run",
+        "auto: bf16 autocast if the hardware supports it, but fp32 for the default run",
         ["auto", "fp32", "bf16"],
     )
-    num_workers: int = _option(0, "processes that load data")
-    output_dir: str | None = _option(None, "a new folder (default: runs/DATE-TIME)")
-    resume: str | None = _option(None, "go on with the run in this folder, by the options it was started with")
-    evaluate: str | None = _option(None, "evaluate the model of the run in this folder again")
+    num_workers: int = _option(0, "data loader processes")
+    output_dir: str | None = _option(None, "new folder for the run (default: runs/DATE-TIME)")
+    resume: str | None = _option(None, "resume the run in this folder, with the options it was started with")
+    evaluate: str | None = _option(None, "evaluate the model of the run in this folder")
 
 
 def make_parser() -> ArgumentParser:
-    """The parser of ``examples/derl_mosi.py``: every option in a titled group, with its default where it has one."""
+    """Make the parser of ``examples/derl_mosi.py``, with the options in titled groups."""
     parser = ArgumentParser(
         usage="%(prog)s [OPTION VALUE ...]",
         description="Train DERL on sentiment, evaluate it under missing input, and report.",
@@ -175,7 +174,7 @@ def make_parser() -> ArgumentParser:
 
 
 def _reading(kind: Any) -> dict[str, Any]:
-    """How argparse reads an option of a type, ``T``, ``T | None`` or ``list[T]``."""
+    """Return argparse's arguments for an option of type ``T``, ``T | None`` or ``list[T]``."""
     (base,) = [part for part in get_args(kind) or (kind,) if part is not NoneType]
     if get_origin(kind) is list or get_origin(base) is list:
         return {"type": get_args(kind if get_origin(kind) is list else base)[0], "nargs": "+"}
@@ -206,7 +205,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         others = [f"--{f.name}" for f in fields(Options) if getattr(options, f.name) != getattr(untouched, f.name)]
         others = [other for other in others if other.removeprefix("--") not in allowed]
         if others:
-            parser.error(f"a run goes on by the options it was started with; leave out {', '.join(others)}")
+            parser.error(f"a run keeps the options it was started with; leave out {', '.join(others)}")
     for name, least in LEAST.items():
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
@@ -238,7 +237,7 @@ def parse(arguments: list[str] | None = None) -> Options:
 
 
 def fill_in(options: Options) -> Options:
-    """Settle what depends on the data, so that a run's folder records what was used, wherever the run is resumed."""
+    """Fill in defaults that depend on the data, so that the run's folder records the values used."""
     settled = vars(options).copy()
     for name in ("data", "text_encoder"):
         path = settled[name]
@@ -256,12 +255,12 @@ def fill_in(options: Options) -> Options:
     }
     settled |= {name: value for name, value in defaults.items() if settled[name] is None}
     if options.precision == "auto" and from_nothing:
-        settled["precision"] = "fp32"  # its encoder is too small to gain from bf16
+        settled["precision"] = "fp32"  # the encoder is too small to gain from bf16
     return Options(**settled)
 
 
 def describe_selection(metric: str, rates: Sequence[float]) -> str:
-    """Name the criterion by which a checkpoint is chosen."""
+    """Name the criterion that selects a checkpoint."""
     if metric == LAST:
         return "no figure: it is the last"
     shown = {"mae": "MAE", "corr": "Corr"}[metric]
@@ -269,6 +268,6 @@ def describe_selection(metric: str, rates: Sequence[float]) -> str:
 
 
 def describe_rates(rates: Sequence[float]) -> str:
-    """A few rates, or where they start and end."""
+    """Format a few rates in full, and many by their start and end."""
     shown = [f"{rate:g}" for rate in rates]
     return ", ".join(shown) if len(shown) < 4 else f"{shown[0]}, {shown[1]} .. {shown[-1]}"

@@ -1,4 +1,4 @@
-"""Several processes, started by torchrun or accelerate: what they share out, and what they have to agree on."""
+"""Training in several processes, started by torchrun or accelerate."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def join() -> PartialState:
-    """Join the other processes, if there are any; all but the main one stop printing."""
+    """Join the other processes, if any; only the main process prints from then on."""
     state = PartialState(cpu=not torch.accelerator.is_available())
     if not state.is_main_process:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -22,7 +22,7 @@ def join() -> PartialState:
 
 
 def by_main(function: Callable[[], Result]) -> Result:
-    """Call ``function`` in the main process alone; all get its result, or its error."""
+    """Call ``function`` only in the main process; every process gets its result or its error."""
     state = PartialState()
     outcome: list[tuple[Result | None, Exception | None]] = [(None, None)]
     if state.is_main_process:
@@ -37,14 +37,14 @@ def by_main(function: Callable[[], Result]) -> Result:
 
 
 def main_first(function: Callable[[], Result]) -> Result:
-    """Call ``function`` in the main process and then in the others, who find what it left; all get its error."""
+    """Call ``function`` in the main process, then in the others; every process gets its error."""
     results: list[Result] = []
     by_main(lambda: results.append(function()))
     return results[0] if results else function()
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+    """Return whether the flag is set in any process."""
     state = PartialState()
     if state.num_processes == 1:
         return flag
@@ -52,17 +52,17 @@ def any_process(flag: bool) -> bool:
 
 
 class SharedBatches(Sampler[list[int]]):
-    """This process's part of every batch, in the order that one process alone would draw.
+    """Sample this process's part of every batch, in the same order as a single process.
 
-    Parts differ by one sample at most. Where a batch has fewer samples than there are processes, those that go empty
-    get one that counts for nothing: :meth:`weight`.
+    The sizes of the parts differ by at most one. If a batch has fewer samples than there are processes, the remaining
+    processes get a sample of weight 0; see :meth:`weight`.
 
     Args:
-        size: of the dataset.
-        batch_size: of all processes together.
-        seed: of the order, with the epoch added.
-        epoch: says which one it is.
-        rank, count: of this process, and how many there are.
+        size: size of the dataset.
+        batch_size: total over all processes.
+        seed: seed of the order, to which the epoch is added.
+        epoch: returns the current epoch.
+        rank, count: rank of this process, and number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, epoch: Callable[[], int], rank: int, count: int) -> None:
@@ -79,7 +79,7 @@ class SharedBatches(Sampler[list[int]]):
             yield own or batch[:1].tolist()
 
     def weight(self, step: int) -> float:
-        """What this process's mean loss counts beside the others', so that their mean is the whole batch's."""
+        """Return the weight of this process's mean loss that makes the mean over processes the batch's loss."""
         batch = range(self.size)[step % len(self) * self.batch_size :][: self.batch_size]
         return len(self._own(batch)) * self.count / len(batch)
 

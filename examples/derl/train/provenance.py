@@ -1,4 +1,4 @@
-"""Where a figure comes from: data, options, command, machine and versions."""
+"""The provenance of results: data, options, command, machine and versions."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from derl.train.setup import Setup
 
 
 def provenance(setup: Setup, checkpoint: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
-    """Everything a figure needs beside it: data, seed, checkpoint, command, machine and versions."""
+    """Return the provenance of a run: data, seed, checkpoint, command, machine and versions."""
     return {
         "model": setup.model_name,
         "seed": setup.options.seed,
@@ -39,7 +39,7 @@ def provenance(setup: Setup, checkpoint: dict[str, Any], seconds: dict[str, floa
 
 
 def machine() -> str:
-    """Processor, cores, threads, accelerator, and the mode of MKL's matmuls."""
+    """Describe the processor, cores, threads, accelerator and MKL mode."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     threads = torch.get_num_threads()
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
@@ -48,7 +48,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The CPU's name, or its architecture where the system tells no more."""
+    """Return the CPU's name, or its architecture if the name is unknown."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,12 +1,12 @@
-"""How to train: the paper's recipe, and one that withstands whole modalities going missing."""
+"""Training recipes: the paper's, and one that is robust to missing modalities."""
 
 from typing import Any
 
 LAST = "last"
-SELECTION_METRICS = ("mae", "corr", LAST)  # LAST chooses nothing: the last epoch it is
+SELECTION_METRICS = ("mae", "corr", LAST)  # LAST selects the last epoch
 
 PAPER_EPOCHS = 200  # section 4.2
-SHORT_EPOCHS = 15  # of the synthetic data, and of the robust recipe
+SHORT_EPOCHS = 15  # for synthetic data and for the robust recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {

@@ -1,4 +1,4 @@
-"""The folder of a run: who holds it, what it was started with, and the model that it leaves."""
+"""The folder of a run: its lock, its options and its model."""
 
 import json
 import os
@@ -24,29 +24,29 @@ from derl.train.processes import by_main
 OPTIONS = "options.json"
 DATA = "data.safetensors"
 LOCK = ".lock"
-LOCK_SECONDS = 10.0  # a killed run's processes that load data notice it within five
+LOCK_SECONDS = 10.0  # data loaders of a killed run end within five
 
 
 class RunError(ValueError):
-    """A run's folder cannot be used as asked."""
+    """The folder of a run cannot be used as requested."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: options, converted data, checkpoints, TensorBoard logs, the model and the report."""
+    """The folder of a run: options, converted data, checkpoints, TensorBoard logs, the model and the report."""
 
     path: Path
 
     @classmethod
     @contextmanager
     def open(cls, options: Options) -> Iterator[tuple["RunFolder", Options]]:
-        """Hold a new folder, or that of an earlier run, and return it with the options to run by.
+        """Lock a new folder, or the folder of an earlier run, and return it with the options of the run.
 
-        An earlier run goes on by the options that it was started with. A run that torchrun starts again goes on in its
+        An earlier run keeps the options it was started with. A run that torchrun restarts continues in its
         ``options.output_dir``.
 
         Raises:
-            RunError: the folder cannot be written, holds something already, holds no run, or is another process's.
+            RunError: The folder cannot be written, is not empty, does not hold a run, or is locked by another process.
         """
         with ExitStack() as held:
             path, resume = by_main(lambda: _claim(options, held))
@@ -56,7 +56,7 @@ class RunFolder:
             yield folder, resolved
 
     def abandon(self) -> None:
-        """Remove the folder again where a run ended before it held more than its options and converted data."""
+        """Remove the folder if it holds nothing beyond options and converted data."""
         entries = list(self.path.iterdir())
         if all(entry.name in (OPTIONS, DATA, LOCK) or is_draft(entry) for entry in entries):
             for entry in entries:
@@ -65,26 +65,26 @@ class RunFolder:
 
     @property
     def remedy(self) -> str:
-        """What to do once a run has broken off."""
+        """Describe how to continue after the run has stopped early."""
         if (self.path / OPTIONS).exists():
             processes = PartialState().num_processes
             start = ["python"] if processes == 1 else ["torchrun", "--nproc-per-node", str(processes)]
-            return f"what was saved is kept; to go on: {shlex.join([*start, sys.argv[0], '--resume', str(self.path)])}"
+            return f"saved files are kept; to resume: {shlex.join([*start, sys.argv[0], '--resume', str(self.path)])}"
         return "nothing was saved; start again"
 
     def last_checkpoint(self) -> str | None:
-        """The newest checkpoint that was written to its end; None where there is none yet.
+        """Return the newest complete checkpoint, or None.
 
         Raises:
-            DataError: it is no longer as it was written.
+            DataError: The checkpoint has changed since it was written.
         """
         return by_main(lambda: find_checkpoint(self.path / "checkpoints"))
 
     def save_model(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, criterion: str) -> None:
-        """Save the chosen model, whole or not at all, with the epoch it comes from and the criterion that chose it."""
+        """Save the selected model atomically, with its epoch and the criterion that selected it."""
         draft, model, before = (self.path / name for name in (".model.tmp", "model", ".model.before.tmp"))
         by_main(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in (draft, before)])
-        trainer.save_model(str(draft))  # every process has a part in it, where weights are sharded
+        trainer.save_model(str(draft))  # every process takes part, since weights may be sharded
         if trainer.is_world_process_zero():
             if tokenizer is not None:
                 tokenizer.save_pretrained(str(draft))
@@ -96,12 +96,12 @@ class RunFolder:
         trainer.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> dict[str, Any]:
-        """Which checkpoint the model is."""
+        """Return the checkpoint that the model comes from."""
         found: dict[str, Any] = json.loads((self.path / "model" / "checkpoint.json").read_text())
         return found
 
     def report(self, pattern: str) -> Path:
-        """Where the report goes: beside the model, or one folder below if evaluated under another pattern."""
+        """Return the folder of the report: the run's own, or a subfolder for another evaluation pattern."""
         own = json.loads((self.path / OPTIONS).read_text()).get("eval_pattern")
         if pattern == own:
             return self.path
@@ -110,10 +110,10 @@ class RunFolder:
         return folder
 
     def restore(self, asked: Options) -> Options:
-        """The options that the run was started with, with those of ``asked`` that go with an earlier run.
+        """Return the options that the run was started with, with those of ``asked`` that apply to an earlier run.
 
         Raises:
-            RunError: the folder holds no run, or no model to evaluate.
+            RunError: The folder holds no run, or no model to evaluate.
         """
         kept = {"resume": asked.resume, "evaluate": asked.evaluate}
         if asked.eval_pattern is not None:
@@ -129,12 +129,12 @@ class RunFolder:
             ) from error
         if options.evaluate is not None and not (self.path / "model" / "checkpoint.json").exists():
             remedy = shlex.join(["--resume", str(self.path)])
-            raise RunError(f"{self.path}: expected a finished run, found no model; go on with it: {remedy}.")
+            raise RunError(f"{self.path}: expected a finished run, found no model; resume it: {remedy}.")
         return fill_in(options)
 
 
 def _chosen(trainer: Trainer, criterion: str) -> dict[str, Any]:
-    """Which checkpoint the trainer's model is."""
+    """Return the checkpoint that the trainer's model comes from."""
     state = trainer.state
     chosen = Path(state.best_model_checkpoint or f"checkpoint-{state.max_steps}").name.removeprefix("checkpoint-")
     return {
@@ -145,7 +145,7 @@ def _chosen(trainer: Trainer, criterion: str) -> dict[str, Any]:
 
 
 def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
-    """Lock a folder for this process, and return it with the run to go on with, if any."""
+    """Lock a folder for this process, and return it with the run to resume, if any."""
     resume = options.resume
     existing = resume or options.evaluate
     path = Path(existing or options.output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
@@ -157,8 +157,8 @@ def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
             path.mkdir(parents=True, exist_ok=True)
         elif not (path / OPTIONS).is_file():
             raise RunError(
-                f"{path}: expected the folder of a run, with {OPTIONS}, found none; check the path, or start the run "
-                "again by the command it was started with."
+                f"{path}: expected the folder of a run, with {OPTIONS}, found none; check the path, or run the "
+                "original command again."
             )
         held.enter_context(FileLock(path / LOCK, timeout=LOCK_SECONDS))
         if existing is None:
@@ -166,19 +166,19 @@ def _claim(options: Options, held: ExitStack) -> tuple[Path, str | None]:
             write_file(path / OPTIONS, json.dumps(asdict(options), indent=2).encode())
     except Timeout as error:
         raise RunError(
-            f"{path}: expected a folder that no other process works in, found one that does; wait for its end, or "
+            f"{path}: expected a folder that no other process works in, found one that does; wait until it ends, or "
             "choose another --output_dir."
         ) from error
     except OSError as error:
         raise RunError(
             f"{path}: expected a folder that can be written, found {error.strerror}; choose another --output_dir, or "
-            "check its permissions and room."
+            "check permissions and free space."
         ) from error
     return path, resume
 
 
 def _was_started_by(options: Options, path: Path) -> bool:
-    """Whether the folder's run has the same options, so that to go on is to do what was asked for."""
+    """Return whether the folder's run has the requested options, so that it can be resumed."""
     try:
         return bool(json.loads((path / OPTIONS).read_text()) == json.loads(json.dumps(asdict(options))))
     except (OSError, ValueError):
@@ -191,5 +191,5 @@ def _check_new(path: Path) -> None:
     ):
         raise RunError(
             f"{path}: expected a new or empty folder, found something in it; choose another --output_dir, "
-            f"or go on with that run: {shlex.join(['--resume', str(path)])}."
+            f"or resume that run: {shlex.join(['--resume', str(path)])}."
         )

@@ -29,7 +29,7 @@ SMOKE_LENGTHS = {"text": 16, "audio": 12, "vision": 12}
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run works on."""
+    """Data, tokenizer and model of a run."""
 
     options: Options
     splits: dict[str, Split]
@@ -41,7 +41,7 @@ class Setup:
 
     @classmethod
     def build(cls, options: Options, folder: RunFolder) -> "Setup":
-        """Read the data and make the model, or load the run's own where it is only to be evaluated."""
+        """Load the data and build the model; an evaluation loads the run's model instead."""
         synthetic = None
         if options.data is None:
             synthetic = (
@@ -82,11 +82,11 @@ class Setup:
 
     @property
     def collator(self) -> Collator:
-        """Pads samples to a batch."""
+        """Return the collator, which pads samples to a batch."""
         return Collator(0 if self.tokenizer is None else self.tokenizer.pad_token_id)
 
     def dataset(self, split: str, condition: Condition | None = None) -> MissingDataset:
-        """A split under a condition; without one it is for training, and loses anew every epoch."""
+        """Return a split under a condition. Without one it is for training, and every epoch redraws what it drops."""
         config, options = self.model.config, self.options
         return MissingDataset(
             self.splits[split],
@@ -104,7 +104,7 @@ class Setup:
 
     @property
     def best_possible(self) -> Callable[[MissingDataset], dict[str, float]] | None:
-        """Metrics of the best possible predictor on what a test set shows; None where it is not known."""
+        """Return metrics of the best possible predictor on a test set; None if it is unknown."""
         if self.synthetic is None or self.options.text_encoder is not None:
             return None
         synthetic = self.synthetic
@@ -119,24 +119,24 @@ class Setup:
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a text encoder: a folder, or a name on the Hub.
+    """Load the tokenizer of a text encoder, given its folder or its name on the Hub.
 
     Raises:
-        RunError: there is none, or it cannot stand for missing words.
+        RunError: There is no tokenizer, or it lacks an unknown or a padding token.
     """
     with _explained(encoder):
         tokenizer = AutoTokenizer.from_pretrained(encoder)
     if tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:
         raise RunError(
-            f"--text_encoder {encoder}: expected a tokenizer with an unknown and a padding token, to stand for missing "
-            "words and for padding, found one without; choose another encoder."
+            f"--text_encoder {encoder}: expected a tokenizer with an unknown token (for missing words) and a "
+            "padding token, found one without; choose another encoder."
         )
     return tokenizer
 
 
 @contextmanager
 def _explained(encoder: str) -> Iterator[None]:
-    """Turn a failure to load into one line."""
+    """Turn a failure to load into a one-line error."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -150,7 +150,7 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     own = {field.name for field in fields(DerlConfig)} & {field.name for field in fields(Options)}
     settings = {
         name: value for name in sorted(own) if (value := getattr(options, name)) is not None
-    }  # None: the preset's
+    }  # None means the preset's value
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     lengths = {name: frames.shape[1] for name, frames in train.features.items()}
@@ -159,7 +159,7 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
         settings["unk_token_id"] = tokenizer.unk_token_id
         special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
         settings["special_token_ids"] = [token for token in special if token is not None]
-        settings["text_config"] = BertConfig(  # trained from scratch; a pretrained encoder brings its own
+        settings["text_config"] = BertConfig(  # trained from scratch; a pretrained encoder has its own
             vocab_size=len(tokenizer),
             hidden_size=64,
             num_hidden_layers=2,

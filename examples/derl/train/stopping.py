@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM that schedulers send, stop a run the same way."""
+"""Stop a run on Ctrl-C or on the SIGTERM of a scheduler, in the same way."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise KeyboardInterrupt at either signal; put back what was done at them before."""
+    """Raise KeyboardInterrupt on either signal; restore the previous handlers on exit."""
     before = [signal.getsignal(number) for number in SIGNALS]
     at_stop(interrupt)
     try:
@@ -22,7 +22,7 @@ def stoppable() -> Iterator[None]:
 
 
 def at_stop(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Call ``handler`` at either signal."""
+    """Call ``handler`` on either signal."""
     for number in SIGNALS:
         signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""Training by transformers' Trainer: a schedule, one checkpoint chosen on validation, and a clean way to stop."""
+"""Training with transformers' Trainer: schedule, checkpoint selection on validation, and clean stops."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consist
 
 
 class SentimentTrainer(SafeTrainer):
-    """A Trainer that also logs the parts of the loss, and whose batches are those of one process in any number.
+    """A Trainer that logs the parts of the loss, and draws the same batches for any number of processes.
 
     Args:
-        options: of the run.
-        arguments: as of ``transformers.Trainer``.
+        options: options of the run.
+        arguments: passed to ``transformers.Trainer``.
     """
 
     def __init__(self, *, options: Options, **arguments: Any) -> None:
@@ -49,10 +49,10 @@ class SentimentTrainer(SafeTrainer):
             self.args.world_size,
         )
         if self.args.world_size > 1:
-            torch.manual_seed(options.seed + self.args.process_index)  # each drops out units of its own
+            torch.manual_seed(options.seed + self.args.process_index)  # dropout differs between processes
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Share out whole batches; accelerate would repeat samples until the last one is full."""
+        """Split each batch over the processes; accelerate would repeat samples to fill the last batch."""
         if self.args.world_size == 1:
             return super().get_train_dataloader()
         return DataLoader(
@@ -64,7 +64,7 @@ class SentimentTrainer(SafeTrainer):
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a learning rate of its own for the text encoder, and no decay of biases and scales."""
+        """Make AdamW with a separate learning rate for the text encoder, and no weight decay of biases and scales."""
         if self.optimizer is None:
             self.optimizer = make_optimizer(self.model if model is None else model, self.options)
         return self.optimizer
@@ -84,17 +84,17 @@ class SentimentTrainer(SafeTrainer):
 
 
 class EpochLine(ProgressCallback):
-    """A progress bar, and a line an epoch with the validation figures."""
+    """Show a progress bar, and one line per epoch with validation metrics."""
 
     def __init__(self, rates: Sequence[float]) -> None:
         super().__init__()
         self.rates = describe_rates(rates)
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Leave the raw logs to TensorBoard."""
+        """Print nothing; raw logs go to TensorBoard."""
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
-        """Show a bar while the validation split is judged; the protocol has one of its own."""
+        """Show a bar during validation; the final evaluation has its own."""
         if self.training_bar is not None:
             super().on_prediction_step(*args, **kwargs)
 
@@ -115,7 +115,7 @@ class EpochLine(ProgressCallback):
 
 
 class SetEpoch(TrainerCallback):
-    """Tell the training data which epoch it is: accelerate does not when it goes on in the middle of one."""
+    """Tell the training data the epoch, which accelerate omits when it resumes within one."""
 
     def __init__(self, dataset: MissingDataset) -> None:
         self.dataset = dataset
@@ -127,7 +127,7 @@ class SetEpoch(TrainerCallback):
 
 
 class StopAfterStep(TrainerCallback):
-    """On the first Ctrl-C or SIGTERM, finish the step, write a checkpoint and stop; a second one stops at once."""
+    """On the first Ctrl-C or SIGTERM, finish the step, write a checkpoint and stop; a second one stops immediately."""
 
     def __init__(self) -> None:
         self.stopped = self._requested = False
@@ -145,14 +145,14 @@ class StopAfterStep(TrainerCallback):
         self.stopped = any_process(self._requested)
         if self.stopped:
             control.should_training_stop = True
-            control.should_save = not self._epoch_is_whole(state)  # a whole one is saved once it is evaluated
+            control.should_save = not self._epoch_is_whole(state)  # a complete epoch is saved after its evaluation
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         if self.stopped and not self._epoch_is_whole(state):
-            control.should_evaluate = control.should_save = False  # no choice of checkpoint by part of an epoch
+            control.should_evaluate = control.should_save = False  # a partial epoch is no candidate for selection
         return control
 
     @staticmethod
@@ -160,7 +160,7 @@ class StopAfterStep(TrainerCallback):
         return float(state.epoch or 0).is_integer()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.stopped = self.stopped or any_process(self._requested)  # while the last epoch was judged or saved
+        self.stopped = self.stopped or any_process(self._requested)  # during the last epoch's evaluation or save
         at_stop(interrupt)
 
 
@@ -173,16 +173,16 @@ def make_trainer(
     options: Options,
     folder: Path,
 ) -> AnyTrainer:
-    """Set up training of ``model``, with checkpoints in ``folder``; it says nothing while it works.
+    """Make a silent trainer of ``model``, with checkpoints in ``folder``.
 
     Args:
-        trainer_class: The trainer's class, or a partial of it with more arguments.
-        valid: the validation split at each of ``options.select_rates``; a checkpoint is chosen on their average.
+        trainer_class: the trainer's class, or a partial of it with more arguments.
+        valid: the validation split at each of ``options.select_rates``; their average selects the checkpoint.
     """
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=options.epochs,
-        per_device_train_batch_size=-(-options.batch_size // PartialState().num_processes),  # of all: --batch_size
+        per_device_train_batch_size=-(-options.batch_size // PartialState().num_processes),  # --batch_size in total
         per_device_eval_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
@@ -233,10 +233,12 @@ def attend(trainer: SentimentTrainer, folder: Path) -> StopAfterStep:
 
 
 def _has_bf16_units() -> bool:
-    """Whether this machine multiplies bf16 matrices in hardware: a recent GPU, or a CPU with AMX."""
+    """Return whether this machine has hardware for bf16 matmuls: a recent GPU, or a CPU with AMX."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.accelerator.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # the latter: an older torch
+    if torch.accelerator.is_available() or not hasattr(
+        torch.cpu, "get_capabilities"
+    ):  # older versions of torch lack the latter
         return False
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
@@ -267,4 +269,6 @@ def _metrics(evaluation: EvalPrediction, num_parts: int) -> dict[str, float]:
         strict=True,
     )
     metrics = average([measure(scores, labels) for scores, labels in parts])
-    return {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}  # nan: a constant's corr
+    return {
+        name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()
+    }  # Corr of constant scores is NaN

@@ -189,23 +189,23 @@ def test_what_is_not_read_is_named_with_the_reason(write, tmp_path, capsys):
         }
     )
     path, cache = write(content), tmp_path / "cache.safetensors"
-    computed = "which are read from raw_text"
+    computed = "raw_text is read instead"
     for _ in range(2):  # converted, and from the cache
         splits = load_data(path, cache)
         assert splits["test"].modalities == ("text", "audio", "vision", "heart")
         printed = dict(re.findall(r"left out: (\S+), (.*)", capsys.readouterr().out))
         assert printed == {
-            "annotations": "no array of numbers but array <U7 (N,)",
-            "classification_labels": "no array (N, L, D) of N = 2 samples but array float64 (N,)",
-            "text": f"features computed from the words, {computed}; --text_features reads these instead",
-            "text_bert": "token ids of BERT: the words are read from raw_text, by the text encoder's own tokenizer",
+            "annotations": "not an array of numbers but array <U7 (N,)",
+            "classification_labels": "not an array (N, L, D) of N = 2 samples but array float64 (N,)",
+            "text": f"features computed from the words; {computed} (--text_features reads the features)",
+            "text_bert": "BERT token ids; the text encoder's own tokenizer reads raw_text instead",
             "text_lengths": "lengths of text, which is not read",
-            "mood": "no array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one frame "
-            "per sample",
-            "pair": "no array (N, L, D) of N = 2 samples but array float64 (3, 7, 2)",
-            "half": "a name that no modality can have; rename the key 'half'",
-            "'a.b'": "a name that no modality can have; rename the key 'a.b'",
-            "words": "no array of numbers but list",
+            "mood": "not an array (N, L, D) of N = 2 samples but array float64 (N, 7); as (N, 1, D) it would be one "
+            "frame per sample",
+            "pair": "not an array (N, L, D) of N = 2 samples but array float64 (3, 7, 2)",
+            "half": "not a valid modality name; rename the key 'half'",
+            "'a.b'": "not a valid modality name; rename the key 'a.b'",
+            "words": "not an array of numbers but list",
         }
 
 
@@ -237,7 +237,7 @@ def test_a_flood_of_keys_is_not_printed_whole(write):
     content["train"] |= {f"key {number}": number for number in range(5000)}
     lines = describe_left_out(read_mmsa(write(content)))
     assert len(lines) < 30
-    assert lines[-1] == "left out: 4983 keys more, for reasons such as these"
+    assert lines[-1] == "left out: 4983 more keys, for similar reasons"
 
 
 def test_one_array_under_many_keys_is_refused_before_it_is_copied(write):
@@ -269,7 +269,7 @@ def test_one_array_under_many_keys_is_refused_before_it_is_copied(write):
         (changed("train", audio=np.zeros((2, 4))), r"array \(N, L, D\), found array float64 \(2, 4\)"),
         (changed("train", audio=[[0.0]]), r"numeric array \(N, L, D\), found list"),
         (changed("train", audio=np.zeros((2, 0, 2))), r"frames in key 'audio', found array float64 \(2, 0, 2\)"),
-        (changed("train", audio=np.zeros((2, 4, 7))), "audio of one width in every split, found {'train': 7"),
+        (changed("train", audio=np.zeros((2, 4, 7))), "audio of the same width in every split, found {'train': 7"),
         (changed("train", vision=None, vision_lengths=None), "the same modalities in every split"),
         (changed("train", regression_labels=[0.0, 3.5]), r"in \[-3, 3\], found 3.5 in row 1"),
         (changed("train", regression_labels=[np.nan, 0.0]), r"in \[-3, 3\], found nan in row 0"),
@@ -494,14 +494,14 @@ def test_nesting_neither_overflows_nor_hangs(write):
 
 @pytest.mark.parametrize("data", [b"\x8f" * 400_000, b"}" * 400_000, b")" * 400_000])
 def test_a_flood_of_containers_is_refused_before_it_is_built(write, data):
-    with pytest.raises(DataError, match="expected at most 10000 containers and 1000 keys that are no text"):
+    with pytest.raises(DataError, match="expected at most 10000 containers and 1000 keys that are not text"):
         read_mmsa(write(b"\x80\x04" + data + b"."))
 
 
 def test_so_are_keys_that_a_file_can_make_collide(write):
     keys = {number * (2**61 - 1): None for number in range(1_100)}
     for value in (keys, set(keys)):
-        with pytest.raises(DataError, match="1000 keys that are no text"):
+        with pytest.raises(DataError, match="1000 keys that are not text"):
             read_mmsa(write(value))
 
 

@@ -51,7 +51,7 @@ def train(data, folder, *more):
 
 def test_a_fourth_modality_is_trained_on_and_asked(data, tmp_path, capsys):
     setup, predictor = train(data, tmp_path / "run", "--select_rates", "0.0")
-    assert "left out: classification_labels, no array" in capsys.readouterr().out
+    assert "left out: classification_labels, not an array" in capsys.readouterr().out
     assert predictor.modalities == NAMES
     assert {key for key in predictor.model.state_dict() if "heart" in key}
     test = setup.splits["test"]
@@ -66,7 +66,7 @@ def test_a_fourth_modality_is_trained_on_and_asked(data, tmp_path, capsys):
 def test_shards_hold_it_too(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["derl_shards.py", "--data", str(data), "--output_dir", str(tmp_path / "shards")])
     assert derl_shards.main() == 0
-    assert "left out: classification_labels, no array" in capsys.readouterr().out
+    assert "left out: classification_labels, not an array" in capsys.readouterr().out
     split, expected = load_data(tmp_path / "shards", "")["test"], load_data(data, tmp_path / "cache")["test"]
     assert split.modalities == expected.modalities == NAMES
     for row in range(len(split)):
