@@ -27,8 +27,20 @@ COMMANDS = {  # arguments, and what a Ctrl-C comes in the middle of
 }
 
 
+LISTEN = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+
+
 def interrupted(*args, **kwargs):
     raise KeyboardInterrupt
+
+
+def interrupt(process):
+    """Press Ctrl-C; what the process then says, at its end."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        process.kill()  # or a process that does not listen would be waited for
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -61,19 +73,17 @@ def test_nothing_slow_is_imported_before_a_ctrl_c_ends_well(name):
 
 
 def test_a_ctrl_c_while_modules_are_imported_is_one_line_too():
-    code = "import ending, time; print('here', flush=True); time.sleep(60)"
-    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    code = "import ending, time; print('here', flush=True); time.sleep(600)"
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=EXAMPLES,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=listen,
+        preexec_fn=LISTEN,
     ) as process:
         process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        errors = interrupt(process)
     assert (process.returncode, errors) == (130, "\nstopped\n")
 
 
@@ -85,12 +95,12 @@ def test_the_page_is_closed_by_ctrl_c(smoke_run):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=LISTEN,
     ) as process:
         for line in process.stdout:
             if line.startswith("open http://"):
                 break
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        errors = interrupt(process)
     assert process.returncode == 130, errors
     assert errors.endswith("\nstopped\n")
     assert "Traceback" not in errors
