@@ -100,7 +100,9 @@ def check_shapes(
             raise ValueError(message(owner, f"{name} {what}", tensor.dtype, remedy))
         differs = kind == "float" and dtype is not None and dtype.is_floating_point and tensor.dtype != dtype
         if differs and not autocasts(tensor.device.type):
-            raise ValueError(message(owner, f"{name} in {dtype} like the rest", tensor.dtype, "cast or autocast"))
+            raise ValueError(
+                message(owner, f"{name} in {dtype} like the rest", tensor.dtype, "cast it or use autocast")
+            )
         device = device or tensor.device
         if tensor.device != device:
             raise ValueError(message(owner, f"{name} on {device} like the rest", tensor.device, "move one of them"))

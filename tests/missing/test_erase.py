@@ -58,7 +58,7 @@ def test_erase_agrees_with_a_loop_over_tokens(mask, seed):
 
 
 def test_token_ids_without_an_unknown_token_are_refused():
-    with pytest.raises(ValueError, match="erase expected unk_token_id for token ids, got None; pass that"):
+    with pytest.raises(ValueError, match="erase expected unk_token_id for token ids, got None; pass the tokenizer"):
         erase(torch.zeros(2, 3, dtype=torch.long), ones(2, 3))
 
 

@@ -95,7 +95,7 @@ def test_a_rate_per_modality_is_that_modality_alone_at_its_rate(pattern):
 
 @pytest.mark.parametrize("names", [("text", "audio"), ("text", "audio", "vision", "heart"), ()])
 def test_a_rate_for_other_modalities_than_the_masks_is_refused(names):
-    message = r"expected rate for each of \('audio', 'text', 'vision'\), got \(.*\); give"
+    message = r"expected rate for each of \('audio', 'text', 'vision'\), got \(.*\); pass"
     with pytest.raises(ValueError, match=message):
         drop(modality_masks(), dict.fromkeys(names, 0.5))
 

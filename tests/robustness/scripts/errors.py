@@ -650,7 +650,7 @@ def make_rows() -> Iterator[Row]:
     yield from tensors("missing.erase", "keep")
     yield wrong("missing.erase", "keep", zeros(2, 4), "keep to be bool, got torch.float32")
     yield wrong("missing.erase", "keep", mask(2, 3), "keep (B=2, T=4), got (2, 3)")
-    yield wrong("missing.erase", "unk_token_id", None, "unk_token_id for token ids, got None; pass that")
+    yield wrong("missing.erase", "unk_token_id", None, "unk_token_id for token ids, got None; pass the tokenizer")
     for value in (1.5, "[UNK]", True):
         yield mistyped("missing.erase", "unk_token_id", value, f"unk_token_id of type int, got {value!r}")
     small = zeros(2, 4, dtype=torch.uint8)
