@@ -55,7 +55,7 @@ def train() -> Path:
     """Train DERL on synthetic data for a few epochs, and return the run's folder."""
     with RunFolder.open(parse(["--epochs", str(EPOCHS)])) as (folder, options):
         print(
-            f"no finished run in {RUNS}: training DERL once on synthetic data for {EPOCHS} epochs; the run's folder is "
+            f"no finished run in {RUNS}: training DERL once on synthetic data (--epochs {EPOCHS}); the run's folder is "
             f"{folder.path}"
         )
         setup = Setup.build(options, folder)

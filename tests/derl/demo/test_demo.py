@@ -98,7 +98,7 @@ def test_without_a_run_a_small_model_is_trained_once(tmp_path, monkeypatch, caps
     monkeypatch.setattr(opening, "parse", lambda arguments: parse([*arguments, "--preset", "smoke"]))
     assert opening.latest_run() is None
     _, title = opening.open_explorer(None, None)
-    assert "training DERL on synthetic data, 1 epochs, once" in capsys.readouterr().out
+    assert "training DERL once on synthetic data (--epochs 1)" in capsys.readouterr().out
     assert "SYNTHETIC" in title
     assert opening.open_explorer(None, None)[1] == title
     assert "training" not in capsys.readouterr().out

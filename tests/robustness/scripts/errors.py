@@ -60,8 +60,9 @@ ELSEWHERE = {  # a raise, by file and function, that only a test of its own can 
 }
 
 IMPERATIVES = (
-    "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|find|fit|flatten|"
-    "get|give|install|join|leave|lengthen|list|lower|make|move|name|pad|pass|put|raise|read|rebuild|rename|repair|reshape|return|save|shorten|stack|train|update|use|write"
+    "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|"
+    "find|fit|flatten|get|give|install|join|leave|lengthen|list|load|lower|make|move|name|pad|pass|put|raise|"
+    "read|rebuild|rename|repair|reshape|return|save|shorten|stack|train|update|use|write"
 )
 
 
