@@ -244,7 +244,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(whole, tmp_path, monk
     monkeypatch.setattr(study_run, "run_cell", run_cell)
     assert main(["table3", "--smoke", "--study", str(tmp_path)]) == 1
     assert (
-        "disentangler=mlp,recipe=paper,seed=0 failed, and is missing above: ValueError: nan" in capsys.readouterr().err
+        "disentangler=mlp,recipe=paper,seed=0 failed and is missing above: ValueError: nan" in capsys.readouterr().err
     )
     text = (tmp_path / "valid" / "table3.md").read_text()
     assert next(line for line in text.splitlines() if line.startswith("| without HED")).count("missing") == 8
