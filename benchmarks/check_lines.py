@@ -1,13 +1,13 @@
-"""How much of the library checks arguments: ``python benchmarks/check_lines.py [REVISION_OR_FOLDER]``.
+"""Measure the share of the library that checks arguments: ``python benchmarks/check_lines.py [REVISION_OR_FOLDER]``.
 
-Counted are lines of code: no blank lines, comments or docstrings. ``modx/ops/triton``, which takes arguments that were
-checked before, is left out. Lines that check arguments are
+Only lines of code count, without blank lines, comments and docstrings. ``modx/ops/triton`` is left out, because its
+arguments are checked by its callers. Lines that check arguments are
 
 - every line of the module ``_checks.py``, and of functions and methods named ``check_*`` or ``_check_*`` elsewhere;
-- statements that raise, whole, with the ``if`` whose body does nothing else;
-- statements that import, call or pass on such a function, whole; of a loop or a definition, its header or decorator.
+- whole statements that raise, with the ``if`` if its body does nothing else;
+- whole statements that import, call or pass on such a function; for a loop or definition, the header or decorator.
 
-At 14b216a, before checks were spelled by letters and types, they were 28 % (552 of 1,984 lines).
+At 14b216a, before checks used letters and types, the share was 28% (552 of 1,984 lines).
 """
 
 import argparse
@@ -32,7 +32,7 @@ LAYOUT = (
 
 
 def read(where: str) -> dict[str, str]:
-    """The library's files and their text, from a folder or from a revision of this repository."""
+    """Return the library's files and their text, from a folder or a revision of this repository."""
     if (Path(where) / "modx").is_dir():
         paths = sorted((Path(where) / "modx").rglob("*.py"))
         texts = {path.relative_to(where).as_posix(): path.read_text() for path in paths}
@@ -43,7 +43,7 @@ def read(where: str) -> dict[str, str]:
 
 
 def code_lines(text: str) -> set[int]:
-    """Numbers of the lines with code on them."""
+    """Return the numbers of the lines with code."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in LAYOUT:
@@ -55,7 +55,7 @@ def code_lines(text: str) -> set[int]:
 
 
 def check_lines(name: str, text: str) -> set[int]:
-    """Numbers of the lines of code that check arguments."""
+    """Return the numbers of the lines of code that check arguments."""
     lines = code_lines(text)
     if Path(name).name == "_checks.py":
         return lines
@@ -67,14 +67,14 @@ def check_lines(name: str, text: str) -> set[int]:
 
 
 def share(where: str) -> tuple[float, dict[str, tuple[int, int]]]:
-    """The share of lines that check, and by file how many do and how many there are."""
+    """Return the share of lines that check, and per file the number of such lines and of all lines."""
     counts = {name: (len(check_lines(name, text)), len(code_lines(text))) for name, text in read(where).items()}
     checking, all_lines = map(sum, zip(*counts.values(), strict=True))
     return checking / all_lines, counts
 
 
 def _checked(node: ast.stmt) -> set[int]:
-    """Lines of a statement that check arguments; those inside its body are looked at by themselves."""
+    """Return the lines of a statement that check arguments; statements in its body are examined separately."""
     if isinstance(node, ast.FunctionDef):
         if _is_check(node.name):
             return _span(node)

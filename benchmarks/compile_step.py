@@ -1,13 +1,13 @@
-"""One training step of DERL, eager against ``torch.compile``: ``python benchmarks/compile_step.py``.
+"""Time one training step of DERL, eager and with ``torch.compile``: ``python benchmarks/compile_step.py``.
 
 Forward, loss, backward and AdamW at the paper's sizes for CMU-MOSI, batch 64, without the text encoder, as in
-``training_step.py``. The model is compiled as ``TrainingArguments(torch_compile=True)`` has it compiled: by
-``torch.compile(model)``, inductor, nothing set.
+``training_step.py``. The model is compiled as ``TrainingArguments(torch_compile=True)`` does: ``torch.compile(model)``
+with inductor and default settings.
 
-Two kinds of step: on one batch of full length of which half lost frames, again and again; and on batches as training
-meets them, whose lengths and number of corrupted samples change from step to step. Both providers take the same
-batches in turn; the ratio is that of the two steps of a round. What compiling takes is the time of the first pass
-over the batches less that of a pass in the end.
+Two kinds of steps are timed: on the same full-length batch with half of the samples corrupted, and on batches whose
+lengths and numbers of corrupted samples change per step, as in training. Both providers take the same batches in turn;
+ratios are between the two steps of a round. The compile time is the time of the first pass over the batches minus that
+of a later pass.
 """
 
 import argparse
@@ -27,7 +27,7 @@ KINDS = ("same shapes", "shapes that change")
 
 
 def make_batches(kind: str, count: int = 8) -> list[Batch]:
-    """The batches of one kind: lengths from 70 to 100 % of the longest, 24 to 40 corrupted samples, or one batch."""
+    """Return the batches of one kind: one batch, or lengths of 70 to 100% and 24 to 40 corrupted samples."""
     whole = make_batch()
     if kind == "same shapes":
         return [whole]
@@ -50,7 +50,7 @@ def make_batches(kind: str, count: int = 8) -> list[Batch]:
 
 
 def make_steps(batch: Batch) -> dict[str, TrainingStep]:
-    """An eager and a compiled step, after asserting that losses and gradients are the same."""
+    """Return an eager and a compiled step, after asserting that losses and gradients agree."""
     steps = {provider: TrainingStep("modx") for provider in PROVIDERS}
     compiled = steps["compiled"]
     compiled.model = torch.compile(compiled.model)
@@ -67,7 +67,7 @@ def make_steps(batch: Batch) -> dict[str, TrainingStep]:
 
 
 def measure(kind: str, rounds: int) -> dict[str, Any]:
-    """Seconds of each provider's steps, their ratio, and what compiling took."""
+    """Return seconds per step and provider, their ratio, and the compile time."""
     torch._dynamo.reset()
     batches = make_batches(kind)
     start = time.perf_counter()

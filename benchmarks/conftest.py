@@ -1,4 +1,4 @@
-"""After pytest-benchmark's own tables: how many times faster than the loop over modules each provider is."""
+"""Print the speedup of each provider over the loop over modules, after pytest-benchmark's own tables."""
 
 import pytest
 

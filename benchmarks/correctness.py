@@ -1,4 +1,4 @@
-"""Is a provider right? Its outputs and gradients against float64, by the standard of the wide products' own error."""
+"""Check a provider's outputs and gradients against float64; the wide matmuls' own error sets the tolerance."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ CHUNK = 8192  # tokens that float64 holds the hidden layers of at once
 
 
 def exact(problem: Problem, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Outputs and gradients in float64 by the op's specification, a few tokens of one group at a time."""
+    """Compute outputs and gradients in float64 by the op's specification, a few tokens of one group at a time."""
     x, gates, *banks = (inputs[name].double() for name in NAMES)
     banks = [bank.requires_grad_() for bank in banks]
     out_gradients = [inputs[name].double() for name in ("grad_private", "grad_shared")]
@@ -35,7 +35,7 @@ def exact(problem: Problem, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def errors(results: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
-    """Relative Frobenius error of every output and gradient; NaN and infinity stay what they are."""
+    """Return the relative Frobenius error of every output and gradient; NaN and infinity are kept."""
     assert results.keys() == expected.keys()
     found = {}
     for name, want in expected.items():
@@ -46,11 +46,11 @@ def errors(results: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str,
 
 
 def limits(yardstick: dict[str, float], dtype: torch.dtype, factor: float = FACTOR) -> dict[str, float]:
-    """The most error a provider may have, given that of the wide products in the same dtype."""
+    """Return the maximum error allowed, given that of the wide matmuls in the same dtype."""
     tiny = torch.finfo(dtype).eps / 16
     return {name: factor * error + tiny for name, error in yardstick.items()}
 
 
 def complaints(found: dict[str, float], allowed: dict[str, float]) -> list[str]:
-    """What is wrong, in words; an error that is not a number is above every limit."""
+    """Describe errors above their limit; NaN is above every limit."""
     return [f"{name} {error:.2e} > {allowed[name]:.2e}" for name, error in found.items() if not error <= allowed[name]]

@@ -1,4 +1,4 @@
-"""What was predicted of the kernels before a GPU ran them, beside what was measured; and ratios too good to be true."""
+"""Compare measurements with predictions made before a GPU ran the kernels, and flag implausible ratios."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ TRUSTED_FROM = 32768  # tokens from which a ratio of two event times tells of th
 
 
 def beside(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each prediction that concerns a result, with its measured value; None where that was not measured."""
+    """Return each prediction for a result with its measured value, or None if it was not measured."""
     problem = result["problem"]
     if not _as_predicted_for(problem):
         return []
@@ -27,7 +27,7 @@ def beside(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def suspicions(result: dict[str, Any]) -> list[str]:
-    """Forward speed-ups above what the work allows: suspected errors of the measurement."""
+    """Return forward speedups above what the amount of work allows, which suggest measurement errors."""
     bounds, problem = _FILE["suspicious_forward_speed_up"], result["problem"]
     if problem["dim"] != bounds["dim"]:
         return []

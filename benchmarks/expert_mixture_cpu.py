@@ -1,7 +1,7 @@
-"""The expert mixture on a CPU against a loop over the experts' modules: ``python benchmarks/expert_mixture_cpu.py``.
+"""Time the expert mixture on a CPU against a loop over expert modules: ``python benchmarks/expert_mixture_cpu.py``.
 
-Three groups with one private expert each, three shared experts, float32. In one process, a call of each provider
-in turn, the order turned around every round; a ratio is that of the loop's and the provider's calls of a round.
+There are three groups with one private expert each and three shared experts, in float32. In one process, the providers
+take turns, in reverse order every other round. A ratio is the loop's time over the provider's in the same round.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Outputs = tuple[Tensor, Tensor]
 
 @dataclass
 class Call:
-    """One provider at one size; called, it runs forward and, if asked to, backward."""
+    """One provider at one size; a call runs the forward pass and optionally the backward pass."""
 
     forward: Callable[[], Outputs]
     leaves: list[Tensor]
@@ -60,7 +60,7 @@ class Call:
 
 
 def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...] = PROVIDERS) -> dict[str, Call]:
-    """The providers with the same inputs, after asserting that outputs and gradients are the loop's."""
+    """Return the providers with the same inputs, after asserting that outputs and gradients match the loop's."""
     torch.manual_seed(0)
     x = torch.randn(tokens, dim, requires_grad=True)
     gates = torch.rand(tokens, NUM_PRIVATE + NUM_SHARED, requires_grad=True)
@@ -132,7 +132,7 @@ def _bank(expert: nn.Module) -> tuple[Tensor, ...]:
 
 
 def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
-    """Gradients of modules in the layout of banks."""
+    """Return the gradients of modules in the layout of banks."""
     x, gates, *rest = gradients
     if len(rest) == 4:
         return list(gradients)
@@ -141,7 +141,7 @@ def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str, Any]:
-    """Seconds of each provider, round by round, and the loop's over the provider's."""
+    """Return seconds per provider and round, and the loop's time over each provider's."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     calls = make_calls(*size, (*PROVIDERS, *(COMPILED if compiler else ())))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -162,7 +162,7 @@ def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str
 
 
 def profile(size: tuple[int, int, int], steps: int = 100) -> str:
-    """Where a step of eager goes, forward and backward, in microseconds by kind of operation."""
+    """Profile an eager step, forward and backward, in microseconds per kind of operation."""
     call = make_calls(*size, ("eager",))["eager"]
     for _ in range(steps):
         call(True)
@@ -181,7 +181,7 @@ def profile(size: tuple[int, int, int], steps: int = 100) -> str:
 
 
 def goal(tokens: int, dim: int, hidden_dim: int) -> float:
-    """What eager's ratio should reach, forward and backward."""
+    """Return the target ratios of eager, forward and backward."""
     if tokens <= 256:
         return 1.5
     return 1.25 if (tokens, dim, hidden_dim) == (768, 128, 256) else 0.95

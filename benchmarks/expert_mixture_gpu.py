@@ -1,9 +1,10 @@
-"""The expert mixture on a GPU against the other ways to compute it: ``python benchmarks/expert_mixture_gpu.py``.
+"""Time the expert mixture on a GPU against alternatives: ``python benchmarks/expert_mixture_gpu.py``.
 
-A provider whose outputs or gradients are further from float64 than allowed is printed as WRONG and not timed. Times:
-CUDA events around a call, all providers interleaved in one process, L2 flushed before each; median and quartiles. Up
-to 4096 tokens also wall time and the replay of a captured graph. Memory: peak above what was there before the call.
-The file is written after every problem. ``--dry_run``: the same on a CPU, tiny; its figures mean nothing.
+A provider whose outputs or gradients are too far from float64 is printed as WRONG and not timed. Times are medians and
+quartiles of CUDA events around a call; all providers are interleaved in one process, and L2 is flushed before each
+call. Up to 4096 tokens, wall time and the replay of a captured graph are measured too. Memory is the peak above the
+level before the call. The results file is written after every problem. ``--dry_run`` runs tiny sizes on a CPU; its
+numbers mean nothing.
 """
 
 import argparse
@@ -24,7 +25,7 @@ FILE = "expert_mixture_gpu.json"
 
 
 def run(options: argparse.Namespace, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Measure problem after problem while the budget lasts, most telling first."""
+    """Measure problems, most informative first, until the time budget is used up."""
     start = time.monotonic()
     results: dict[str, Any] = {
         "dry_run": options.dry_run,
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, stopwatch: Stopwatch) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """What a person waiting wants to see of a problem."""
+    """Summarize the results of a problem for the terminal."""
     lines = []
     for name, report in result["providers"].items():
         if report["status"] != "ok":

@@ -1,10 +1,11 @@
-"""How cost grows with tokens, experts, frames and modalities: ``python benchmarks/growth.py --folder FOLDER``.
+"""Measure how cost grows with tokens, experts, frames and modalities: ``python benchmarks/growth.py --folder FOLDER``.
 
-Time and memory of a step (forward and backward) of the op, and of DERL without its text encoder, one thing grown at a
-time. cost = a n^p is fitted by least squares in logarithms over the whole range; p is printed with its standard error
-and beside the slope of the last two sizes alone, as a fixed cost flattens the start. The goal is p = 1 or less.
+Time and memory of a step (forward and backward) are measured for the op and for DERL without its text encoder, varying
+one size at a time. cost = a n^p is fitted by least squares in logarithms over the whole range. p is printed with its
+standard error and beside the slope between the last two sizes, because fixed costs flatten the start. The goal is p = 1
+or less.
 
-Memory: on a GPU the peak above what was there before; on a CPU the bytes that autograd keeps for the backward pass.
+Memory is, on a GPU, the peak above the level before; on a CPU, the bytes that autograd saves for the backward pass.
 """
 
 import argparse
@@ -30,7 +31,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that grows, the sizes it takes, and how to make a step's forward pass at a size."""
+    """A quantity to vary, its sizes, and a function that makes the forward pass of a step at a size."""
 
     subject: str
     name: str
@@ -39,10 +40,10 @@ class Axis:
 
 
 def axes(scale: int) -> Iterator[Axis]:
-    """Everything that grows.
+    """Return all quantities to vary.
 
     Args:
-        scale: how many times the tokens of a CPU a device needs to be busy.
+        scale: factor on the number of tokens, larger for devices that need more work than a CPU.
     """
     tokens = 512 * scale
     yield Axis("op", "tokens", tuple(tokens * 2**i for i in range(6)), lambda n, to: _op(Problem.of(n, 128), to))
@@ -73,7 +74,7 @@ def dry_axes() -> Iterator[Axis]:
 
 
 def fit(sizes: list[int], costs: list[float]) -> dict[str, float | None]:
-    """Exponent of cost = a size^p by least squares in logarithms, its standard error, and the last local slope."""
+    """Fit cost = a size^p by least squares in logarithms; return p, its standard error, and the last local slope."""
     x, y = ([math.log(value) for value in values] for values in (sizes, costs))
     mean_x, mean_y = statistics.fmean(x), statistics.fmean(y)
     spread = sum((a - mean_x) ** 2 for a in x)
@@ -84,7 +85,7 @@ def fit(sizes: list[int], costs: list[float]) -> dict[str, float | None]:
 
 
 def grow(axis: Axis, stopwatch: Stopwatch, rounds: int, deadline: float) -> dict[str, Any]:
-    """Time and memory at every size that the deadline allows, and the fits."""
+    """Measure time and memory at every size that the deadline allows, and fit them."""
     report: dict[str, Any] = {"subject": axis.subject, "axis": axis.name, "sizes": [], "seconds": [], "bytes": []}
     for size in axis.sizes:
         if time.monotonic() > deadline:
@@ -149,7 +150,7 @@ def _cost(forward: Callable[[], torch.Tensor], stopwatch: Stopwatch, rounds: int
 
 
 def _saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
-    """Bytes of the storages that autograd keeps of a forward pass, without what is there anyway: leaves."""
+    """Return the bytes of storage that autograd saves in a forward pass, leaves excluded."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(part: torch.Tensor) -> torch.Tensor:
@@ -182,7 +183,7 @@ def _op(problem: Problem, device: torch.device) -> Callable[[], torch.Tensor]:
 def _model(
     device: torch.device, *, batch_size: int, frames: int = FRAMES, modalities: int = 3, **sizes: int
 ) -> Callable[[], torch.Tensor]:
-    """DERL on states and features of one width; half of the samples lose frames."""
+    """Return DERL on states and features of one width; half of the samples drop frames."""
     from training_step import BertConfig, DerlConfig, StatesModel, make_batch  # they need the examples' packages
 
     names = ["text", *(f"sensor{index}" for index in range(1, modalities))]

@@ -1,7 +1,7 @@
-"""What ``import modx`` costs beyond torch: ``python benchmarks/import_time.py``.
+"""Time ``import modx`` beyond ``import torch``: ``python benchmarks/import_time.py``.
 
-Every figure is of a fresh process. Whole processes that import torch alone and torch and modx take turns; the latter
-also time ``import modx`` itself, once torch is there. A first process of each, untimed, fills the disk's cache.
+Every measurement uses a fresh process. Processes that import only torch take turns with processes that import torch and
+modx; the latter also time ``import modx`` after torch. One untimed process of each kind warms the disk cache.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BOTH = "import time, torch; start = time.perf_counter(); import modx; print(time
 
 
 def measure(processes: int) -> dict[str, list[float]]:
-    """Seconds of every process, and of ``import modx`` within those that did."""
+    """Return seconds per process, and seconds of ``import modx`` in the processes with modx."""
     seconds: dict[str, list[float]] = {"torch": [], "torch and modx": [], "modx after torch": []}
     for index in range(-1, processes):
         for name, statement in (("torch", TORCH), ("torch and modx", BOTH)):

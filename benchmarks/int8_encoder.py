@@ -1,11 +1,11 @@
-"""The text encoder's weights as int8, against float32: ``python benchmarks/int8_encoder.py MODEL``.
+"""Compare a text encoder with int8 and float32 weights: ``python benchmarks/int8_encoder.py MODEL``.
 
-MODEL is a model of ``examples/derl_mosi.py``; or, with ``--untrained``, a Hugging Face text encoder, around which DERL
-is built at the paper's sizes. It is exported to ONNX by ``examples/derl_export.py``, with and without ``--int8``.
+MODEL is a model of ``examples/derl_mosi.py`` or, with ``--untrained``, a Hugging Face text encoder around which DERL is
+built at the paper's sizes. ``examples/derl_export.py`` exports it to ONNX, with and without ``--int8``.
 
-Size: of the file. Time: onnxruntime on a CPU, 50 tokens, the longest audio and vision, both files in turn; the ratio is
-that of the two calls of a round. Scores: both files on the test split of the data that MODEL was trained on, synthetic
-or ``--data``.
+Size is the file size. Time is onnxruntime's on a CPU, with 50 tokens and audio and vision of maximum length; both files
+take turns, and ratios are between the two calls of a round. Scores are of both files on the test split of MODEL's
+training data, synthetic or ``--data``.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def make_inputs(config: DerlConfig, batch_size: int) -> dict[str, Any]:
-    """Random input of full length, nothing missing."""
+    """Return random input of full length, with nothing missing."""
     generator = torch.Generator().manual_seed(0)
     batch = {}
     for name in config.modalities:
@@ -73,7 +73,7 @@ def time_both(sessions: dict[str, Any], inputs: dict[str, Any], rounds: int) -> 
 
 
 def score_both(sessions: dict[str, Any], config: DerlConfig, split: Split, tokenizer: Any) -> dict[str, Any]:
-    """Metrics of both files on a split at missing rates, and how far their scores are apart."""
+    """Return metrics of both files on a split at several missing rates, and the difference of their scores."""
     found: dict[str, Any] = {}
     for rate in RATES:
         dataset = MissingDataset(

@@ -1,7 +1,7 @@
-"""Registers, spills and shared memory of every kernel configuration that a call can choose, without a GPU.
+"""Report registers, spills and shared memory of every kernel configuration that a call can choose, without a GPU.
 
-The op is called with a recorder in the kernels' place, so what is compiled is what would be launched. Triton compiles
-it ahead of time for each family of GPUs, and the figures are read from the binary.
+The op is called with a recorder in place of the kernels, so exactly the launched configurations are compiled. Triton
+compiles them ahead of time for each GPU family, and the numbers are read from the binaries.
 
     python benchmarks/kernel_resources.py    # writes kernel_resources.md and kernel_configurations.csv in results/
     python benchmarks/kernel_resources.py --family sm_90 --print    # one family, as JSON lines
@@ -41,7 +41,7 @@ NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 class Recorder:
-    """Stands where a kernel stands, and remembers what it was launched with."""
+    """Replaces a kernel and records its launch arguments."""
 
     def __init__(self, kernel: Any, seen: dict[str, dict[str, Any]]) -> None:
         self.kernel = kernel
@@ -69,7 +69,7 @@ class Recorder:
 
 
 def record(family: str) -> list[dict[str, Any]]:
-    """Every configuration: each dtype and width, sizes that a tile divides and others, many tokens to few."""
+    """Record all configurations: each dtype and width, sizes divisible by a tile or not, many tokens to few."""
     seen: dict[str, dict[str, Any]] = {}
     launch.find_arch = lambda device: Arch(family, NUM_SMS)
     for module, name in (
@@ -95,7 +95,7 @@ def record(family: str) -> list[dict[str, Any]]:
 
 
 def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype, num_experts: int | None = None) -> None:
-    """One private and three shared experts as the paper has it, or so many of each."""
+    """Run the op with one private and three shared experts, as in the paper, or with other numbers."""
     group_sizes = [tokens // 3] * 2 + [tokens - 2 * (tokens // 3)]
     private, shared = (1, 3) if num_experts is None else (num_experts, num_experts)
     count = 3 * private + shared
@@ -115,7 +115,7 @@ def _run(tokens: int, dim: int, hidden_dim: int, dtype: torch.dtype, num_experts
 
 
 def compile_one(record: dict[str, Any], family: str) -> dict[str, Any]:
-    """What the compilers make of a configuration."""
+    """Compile a configuration and return its resources."""
     kernel, signature, constants = record["kernel"], record["signature"], record["constants"]
     at = {name: (index,) for index, name in enumerate(kernel.arg_names)}
     source = ASTSource(
@@ -144,7 +144,7 @@ def compile_one(record: dict[str, Any], family: str) -> dict[str, Any]:
 
 
 def _read_nvidia(cubin: bytes) -> tuple[int, int]:
-    """Registers a thread, and bytes of local memory a thread: the stack that spills go to."""
+    """Return registers and bytes of local memory (the stack, which holds spills) per thread."""
     program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -155,7 +155,7 @@ def _read_nvidia(cubin: bytes) -> tuple[int, int]:
 
 
 def _read_amd(assembly: str) -> tuple[int, int]:
-    """Vector registers a lane, accumulation registers included, and bytes a lane of scratch that spills go to."""
+    """Return vector registers (including accumulation registers) and bytes of scratch, which holds spills, per lane."""
     registers = int(re.search(r"\.vgpr_count:\s+(\d+)", assembly)[1])
     return registers, int(re.search(r"\.private_segment_fixed_size:\s+(\d+)", assembly)[1])
 
@@ -166,7 +166,7 @@ def measure(family: str) -> Iterator[dict[str, Any]]:
 
 
 def measure_apart(families: Sequence[str] = FAMILIES) -> dict[str, list[dict[str, Any]]]:
-    """Each family in a process of its own, as many at a time as there are cores: a compiler can crash."""
+    """Measure each family in its own process, since a compiler can crash; one process per core at a time."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
 
     def run(family: str) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ def measure_apart(families: Sequence[str] = FAMILIES) -> dict[str, list[dict[str
 
 
 def configurations(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[str]]:
-    """The families of each configuration, which is a row of the table without the family and the compilers' figures."""
+    """Return the families of each configuration, i.e. a table row without the family and the compiler's numbers."""
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         families = found.setdefault(tuple(str(row.get(name, "")) for name in COLUMNS), [])
@@ -189,14 +189,14 @@ def configurations(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list
 
 
 def write_configurations(rows: Sequence[dict[str, Any]]) -> None:
-    """One line per configuration, below the version of Triton whose figures the tiles were chosen by."""
+    """Write one line per configuration, below the Triton version for which the tiles were chosen."""
     lines = [f"# Triton {triton.__version__}", ",".join(("families", *COLUMNS))]
     lines += [",".join((" ".join(families), *values)) for values, families in configurations(rows).items()]
     CONFIGURATIONS.write_text("\n".join(lines) + "\n")
 
 
 def read_configurations() -> tuple[str, dict[tuple[str, ...], list[str]]]:
-    """The version of Triton, and the families of each configuration."""
+    """Read the Triton version, and the families of each configuration."""
     version, header, *lines = CONFIGURATIONS.read_text().splitlines()
     assert header == ",".join(("families", *COLUMNS))
     rows = [line.split(",") for line in lines]

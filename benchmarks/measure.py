@@ -1,4 +1,4 @@
-"""Everything that is measured of one problem: first whether each provider is right, then what it costs."""
+"""Measure one problem: first the correctness of each provider, then its cost."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PASSES = ("forward", "step")
 def measure(
     problem: Problem, stopwatch: Stopwatch, implementation: str, rounds: int, peak_tflops: float
 ) -> dict[str, Any]:
-    """The results of every provider, or why there are none, and the speed-ups of "modx" over the others."""
+    """Return the results of every provider, or why there are none, and the speedups of "modx" over the others."""
     torch._dynamo.reset()
     candidates, reports = _right_ones(problem, stopwatch, implementation)
     for name in list(candidates):
@@ -48,7 +48,7 @@ def measure(
 def _right_ones(
     problem: Problem, stopwatch: Stopwatch, implementation: str
 ) -> tuple[dict[str, Candidate], dict[str, dict[str, Any]]]:
-    """The providers that run and are right, and a report of each that says so."""
+    """Return the providers that run and are correct, and a report of every provider."""
     inputs = make_inputs(problem, stopwatch.device)
     expected = exact(problem, inputs)
     candidates: dict[str, Candidate] = {}
@@ -97,7 +97,7 @@ def _backward_launches(candidate: Candidate, stopwatch: Stopwatch) -> dict[str, 
 def _times(
     problem: Problem, candidates: dict[str, Candidate], stopwatch: Stopwatch, rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds by kind of figure and provider, a kind's providers interleaved."""
+    """Return seconds by kind of measurement and provider, with the providers of a kind interleaved."""
     seconds = {}
     for kind in PASSES:
         calls = {name: getattr(candidate, kind) for name, candidate in candidates.items()}
@@ -126,7 +126,7 @@ def _captured(name: str, call: Callable[[], object], capture: Callable[..., Any]
 
 
 def _ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """How many times faster "modx" is than each other provider, from the two times of a round."""
+    """Return the speedup of "modx" over each other provider, from the two times of a round."""
     if "modx" not in seconds:
         return {}
     return {
@@ -146,7 +146,7 @@ def _words(error: Exception) -> str:
 
 
 def expected_seconds(problem: Problem, spent: dict[Problem, float]) -> float:
-    """A guess from the problem nearest in work among those done: a larger one takes longer in proportion."""
+    """Estimate the seconds from the finished problem of most similar work, in proportion to the work if larger."""
     if not spent:
         return 0.0
     nearest = min(spent, key=lambda other: abs(_work(other) / _work(problem) - 1))

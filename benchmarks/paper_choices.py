@@ -1,9 +1,9 @@
-"""What the paper's open choices do: ``python benchmarks/paper_choices.py --data FILE --text_encoder FOLDER``.
+"""Measure the paper's open choices: ``python benchmarks/paper_choices.py --data FILE --text_encoder FOLDER``.
 
-Each row changes one setting of ``--recipe paper`` and trains by ``examples/derl_mosi.py``: on the synthetic data, and
-on a user's file if one is named. The checkpoint is chosen on validation at r = 0.5; figures are averages over
-r = 0 .. 0.9 on the test split, and of the same checkpoint on no other. Finished runs are kept in ``--records``, seed
-by seed, so that a study that was broken off goes on where it was.
+Each row changes one setting of ``--recipe paper`` and trains with ``examples/derl_mosi.py``, on the synthetic data and
+on the file given by ``--data``. The checkpoint is selected on validation at r = 0.5. Results are averages over r = 0 ..
+0.9 on the test split, all with that checkpoint. Finished runs are kept in ``--records``, seed by seed, so that an
+interrupted study can resume.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Run:
         return f"{self.data} | {self.choice} | {self.seed}"
 
     def train(self, data: Sequence[str], threads: int) -> dict[str, Any]:
-        """Run the command in a folder that is thrown away; its averages and where they come from."""
+        """Run the command in a temporary folder; return its averages and their provenance."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "run"
             options = ["--recipe", "paper", "--seed", str(self.seed), *data, *CHOICES[self.choice]]
@@ -70,7 +70,7 @@ class Run:
 
 
 def to_markdown(records: dict[str, Any], data: str) -> str:
-    """Mean and standard deviation over seeds for each choice."""
+    """Format mean and standard deviation over seeds per choice."""
     lines = ["| | MAE | Corr | Acc-2 non0 | validation MAE, r = 0.5 | seeds |", "|---|---:|---:|---:|---:|---:|"]
     for choice in CHOICES:
         runs = [records[key] for key in sorted(records) if key.startswith(f"{data} | {choice} |")]

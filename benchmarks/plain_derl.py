@@ -1,8 +1,8 @@
-"""PlainDerl: DERL composed from torch's own layers, the yardstick for speed and memory.
+"""PlainDerl: DERL composed of plain torch layers, the baseline for speed and memory.
 
-Every frame is projected to a query, a key and a value and every row goes through every block; experts and
-reconstructors are separate modules called in turn; the complete and the incomplete batch are two passes.
-Attention is PyTorch's fused one. B batch, N bottleneck tokens, D model width.
+Every frame is projected to a query, a key and a value, and every row goes through every block. Experts and
+reconstructors are separate modules, called in turn. The complete and the incomplete batch take two passes. Attention is
+PyTorch's fused attention. B batch, N bottleneck tokens, D model width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ Features = dict[str, Tensor]
 
 
 class PlainDerl(nn.Module):
-    """The function of :class:`derl.model.derl.DerlModel` from text states on, with its losses.
+    """Compute the same function as :class:`derl.model.derl.DerlModel`, from text states on, with its losses.
 
-    The kinds of losses are the defaults: squared error, the cosine as printed, targets that are not constants.
+    The losses are the defaults: squared error, the cosine as printed, and targets with gradients.
 
     Args:
-        config: as of the model.
-        input_dims: width of a frame for every modality, text included.
+        config: the model's configuration.
+        input_dims: modality -> width of a frame, text included.
     """
 
     def __init__(self, config: DerlConfig, input_dims: Mapping[str, int]) -> None:
@@ -40,12 +40,12 @@ class PlainDerl(nn.Module):
         self.head = nn.Linear(config.dim, 1)
 
     def load_from(self, model: DerlModel) -> "PlainDerl":
-        """Copy the parameters of `model`, so that both compute the same function."""
+        """Copy the parameters of ``model``, so that both compute the same function."""
         self.load_state_dict(self.translate(dict(model.named_parameters())))
         return self
 
     def translate(self, tensors: Mapping[str, Tensor]) -> Features:
-        """Bring the model's parameters, or their gradients, to the names and shapes of this module's."""
+        """Convert the model's parameters, or their gradients, to the names and shapes of this module."""
         layers = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
         translated = {}
         for name, tensor in tensors.items():
@@ -60,7 +60,7 @@ class PlainDerl(nn.Module):
         return translated
 
     def _mlps(self, bank: str) -> list[str]:
-        """Names of the modules that hold the experts of a bank, in its order."""
+        """Return the names of the modules that hold the experts of a bank, in order."""
         modalities, config = sorted(self.config.modalities), self.config
         match bank:
             case "disentangler.experts":
@@ -76,7 +76,7 @@ class PlainDerl(nn.Module):
         return [bank]
 
     def forward(self, inputs: Features, masks: Features, keep: Features, labels: Tensor) -> Tensor:
-        """Return the training loss (eq. 18); arguments as of the model, text as states."""
+        """Return the training loss (eq. 18); arguments as for the model, with text as states."""
         corrupted = {name: part * keep[name][..., None] for name, part in inputs.items()}
         features = self.encoder(corrupted, masks)
         private, shared = self.disentangler(features)
@@ -113,7 +113,7 @@ class MLP(nn.Sequential):
 
 
 class Router(nn.Module):
-    """A softmax over the logits of a network, at a learnable temperature."""
+    """Softmax over the logits of an MLP, with a learnable temperature."""
 
     def __init__(self, logits: nn.Module) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Router(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention of all rows to all rows, then an MLP."""
+    """Pre-norm self-attention, then an MLP."""
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Bottleneck tokens and frames through a transformer for each modality; the tokens leave."""
+    """Run bottleneck tokens and frames through one transformer per modality, and return the tokens."""
 
     def __init__(self, config: DerlConfig, input_dims: Mapping[str, int]) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class Encoder(nn.Module):
 
 
 class Disentangler(nn.Module):
-    """Each modality's private experts and the shared ones, one after the other."""
+    """Run each modality's private experts and the shared ones, one after another."""
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Disentangler(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """R1, R2 for either view, and R3, each modality's own."""
+    """Per modality: R1, R2 for each view, and R3."""
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__()

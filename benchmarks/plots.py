@@ -1,8 +1,11 @@
-"""Figures from what the benchmarks wrote: ``python benchmarks/plots.py FOLDER``.
+"""Plot the benchmarks' results: ``python benchmarks/plots.py FOLDER``.
 
-speed_up.png: how many times faster "modx" is, over the tokens, for each width. crossover.png: over the width, at the
-most tokens measured everywhere. memory.png: kept for the backward pass. growth.png: cost against what grows. A dry
-run's figures are only drawn with ``--dry_run``, and say so across the picture.
+- speed_up.png: speedup of "modx" over the number of tokens, per width.
+- crossover.png: speedup over the width, at the largest number of tokens that all widths have.
+- memory.png: bytes kept for the backward pass.
+- growth.png: cost over the size that grows.
+
+Dry runs are only plotted with ``--dry_run``, and are marked as such.
 """
 
 import argparse
@@ -33,7 +36,7 @@ Results = dict[str, Any]
 
 
 def speed_up(results: Results) -> Figure | None:
-    """A column of panels a width, a row a pass; a line a provider, its quartiles as a band."""
+    """Plot speedups: a column of panels per width, a row per pass, and a line with a quartile band per provider."""
     chosen = _plain(results)
     widths = sorted({result["problem"]["dim"] for result in chosen})
     if not widths:
@@ -57,7 +60,7 @@ def speed_up(results: Results) -> Figure | None:
 
 
 def crossover(results: Results) -> Figure | None:
-    """Over the width, at the most tokens that every width was measured at."""
+    """Plot speedups over the width, at the largest number of tokens that all widths have."""
     chosen = _plain(results)
     widths = {result["problem"]["dim"] for result in chosen}
     everywhere = [
@@ -79,7 +82,7 @@ def crossover(results: Results) -> Figure | None:
 
 
 def memory(results: Results) -> Figure | None:
-    """Bytes kept between forward and backward, a line a provider, at the most tokens measured."""
+    """Plot bytes kept between forward and backward, one line per provider, at the largest number of tokens."""
     chosen = [r for r in _plain(results) if any(p.get("kept_bytes") for p in r["providers"].values())]
     if not chosen:
         return None
@@ -102,7 +105,7 @@ def memory(results: Results) -> Figure | None:
 
 
 def growth(results: Results) -> Figure | None:
-    """Time and memory relative to the smallest size, against how many times that size was grown."""
+    """Plot time and memory relative to the smallest size, over the growth factor of the size."""
     parts = [part for part in results["growth"] if len(part["sizes"]) > 1]
     if not parts:
         return None
@@ -130,7 +133,7 @@ def growth(results: Results) -> Figure | None:
 
 
 def _plain(results: Results) -> list[Results]:
-    """What the T and D sweep measured, in the dtype of most of it: the other splits, widths and dtypes are no part."""
+    """Select the results of the sweep over T and D, in its most frequent dtype, without other splits and widths."""
     kept = [
         result
         for result in results["results"]
@@ -162,7 +165,7 @@ def _lines(axes: Axes, chosen: list[Results], kind: str, along: str) -> None:
 
 
 def _finish(figure: Figure, results: Results, title: str, legend: bool = True) -> Figure:
-    """Title above, one legend and the conditions below."""
+    """Add a title above, and one legend and the conditions below."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -1,6 +1,6 @@
-"""The problems that the op is measured at: sizes, random inputs, and the order in which a limited time covers them.
+"""The benchmark problems of the op: sizes, random inputs, and their order when time is limited.
 
-T tokens, D width, H hidden width, P private experts of a group, S shared experts, K = P + S experts a token visits.
+T tokens, D width, H hidden width, P private experts per group, S shared experts, K = P + S experts per token.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ NAMES = ("x", "gates", "w1", "b1", "w2", "b2")
 
 @dataclass(frozen=True)
 class Problem:
-    """One size of the op; the hidden width is 2 D unless said otherwise."""
+    """One size of the op; the hidden width is 2 D by default."""
 
     tokens: int
     dim: int
@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def group_sizes(self) -> tuple[int, ...]:
-        """As even as whole tokens allow."""
+        """Divide the tokens into groups as evenly as possible."""
         share, rest = divmod(self.tokens, self.num_groups)
         return tuple(share + (group < rest) for group in range(self.num_groups))
 
@@ -50,7 +50,7 @@ class Problem:
 
     @property
     def flops(self) -> dict[str, int]:
-        """What the formula asks for; what a provider computes twice is not counted."""
+        """Return the FLOPs of the formula; recomputation is not counted."""
         forward = 4 * self.tokens * self.dim * self.hidden_dim * (self.num_private + self.num_shared)
         return {"forward": forward, "step": 3 * forward}
 
@@ -63,7 +63,7 @@ class Problem:
 
 
 def make_inputs(problem: Problem, device: torch.device) -> dict[str, Tensor]:
-    """Random tokens of unit scale, a softmax's gates, weights that keep the scale, and the outputs' gradients."""
+    """Return random tokens of unit scale, softmax gates, weights that preserve the scale, and output gradients."""
     generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
@@ -83,12 +83,12 @@ def make_inputs(problem: Problem, device: torch.device) -> dict[str, Tensor]:
 
 
 def problems() -> Iterator[Problem]:
-    """Every problem once, the most telling first."""
+    """Yield every problem once, most informative first."""
     yield from dict.fromkeys(_ordered())
 
 
 def dry_problems() -> Iterator[Problem]:
-    """Sizes that tell nothing, to see that everything runs; the interpreter of Triton has no bfloat16."""
+    """Yield tiny sizes that only show that everything runs; Triton's interpreter has no bfloat16."""
     for tokens, dim in ((64, 16), (33, 32), (7, 16)):
         yield Problem.of(tokens, dim, dtype="float32")
     yield Problem.of(32, 16, num_private=2, num_shared=6, dtype="float32")
@@ -117,5 +117,5 @@ def _ordered() -> Iterator[Problem]:
 
 
 def compiles(problem: Problem) -> bool:
-    """Whether compilers are worth their seconds at this size: static shapes are compiled anew for each."""
+    """Return whether to spend time on compiling at this size; every static shape is recompiled."""
     return problem.dim <= 128 or problem.tokens >= 32768 or problem.tokens == 768

@@ -1,10 +1,10 @@
-"""Where one training step of DERL goes, block by block: ``python benchmarks/profile_step.py``.
+"""Profile one training step of DERL, block by block: ``python benchmarks/profile_step.py``.
 
-The step of ``training_step.py`` on a CPU: the paper's sizes for CMU-MOSI, batch 64, no text encoder. Ranges of
-torch.profiler are opened around the model's parts from outside; a range's time is its own, without that of ranges
-within it, so that the shares, with what is in none, add up to the step. Beside each share are the operators that most
-of its time went to. Of all profiled steps the fastest is shown, as the one that other processes disturbed least. The
-profiler slows what is made of many small operators; the fastest step without it is timed beside it.
+The step is that of ``training_step.py`` on a CPU: the paper's sizes for CMU-MOSI, batch 64, no text encoder. Ranges of
+torch.profiler wrap the model's parts from outside. A range's time excludes nested ranges, so the shares (with one for
+time outside all ranges) add up to the step. Each share lists the operators that take most of its time. The fastest
+profiled step is shown, because other processes disturbed it least. The profiler slows down blocks of many small
+operators, so the fastest step without it is shown too.
 """
 
 import argparse
@@ -39,14 +39,14 @@ BLOCKS = (*MODULES.values(), "losses", "backward", "optimizer", OTHER)
 
 @dataclass
 class Share:
-    """Microseconds of a block in a step, and those of each operator in it."""
+    """Microseconds of a block in a step, in total and per operator."""
 
     time: float = 0.0
     operators: Counter[str] = field(default_factory=Counter)
 
 
 def ranged(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call within a range of this name."""
+    """Wrap a call in a profiler range of this name."""
 
     def run(*arguments: Any, **options: Any) -> Any:
         with record_function(name):
@@ -66,7 +66,7 @@ def mark(model: nn.Module) -> None:
 
 
 def take(step: TrainingStep, batch: Batch) -> None:
-    """What ``step(batch)`` does, in ranges."""
+    """Do what ``step(batch)`` does, in ranges."""
     with record_function(STEP):
         ranged("optimizer", step.optimizer.zero_grad)()
         loss = step.loss(batch)
@@ -75,7 +75,7 @@ def take(step: TrainingStep, batch: Batch) -> None:
 
 
 def attribute(step: FunctionEvent) -> dict[str, Share]:
-    """Every microsecond of a step to the innermost range that it lies in."""
+    """Attribute every microsecond of a step to its innermost range."""
     shares = {block: Share() for block in BLOCKS}
 
     def add(event: FunctionEvent, block: str) -> None:
@@ -92,7 +92,7 @@ def attribute(step: FunctionEvent) -> dict[str, Share]:
 
 
 def measure(steps: int, trace: Path | None) -> dict[str, Any]:
-    """The fastest of some profiled steps, and of as many without the profiler, in turn."""
+    """Return the fastest of several profiled steps, and of as many without the profiler, in turn."""
     load = os.getloadavg()[0]
     step, batch = TrainingStep("modx"), make_batch()
     mark(step.model)

@@ -1,6 +1,6 @@
-"""The ways to compute the op that are measured against each other, all from the same parameters.
+"""Alternative ways to compute the op, all with the same parameters.
 
-A provider is built for a problem and its inputs; one that cannot be built or run says why (:class:`CannotRun`).
+A provider is built for a problem and its inputs. One that cannot be built or run raises :class:`CannotRun`.
 T tokens, D width, H hidden width, E experts.
 """
 
@@ -21,12 +21,12 @@ Inputs = dict[str, Tensor]
 
 
 class CannotRun(Exception):
-    """Why a provider is not measured here."""
+    """A provider cannot run here; the message says why."""
 
 
 @dataclass
 class Candidate:
-    """A provider ready to run; ``function(*leaves)`` gives (private, shared)."""
+    """A provider that is ready to run; ``function(*leaves)`` returns (private, shared)."""
 
     function: Callable[..., Outputs]
     leaves: list[Tensor]
@@ -34,7 +34,7 @@ class Candidate:
     to_banks: Callable[[list[Tensor]], list[Tensor]] = list  # gradients of the leaves to those of the banks
 
     def forward(self) -> Outputs:
-        """Inference: nothing is kept for a backward pass."""
+        """Run inference; nothing is kept for a backward pass."""
         with torch.no_grad():
             return self.function(*self.leaves)
 
@@ -45,11 +45,11 @@ class Candidate:
         return list(torch.autograd.grad(outputs, self.leaves, self.output_gradients))
 
     def step(self) -> list[Tensor]:
-        """Forward and backward."""
+        """Run forward and backward."""
         return self.backward(self.forward_for_backward())
 
     def results(self) -> dict[str, Tensor]:
-        """Outputs and gradients by name, the same names for every provider."""
+        """Return outputs and gradients by name; names are the same for every provider."""
         outputs = self.forward_for_backward()
         gradients = self.to_banks(self.backward(outputs))
         named = dict(zip(NAMES, gradients, strict=True))
@@ -57,7 +57,7 @@ class Candidate:
 
 
 class Graphed(Candidate):
-    """Another candidate's forward, and its forward and backward, each one captured CUDA graph."""
+    """Another candidate's forward, and its forward and backward, each captured as a CUDA graph."""
 
     def __init__(self, candidate: Candidate, capture: Callable[[Callable[[], object]], Callable[[], object]]) -> None:
         super().__init__(candidate.function, candidate.leaves, candidate.output_gradients, candidate.to_banks)
@@ -71,7 +71,7 @@ class Graphed(Candidate):
 
 
 def op(problem: Problem, inputs: Inputs, **options: object) -> Candidate:
-    """The library's op in one of its implementations."""
+    """Return the library's op in one of its implementations."""
 
     def run(*leaves: Tensor) -> Outputs:
         return expert_mixture(*leaves, **problem.counts, **options)
@@ -80,7 +80,7 @@ def op(problem: Problem, inputs: Inputs, **options: object) -> Candidate:
 
 
 def loop(problem: Problem, inputs: Inputs) -> Candidate:
-    """A module an expert, called one after the other: what one would write first."""
+    """Call one module per expert in a loop, the straightforward implementation."""
     experts = nn.ModuleList(_module(*parts) for parts in zip(*(inputs[name] for name in NAMES[2:]), strict=True))
     parameters = list(experts.parameters())
     x, gates = (inputs[name].detach().requires_grad_() for name in NAMES[:2])
@@ -104,7 +104,7 @@ def loop(problem: Problem, inputs: Inputs) -> Candidate:
 
 
 def grouped(problem: Problem, inputs: Inputs) -> Candidate:
-    """PyTorch's grouped matrix product with every expert chosen: the groups padded to one length, 3-D by 3-D."""
+    """Use PyTorch's grouped matmul with every expert selected: groups padded to one length, 3-D by 3-D."""
     if not hasattr(F, "grouped_mm"):
         raise CannotRun(f"torch {torch.__version__} has no torch.nn.functional.grouped_mm")
     if problem.dtype != "bfloat16":
@@ -112,7 +112,7 @@ def grouped(problem: Problem, inputs: Inputs) -> Candidate:
     own, longest = problem.num_groups * problem.num_private, max(problem.group_sizes)
 
     def mix(x: Tensor, gates: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-        """x (E, T, D), gates (E, T); the experts' outputs (E, T, D), weighted."""
+        """Map x (E, T, D) and gates (E, T) to the experts' weighted outputs (E, T, D)."""
         hidden = F.gelu(F.grouped_mm(x, w1.mT) + b1[:, None])
         return gates[..., None] * (F.grouped_mm(hidden, w2) + b2[:, None])
 
@@ -134,7 +134,7 @@ def grouped(problem: Problem, inputs: Inputs) -> Candidate:
 
 
 def compiled(build: Callable[[Problem, Inputs], Candidate], problem: Problem, inputs: Inputs) -> Candidate:
-    """Another provider through torch.compile, for this very size."""
+    """Compile another provider with torch.compile, for this size only."""
     if not compiles(problem):
         raise CannotRun("not compiled at this size, to save time")
     candidate = build(problem, inputs)
@@ -145,11 +145,11 @@ def compiled(build: Callable[[Problem, Inputs], Candidate], problem: Problem, in
 def make_providers(
     implementation: str, capture: Callable[[Callable[[], object]], Callable[[], object]] | None
 ) -> dict[str, Callable[[Problem, Inputs], Candidate]]:
-    """Every provider by name, the yardstick of correctness ("wide") first.
+    """Return every provider by name, first "wide", the reference for correctness.
 
     Args:
-        implementation: what stands as "modx": "triton", or another where there is no GPU.
-        capture: makes a CUDA graph of a call; None where there are none.
+        implementation: implementation of "modx": "triton", or another without a GPU.
+        capture: captures a call as a CUDA graph; None without CUDA graphs.
     """
 
     def graphed_loop(problem: Problem, inputs: Inputs) -> Candidate:

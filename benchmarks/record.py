@@ -1,4 +1,4 @@
-"""What a result says about where it comes from, and a file that a killed run leaves whole."""
+"""Provenance of results, and a results file that stays complete if the run is killed."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def provenance(device: dict[str, Any]) -> dict[str, Any]:
-    """Machine, driver, versions, command and commit."""
+    """Return machine, driver, versions, command and commit."""
     return {
         "machine": device | {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
@@ -28,13 +28,13 @@ def provenance(device: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(values: list[float]) -> dict[str, Any]:
-    """Median, quartiles and every value."""
+    """Return median, quartiles and all values."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "quartiles": [low, high], "all": values}
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
-    """Replace the file as a whole, so that it can be read at any moment."""
+    """Replace the file atomically, so that it can be read at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(results, indent=1) + "\n")
@@ -50,7 +50,7 @@ def _triton() -> str | None:
 
 
 def commit() -> str | None:
-    """The state of the code that runs."""
+    """Return the commit of the running code."""
     return _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12")
 
 
@@ -62,7 +62,7 @@ def _output(*command: str) -> str | None:
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

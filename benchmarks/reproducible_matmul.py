@@ -1,10 +1,10 @@
-"""What MKL's reproducible modes cost: ``python benchmarks/reproducible_matmul.py``.
+"""Measure the cost of MKL's reproducible modes: ``python benchmarks/reproducible_matmul.py``.
 
-By default MKL may choose another order of summation for a matmul whose operands start elsewhere in memory.
-``MKL_CBWR`` forbids that. Each setting gets a process of its own, since MKL reads the variable once. The processes
-take turns, a step each per round: the training step of ``training_step.py`` (no text encoder), and one of the default
-run of ``examples/derl_mosi.py`` (synthetic data, text encoder trained along). The ratio is of the two steps of a
-round, with the variable and without. The second column counts matmuls whose bits change when one operand moves.
+By default, MKL's summation order can depend on the memory alignment of a matmul's operands. ``MKL_CBWR`` prevents that.
+Each setting has its own process, since MKL reads the variable only once. The processes take turns, one step per round:
+the training step of ``training_step.py`` (no text encoder), and a step of the default run of ``examples/derl_mosi.py``
+(synthetic data, text encoder trained from scratch). Ratios are between the two steps of a round, with and without the
+variable. The second column counts matmuls whose bits change when one operand moves.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def at_offset(x: Tensor, offset: int) -> Tensor:
 
 
 def count_moved() -> tuple[int, int]:
-    """Matmuls of ``SHAPES`` whose bits depend on where an operand lies, and how many were tried."""
+    """Count matmuls of ``SHAPES`` whose bits depend on an operand's address; return that count and the total."""
     generator = torch.Generator().manual_seed(0)
     moved = []
     for rows, width, columns in SHAPES:
@@ -56,7 +56,7 @@ def training_step() -> Step:
 
 
 def default_step() -> Step:
-    """A step of the default run, on its first batch."""
+    """Return a step of the default run, on its first batch."""
     from derl.train.options import parse
     from derl.train.run import RunFolder
     from derl.train.setup import Setup
@@ -81,7 +81,7 @@ STEPS: dict[str, Callable[[], Step]] = {"training step": training_step, "default
 
 
 def work() -> None:
-    """Answer every line on standard input with a step's wall and CPU seconds."""
+    """For every line on standard input, run a step and print its wall and CPU seconds."""
     steps = {name: make() for name, make in STEPS.items()}
     for step in steps.values():
         step()
@@ -93,7 +93,7 @@ def work() -> None:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Wall and CPU seconds of each setting's steps, round by round."""
+    """Return wall and CPU seconds of each setting's steps, round by round."""
     workers: dict[str, subprocess.Popen[str]] = {}
     for setting in SETTINGS:
         environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
@@ -120,7 +120,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def to_markdown(found: dict[str, Any], machine: str) -> str:
-    """A row per setting: wall seconds, and wall and CPU time over those without the variable."""
+    """Format one row per setting: wall seconds, and wall and CPU time relative to those without the variable."""
     columns = " | ".join(f"{name}, s | / unset | CPU" for name in STEPS)
     lines = [
         "What MKL's reproducible modes cost: medians and quartiles; ratios are of the two steps of a round.",

@@ -1,7 +1,7 @@
-"""Memory of an epoch of data loading from shards, over the size of the data.
+"""Measure the memory of one epoch of data loading from shards, over the size of the data.
 
-Made-up features of CMU-MOSEI's widths, 500 frames a sample, are written a sample at a time and read once through the
-examples' data set and collator, each in a process of its own: ``python benchmarks/shards_memory.py``.
+Random features with CMU-MOSEI's widths and 500 frames per sample are written one sample at a time, and read once
+through the examples' data set and collator, each in its own process: ``python benchmarks/shards_memory.py``.
 """
 
 import argparse
@@ -25,7 +25,7 @@ HEADER = ["samples", "data, MiB", "own memory, MiB", "with mapped pages, MiB"]
 
 
 def write(folder: Path, count: int) -> None:
-    """Make shards of ``count`` training samples."""
+    """Write shards of ``count`` training samples."""
     from derl.data.shard_writer import ShardWriter
 
     draw = torch.Generator().manual_seed(0)
@@ -37,7 +37,7 @@ def write(folder: Path, count: int) -> None:
 
 
 def read(path: Path) -> None:
-    """Serve an epoch and print the most memory that it took, in MiB: the process's own, and with mapped pages."""
+    """Serve one epoch and print its peak memory in MiB: the process's own, and with mapped pages."""
     from derl.data.load import load_data
     from derl.data.missing import Collator, MissingDataset
 
@@ -53,7 +53,7 @@ def read(path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print and keep the table."""
+    """Measure, print and save the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=SAMPLES, help="at 1x (default: %(default)s)")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
-"""Time, memory and launches on a CUDA device, and the same calls on a CPU for dry runs.
+"""Measure time, memory and launches on a CUDA device, or on a CPU for dry runs.
 
-``CudaStopwatch`` and ``HostStopwatch`` have the same methods; what the host cannot measure is None there.
+``CudaStopwatch`` and ``HostStopwatch`` have the same methods, which return None if the host cannot measure.
 """
 
 import statistics
@@ -16,7 +16,7 @@ NOT_KERNELS = ("Memcpy", "Memset", "##", "Torch-Compiled")  # copies, fills, and
 
 
 class CudaStopwatch:
-    """Measures with events on the current stream, after the L2 cache was flushed."""
+    """Measures with events on the current stream, after flushing the L2 cache."""
 
     device = torch.device("cuda")
 
@@ -26,7 +26,7 @@ class CudaStopwatch:
         self.flush = torch.empty(size, dtype=torch.int8, device=self.device)
 
     def seconds(self, call: Call) -> float:
-        """Seconds on the device from the call's first kernel to its last; the host may be what it waits for."""
+        """Return device seconds from the call's first kernel to its last, including waits for the host."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.flush.zero_()
         start.record()
@@ -36,7 +36,7 @@ class CudaStopwatch:
         return start.elapsed_time(end) / 1e3
 
     def wall_seconds(self, call: Call) -> float:
-        """Seconds on the host until the result is there, as a lone small step costs."""
+        """Return host seconds until the result is ready, the cost of a single small step."""
         self.flush.zero_()
         torch.cuda.synchronize()
         start = time.perf_counter()
@@ -45,7 +45,7 @@ class CudaStopwatch:
         return time.perf_counter() - start
 
     def capture(self, call: Call) -> Call:
-        """The call as a CUDA graph; replaying it returns the captured call's own outputs, filled anew."""
+        """Capture the call as a CUDA graph; a replay overwrites and returns the captured outputs."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -63,7 +63,7 @@ class CudaStopwatch:
         return replay
 
     def peak_bytes(self, call: Call) -> int | None:
-        """The most bytes allocated during the call, above what was there before it."""
+        """Return the peak bytes allocated during the call, above the level before it."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -72,7 +72,7 @@ class CudaStopwatch:
         return torch.cuda.max_memory_allocated() - before
 
     def kept_bytes(self, forward: Callable[[], Iterable[Tensor]]) -> int | None:
-        """Bytes kept between forward and backward, without the outputs themselves."""
+        """Return the bytes kept between forward and backward, without the outputs."""
         before = torch.cuda.memory_allocated()
         outputs = tuple(forward())
         torch.cuda.synchronize()
@@ -80,7 +80,7 @@ class CudaStopwatch:
         return torch.cuda.memory_allocated() - before - sum(own.values())
 
     def launches(self, call: Call) -> dict[str, int] | None:
-        """Kernels, and copies and fills, of one call; None if the profiler sees nothing."""
+        """Return the number of kernels, and of copies and fills, in one call; None if the profiler sees nothing."""
         call()
         torch.cuda.synchronize()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -92,7 +92,7 @@ class CudaStopwatch:
         return {"kernels": kernels, "copies_and_fills": copies} if kernels else None
 
     def release(self) -> None:
-        """Give memory that is no longer used back to the device."""
+        """Return unused memory to the device."""
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
 
@@ -109,7 +109,7 @@ class CudaStopwatch:
 
 
 class HostStopwatch:
-    """The same calls with the host's clock; the figures mean nothing but that everything runs."""
+    """Measures with the host's clock, which only shows that everything runs."""
 
     device = torch.device("cpu")
 
@@ -141,7 +141,7 @@ Stopwatch = CudaStopwatch | HostStopwatch
 
 
 def interleaved(measure: Callable[[Call], float], calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call, round by round, the order turned around every second round."""
+    """Return seconds per call, round by round, in reverse order every second round."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         measure(call)
@@ -152,7 +152,7 @@ def interleaved(measure: Callable[[Call], float], calls: dict[str, Call], rounds
 
 
 def peak_tflops(stopwatch: Stopwatch, dtype: torch.dtype, size: int) -> float:
-    """What a large square matrix product reaches here and now: the median of ten."""
+    """Return the median TFLOPS of ten large square matmuls."""
     a, b = (torch.randn(size, size, device=stopwatch.device).to(dtype) for _ in range(2))
     seconds = interleaved(stopwatch.seconds, {"product": lambda: a @ b}, 10)["product"]
     return 2 * size**3 / statistics.median(seconds) / 1e12

@@ -1,7 +1,7 @@
-"""The table of GPU figures in docs/kernel.md, from what was measured: ``python benchmarks/table.py --write``.
+"""Write the table of GPU results in docs/kernel.md: ``python benchmarks/table.py --write``.
 
-Reads ``benchmarks/results/<gpu>/expert_mixture_gpu.json``; a dry run is refused. ``--folder``: print the table of
-one folder instead.
+Reads ``benchmarks/results/<gpu>/expert_mixture_gpu.json``, and refuses dry runs. ``--folder`` prints the table of one
+folder instead.
 """
 
 import argparse
@@ -23,14 +23,14 @@ Results = dict[str, Any]
 
 
 def page_block() -> str:
-    """What stands between the two markers of the page."""
+    """Return the text between the page's two markers."""
     files = sorted(RESULTS.glob("*/expert_mixture_gpu.json"))
     tables = [to_markdown(json.loads(file.read_text())) for file in files]
     return "\n\n".join(tables) if tables else NONE_YET
 
 
 def to_markdown(results: Results) -> str:
-    """Speed-ups with quartiles, share of the peak, memory saved; a row a size of the base split in bfloat16."""
+    """Format speedups with quartiles, share of the peak and memory saved; one row per size, base split, bfloat16."""
     if results["dry_run"]:
         raise ValueError("a dry run's figures mean nothing: no table is made of them.")
     rows = [_row(result) for result in sorted(results["results"], key=_order) if _of_the_base(result["problem"])]

@@ -1,4 +1,4 @@
-"""The training step under pytest-benchmark: ``pytest benchmarks -n 0 --benchmark-only``."""
+"""Time the training step with pytest-benchmark: ``pytest benchmarks -n 0 --benchmark-only``."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from training_step import PROVIDERS, make_agreeing_steps, make_batch
 @pytest.mark.benchmark(group="training step")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_training_step(benchmark, provider):
-    """Loss and gradients agree; then the provider's steps are timed, one of the other's, untimed, before each."""
+    """Check loss and gradients, then time the provider's steps, each after an untimed step of the other provider."""
     batch = make_batch()
     steps = make_agreeing_steps(batch)
 

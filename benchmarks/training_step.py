@@ -1,13 +1,13 @@
-"""One training step of DERL, modx against the plain composition: ``python benchmarks/training_step.py``.
+"""Time one training step of DERL, modx against plain layers: ``python benchmarks/training_step.py``.
 
-Forward, loss, backward and AdamW at the paper's sizes for CMU-MOSI, batch 64, without the text encoder: text
-comes as its states. Half of the samples lose frames, each modality at a rate from U(0, 1); nothing is padded.
+Forward, loss, backward and AdamW at the paper's sizes for CMU-MOSI, batch 64, without the text encoder: the input is
+its states. Half of the samples drop frames, each modality at a rate from U(0, 1); nothing is padded.
 
-Time: in one process, a step of each in turn; the ratio is that of the two steps of a round.
+Time: the providers take turns in one process; ratios are between the two steps of a round.
 
-Memory (Linux): in a process of its own, a provider makes parameters, optimizer and inputs, takes a warm-up step
-on two samples, which also makes the optimizer's state, and drops the gradients; the memory resident then is
-subtracted from the peak (``ru_maxrss``) after one step on the whole batch. What a step needs includes gradients.
+Memory (Linux): in its own process, a provider creates parameters, optimizer and inputs, takes a warm-up step on two
+samples, which creates the optimizer's state, and frees the gradients. The resident memory at that point is subtracted
+from the peak (``ru_maxrss``) after one step on the whole batch. The result includes gradients.
 """
 
 import argparse
@@ -45,14 +45,14 @@ Batch = dict[str, Any]
 
 
 class StatesModel(DerlModel):
-    """DerlModel without its text encoder: text comes as states ``(B, L, 768)``, lost ones become zeros."""
+    """DerlModel without its text encoder: text is states ``(B, L, 768)``; dropped ones become zeros."""
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
         del self.text_encoder
 
     def check(self, *batch: Any) -> None:
-        """Let text through that is not token ids."""
+        """Accept text that is not token ids."""
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
         return {name: erase(inputs[name], keep[name]) for name in self.config.modalities}
@@ -62,7 +62,7 @@ class StatesModel(DerlModel):
 
 
 class TrainingStep:
-    """A model of one provider and its optimizer; called, it takes a step on a batch."""
+    """A provider's model and its optimizer; a call takes one step on a batch."""
 
     def __init__(self, provider: str) -> None:
         torch.manual_seed(0)
@@ -83,7 +83,7 @@ class TrainingStep:
 
 
 def make_config() -> DerlConfig:
-    """MOSI's sizes, and a text encoder of BERT-base's width but no layers, soon thrown away."""
+    """Return MOSI's sizes, with a text encoder of BERT-base's width and no layers, which is removed later."""
     return DerlConfig(text_config=BertConfig(vocab_size=1, num_hidden_layers=0, pad_token_id=0))
 
 
@@ -92,7 +92,7 @@ def frame_dims(config: DerlConfig) -> dict[str, int]:
 
 
 def make_batch(batch_size: int = BATCH_SIZE, config: DerlConfig | None = None) -> Batch:
-    """Random frames of full length; every second sample loses some."""
+    """Return random frames of full length; every second sample drops some."""
     config, generator = config or make_config(), torch.Generator().manual_seed(0)
     batch: Batch = {"inputs": {}, "masks": {}, "keep": {}, "labels": 3 * torch.randn(batch_size, generator=generator)}
     for name, dim in frame_dims(config).items():
@@ -106,7 +106,7 @@ def make_batch(batch_size: int = BATCH_SIZE, config: DerlConfig | None = None) -
 
 
 def make_agreeing_steps(batch: Batch) -> dict[str, TrainingStep]:
-    """Both providers with the same parameters, after asserting that losses and gradients are the same."""
+    """Return both providers with the same parameters, after asserting that losses and gradients agree."""
     steps = {provider: TrainingStep(provider) for provider in PROVIDERS}
     plain, modx = steps["plain"].model, steps["modx"].model
     plain.load_from(modx)
@@ -126,7 +126,7 @@ def make_agreeing_steps(batch: Batch) -> dict[str, TrainingStep]:
 
 
 def measure_seconds(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each provider's step, round by round, the order turned around every round."""
+    """Return seconds per step and provider, round by round, in alternating order."""
     batch = make_batch()
     steps = make_agreeing_steps(batch)
     seconds: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
@@ -141,7 +141,7 @@ def measure_seconds(rounds: int) -> dict[str, list[float]]:
 
 
 def measure_own_memory(provider: str) -> int:
-    """Bytes that one step adds to this process at its peak."""
+    """Return the bytes that one step adds to this process at its peak."""
     step, batch, small = TrainingStep(provider), make_batch(), make_batch(2)
     step(small)
     step.optimizer.zero_grad()
@@ -153,7 +153,7 @@ def measure_own_memory(provider: str) -> int:
 
 
 def measure_memory(repeats: int) -> dict[str, list[int]]:
-    """Bytes of each provider's step, each in a fresh process; to be called while this one is still small."""
+    """Return the bytes of each provider's step, each in a fresh process. Call this while this process is small."""
     command = [sys.executable, __file__, "--memory_of"]
     return {
         provider: [
@@ -165,7 +165,7 @@ def measure_memory(repeats: int) -> dict[str, list[int]]:
 
 
 def report(seconds: dict[str, list[float]], memory: dict[str, list[int]], command: str) -> dict[str, Any]:
-    """Everything measured, and its summary: median and quartiles."""
+    """Return all measurements and their summary: median and quartiles."""
     mebibytes = {provider: [value / 2**20 for value in values] for provider, values in memory.items()}
     speed_up = [plain / modx for plain, modx in zip(seconds["plain"], seconds["modx"], strict=True)]
     saving = statistics.median(memory["plain"]) / statistics.median(memory["modx"])

@@ -1,8 +1,8 @@
-"""A page to play with a DERL model: let some of a sample go missing, and see the score and who carries it.
+"""Explore a DERL model on a web page: drop parts of a sample, and see the score and each modality's weight.
 
-python examples/derl_demo.py                                    # the latest run in runs/, or a quick synthetic one
-python examples/derl_demo.py --model runs/20260101-120000
-python examples/derl_demo.py --model MODEL --data unaligned_50.pkl
+python examples/derl_demo.py                                    # the latest run in runs/, or a quick run on synthetic
+data python examples/derl_demo.py --model runs/20260101-120000 python examples/derl_demo.py --model MODEL --data
+unaligned_50.pkl
 """
 
 import os
@@ -13,7 +13,7 @@ from argparse import ArgumentParser
 from ending import command
 
 # isort: split
-os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when they are imported
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read at import
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -26,27 +26,26 @@ from derl.train.run import RunError
 def main() -> int:
     """Run the command; the exit code is 130 when stopped by Ctrl-C, 2 for bad input."""
     parser = ArgumentParser(
-        description="A page to play with a DERL model: let some of a sample go missing, and see the score and who "
-        "carries it. It is served on this machine alone, and asks nothing of the network."
+        description="Explore a DERL model on a web page: drop parts of a sample, and see the score and each modality's "
+        "weight. The page is served on localhost only and needs no network access."
     )
     parser.add_argument(
         "--model",
         metavar="FOLDER",
-        help="of a run of derl_mosi.py, or of its model (default: the latest in runs/, or, where there is none, DERL "
-        "trained quickly on synthetic data)",
+        help="folder of a run of derl_mosi.py or of its model (default: the latest run in runs/, or else DERL trained "
+        "quickly on synthetic data)",
     )
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="samples to pick from: MMSA-layout pickle or .safetensors (default: what the run was trained on, if it is "
-        "there)",
+        help="samples to pick from: MMSA-layout pickle or .safetensors (default: the run's own data, if available)",
     )
-    parser.add_argument("--port", type=int, help="of the address (default: the first free one from 7860)")
+    parser.add_argument("--port", type=int, help="port of the server (default: the first free one from 7860)")
     options = parser.parse_args()
     try:
         from derl.demo.page import make_page, serve
     except ImportError as error:
-        print(f"error: the page needs gradio ({error}): pip install 'modx[demo]'", file=sys.stderr)
+        print(f"error: the page needs gradio ({error}): run pip install 'modx[demo]'.", file=sys.stderr)
         return 2
     disable_progress_bar()
     try:

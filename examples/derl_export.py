@@ -1,10 +1,10 @@
-"""Export a trained model for torch.export or ONNX: no modx, no transformers and no examples are needed to run it.
+"""Export a trained model with torch.export or to ONNX, to run it without modx, transformers and the examples.
 
 python examples/derl_export.py runs/20260101-120000 --to torch derl.pt2
 python examples/derl_export.py runs/20260101-120000 --to onnx derl.onnx
 python examples/derl_export.py runs/20260101-120000 --to onnx --int8 derl.onnx
 
-What the files take and give: docs/deploy.md.
+docs/deploy.md describes the files' inputs and outputs.
 """
 
 import argparse
@@ -24,10 +24,12 @@ from derl.predict.export import SUFFIXES, export
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a run of derl_mosi.py, or of its model")
-    parser.add_argument("--to", required=True, choices=list(SUFFIXES), help="torch.export's format, or ONNX")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a run of derl_mosi.py or of its model")
+    parser.add_argument("--to", required=True, choices=list(SUFFIXES), help="file format")
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write, ending in .pt2 or .onnx")
-    parser.add_argument("--int8", action="store_true", help="with --to onnx: the text encoder's weights as int8")
+    parser.add_argument(
+        "--int8", action="store_true", help="quantize the text encoder's weights to int8 (only with --to onnx)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     options = parser.parse_args(arguments)
     disable_progress_bar()

@@ -1,9 +1,9 @@
-"""Train DERL on sentiment, judge it under missing input, and report.
+"""Train DERL on sentiment, evaluate it with missing input, and report.
 
-python examples/derl_mosi.py                                                   # synthetic data, nothing needed
+python examples/derl_mosi.py                                                   # synthetic data, no downloads
 python examples/derl_mosi.py --data unaligned_50.pkl --text_encoder bert-base-uncased
-python examples/derl_mosi.py --resume runs/20260101-120000                     # go on where a run stopped
-python examples/derl_mosi.py --evaluate runs/20260101-120000                   # judge its model again
+python examples/derl_mosi.py --resume runs/20260101-120000                     # resume a run that stopped
+python examples/derl_mosi.py --evaluate runs/20260101-120000                   # evaluate its model again
 python examples/derl_mosi.py --evaluate runs/20260101-120000 --eval_pattern bursts
 torchrun --nproc-per-node 2 examples/derl_mosi.py                              # two processes, the same batches
 """
@@ -41,7 +41,7 @@ def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C or SIGTERM, 1 when it broke."""
     asked = parse()
     state = join()
-    disable_progress_bar()  # of writing and reading weights; training and judging keep theirs
+    disable_progress_bar()  # for reading and writing weights; training and evaluation keep their bars
     try:
         with stoppable(), RunFolder.open(asked) as (folder, options):
             return attempt(options, folder)
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def attempt(options: Options, folder: RunFolder) -> int:
-    """Set up and run; say what to do where it breaks off."""
+    """Set up and run; if the run stops early, print how to resume it."""
     state = PartialState()
     if options.evaluate is None:
         print(textwrap.fill(announce(options), shutil.get_terminal_size().columns))
@@ -72,17 +72,17 @@ def attempt(options: Options, folder: RunFolder) -> int:
         raise Stopped(f"stopped; {folder.remedy}" if state.is_main_process else "") from None
     except Exception as error:
         if not isinstance(error, OSError | SafetensorError) and "DataLoader worker" not in str(error):
-            traceback.print_exc()  # none of a full disk, a lost folder, a killed process: perhaps a mistake of ours
+            traceback.print_exc()  # not a full disk, a removed folder or a killed worker: perhaps a bug
         print(f"\nerror: {type(error).__name__}: {error}; {folder.remedy}", file=sys.stderr)
         return 1
 
 
 def run(setup: Setup, folder: RunFolder) -> int:
-    """Train, unless there is a model already; then evaluate and report."""
+    """Train, except with ``--evaluate``; then evaluate and report."""
     started = perf_counter()
     trainer = open_trainer(setup, folder)
     if setup.options.evaluate is None:
-        print(f"training {setup.model_name} on {setup.data_name}; everything goes to {folder.path}")
+        print(f"training {setup.model_name} on {setup.data_name}; all files go to {folder.path}")
         fit(trainer, setup, folder)
     trained = perf_counter()
     pattern = setup.options.eval_pattern

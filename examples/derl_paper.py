@@ -1,10 +1,10 @@
-"""Every table and figure of the DERL paper, and the question it leaves open, on any data the example reads.
+"""Make every table and figure of the DERL paper, and answer the question it leaves open, on any data.
 
 python examples/derl_paper.py table1                                # synthetic data, three seeds
 python examples/derl_paper.py all --data unaligned_50.pkl --text_encoder bert-base-uncased
-python examples/derl_paper.py all --study study                     # again: goes on where it was, or beside another
-python examples/derl_paper.py table1 --protocol paper               # the same trainings, read as the field does
-python examples/derl_paper.py all --report_only                     # what there is so far
+python examples/derl_paper.py all --study study                     # resumes, or joins a running process
+python examples/derl_paper.py table1 --protocol paper               # same trainings, the field's protocol
+python examples/derl_paper.py all --report_only                     # report finished cells only
 """
 
 import sys
@@ -27,7 +27,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        raise Stopped("stopped; finished cells are kept, the same command goes on") from None
+        raise Stopped("stopped; finished cells are kept. Run the same command to resume.") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score sentiment with a saved DERL model, from whatever there is of a sample.
+"""Score sentiment with a saved DERL model, with any modality missing.
 
 python examples/derl_predict.py MODEL --text "great lovely ship"
 python examples/derl_predict.py MODEL --text "great lovely ship" --audio audio.npy --vision vision.npy
@@ -48,30 +48,30 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
     """Read the command line.
 
     Args:
-        arguments: of the command.
+        arguments: the command's arguments.
         names: the model's modalities.
 
     Returns:
-        The options, and modality -> text or path, as far as given.
+        The options, and modality -> text or path for the modalities given.
     """
     parser = ArgumentParser(
-        description="Score sentiment with a saved DERL model, from whatever there is of a sample.",
+        description="Score sentiment with a saved DERL model, with any modality missing.",
         epilog="MODEL comes first: --help after it names that model's own modalities.",
-        conflict_handler="resolve",  # a modality that is called csv or out can only come in a CSV file
+        conflict_handler="resolve",  # a modality named csv or out is only read from a CSV file
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a run of derl_mosi.py, or of its model")
+    parser.add_argument("model", metavar="MODEL", help="folder of a run of derl_mosi.py or of its model")
     one = parser.add_argument_group("one sample")
     for name in names:
-        text = "the words" if name == "text" else f"{name} frames: a .npy file of (frames, features), of any length"
+        text = "the words" if name == "text" else f"{name} frames: .npy file of shape (frames, features), any length"
         one.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
     many = parser.add_argument_group("many samples")
     many.add_argument(
         "--csv",
         metavar="FILE",
-        help=f"columns {', '.join(names)}, as far as there are; text as it is, the others paths "
-        "of .npy files relative to this file, an empty cell where a modality is missing",
+        help=f"CSV file with any of the columns {', '.join(names)}: text as words, the others as paths "
+        "of .npy files relative to this file; an empty cell is a missing modality",
     )
-    many.add_argument("--out", metavar="FILE", help="gets its columns, and score, class and weights")
+    many.add_argument("--out", metavar="FILE", help="CSV file to write: the same columns, and score, class and weights")
     options = parser.parse_args(arguments)
     samples = {name: getattr(options, f"sample {name}", None) for name in names}
     samples = {name: value for name, value in samples.items() if value is not None}
@@ -80,19 +80,19 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
     if (options.csv is None) != (options.out is None):
         parser.error("--csv and --out belong together; give both")
     if (options.csv is None) == (not samples):
-        parser.error(f"give one sample, by {', '.join(f'--{name}' for name in names)}, or many, by --csv and --out")
+        parser.error(f"give one sample with {', '.join(f'--{name}' for name in names)}, or many with --csv and --out")
     return options, samples
 
 
 def score(predictor: Predictor, samples: dict[str, str]) -> Answer:
-    """Answer one sample: text as it is, frames from files."""
+    """Score one sample: text as given, frames from files."""
     return predictor.predict(
         **{name: value if name == "text" else load_frames(Path(value)) for name, value in samples.items()}
     )
 
 
 def describe(answer: Answer) -> str:
-    """Say an answer in two lines."""
+    """Format an answer in two lines."""
     lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]

@@ -1,8 +1,8 @@
-"""Write a data set as memory-mapped shards, for data that does not fit into memory.
+"""Write a data set as memory-mapped shards, for data that does not fit in memory.
 
 python examples/derl_shards.py --data unaligned_50.pkl --output_dir mosei
 python examples/derl_mosi.py --data mosei
-python examples/derl_shards.py --verify mosei          # are all files as they were written?
+python examples/derl_shards.py --verify mosei          # compare checksums
 """
 
 import argparse
@@ -24,15 +24,17 @@ def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_argument_group("what to do").add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="a pickle of MMSA's layout, or a run's data.safetensors")
-    what.add_argument("--verify", type=Path, metavar="FOLDER", help="compare the checksums of a folder of shards")
+    what.add_argument("--data", type=Path, help="MMSA-layout pickle, or a run's data.safetensors")
+    what.add_argument("--verify", type=Path, metavar="FOLDER", help="folder of shards whose checksums to verify")
     writing = parser.add_argument_group("writing")
-    writing.add_argument("--output_dir", type=Path, help="a new folder, for --data")
-    writing.add_argument("--shard_megabytes", type=int, default=256, help="about the size of a file (default: 256)")
+    writing.add_argument("--output_dir", type=Path, help="new folder for the shards (required with --data)")
+    writing.add_argument(
+        "--shard_megabytes", type=int, default=256, help="approximate size of a file in MiB (default: 256)"
+    )
     writing.add_argument(
         "--text_features",
         action="store_true",
-        help="read the key text, features that others computed, in place of the words in raw_text",
+        help="read precomputed features (key text of the pickle) instead of words (key raw_text)",
     )
     options = parser.parse_args()
     if options.shard_megabytes < 1:
@@ -41,7 +43,7 @@ def main() -> int:
         parser.error("--data and --output_dir go together")
     try:
         if options.verify is not None:
-            print(f"{verify_shards(options.verify)} shards are as they were written: {options.verify}")
+            print(f"{verify_shards(options.verify)} shards match their checksums: {options.verify}")
             return 0
         if options.data.suffix == ".safetensors":
             splits = load_complete(options.data)

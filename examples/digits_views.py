@@ -1,8 +1,8 @@
-"""Recognise handwritten digits from three views, of which frames or all may be missing, beside a plain baseline.
+"""Recognize handwritten digits from three views with missing frames or views, and compare with a plain baseline.
 
 python examples/digits_views.py                  # one seed, about a minute; nothing is downloaded
 python examples/digits_views.py --seeds 5 --out digits.json --picture digits.png
-python examples/digits_views.py --tune           # how the settings below were chosen: on the validation split alone
+python examples/digits_views.py --tune           # choose the settings below, on the validation split
 """
 
 import argparse
@@ -75,7 +75,7 @@ def fit(
 
 
 def tune(splits: dict[str, Split], epochs: int, seeds: int, console: Console) -> None:
-    """Print the mean accuracy on the validation split for every setting of ``GRIDS``, best first."""
+    """Print the mean validation accuracy of every setting in ``GRIDS``, best first."""
     for name, grid in GRIDS.items():
         choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
         scores = {}
@@ -91,11 +91,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--seeds", type=_count, default=1, help="trainings of each model")
-    parser.add_argument("--epochs", type=_count, default=40, help="passes over the training split")
-    parser.add_argument("--out", type=_target, help="JSON file for every seed's figures")
-    parser.add_argument("--picture", type=_picture, help="image file for the picture")
-    parser.add_argument("--tune", action="store_true", help="judge all settings on the validation split instead")
+    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per model")
+    parser.add_argument("--epochs", type=_count, default=40, help="number of epochs")
+    parser.add_argument("--out", type=_target, help="JSON file for per-seed results")
+    parser.add_argument("--picture", type=_picture, help="image file for the plot")
+    parser.add_argument("--tune", action="store_true", help="compare all settings on the validation split instead")
     options = parser.parse_args()
     if options.tune and (options.out or options.picture):
         parser.error("--tune only prints; leave out --out and --picture")
@@ -123,5 +123,5 @@ def _picture(text: str) -> Path:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors are so small that a second thread only waits for the first
+    torch.set_num_threads(1)  # tensors are too small for a second thread to help
     sys.exit(main())

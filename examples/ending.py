@@ -1,4 +1,4 @@
-"""How a command ends when Ctrl-C stops it: one line, exit code 130, no traceback. Import it before anything slow."""
+"""End a command on Ctrl-C with one line, exit code 130 and no traceback. Import it before slow modules."""
 
 import sys
 from collections.abc import Callable
@@ -11,11 +11,11 @@ CODE = 130  # 128 + SIGINT, as shells count
 
 
 class Stopped(KeyboardInterrupt):
-    """A stop with a line of its own to print, such as how to go on; an empty one prints nothing."""
+    """A stop with its own line to print, e.g. how to resume; an empty line prints nothing."""
 
 
 def command(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """Make ``main`` return 130 where Ctrl-C stops it.
+    """Make ``main`` return 130 when Ctrl-C stops it.
 
     Example:
         >>> @command
@@ -43,7 +43,7 @@ def _say(stop: BaseException) -> int:
 
 
 def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):  # while modules are imported, which takes seconds
+    if issubclass(kind, KeyboardInterrupt):  # during imports, which take seconds
         sys.exit(_say(error))
     sys.__excepthook__(kind, error, traceback)
 

@@ -1,10 +1,10 @@
-"""One file from data to a number: classify from two sensors, of which any part may be missing.
+"""One file from data to a number: classify recordings of two sensors with missing parts.
 
-python examples/minimal.py        # some seconds on one core; nothing is downloaded
+python examples/minimal.py        # a few seconds on one core; nothing is downloaded
 
-Each sample is an event that a microphone and a camera record, in frames of noise. Somewhere in each recording two
-frames hold the pattern of the event's class. In training, frames and whole modalities are dropped at random. Then both
-models are tested on complete and on incomplete recordings.
+Each sample is an event that a microphone and a camera record as frames of noise. In each recording, two frames hold the
+pattern of the event's class. Training drops frames and whole modalities at random. Then both models are tested on
+complete and on incomplete recordings.
 """
 
 import torch
@@ -15,15 +15,15 @@ import modx
 from modx.missing import drop, erase, keep_modalities
 
 SAMPLES, TRAIN, CLASSES = 2000, 1500, 10
-WIDTHS = {"audio": 6, "video": 8}  # of a frame
-LENGTHS = {"audio": 20, "video": 12}  # frames at most; at least half as many
+WIDTHS = {"audio": 6, "video": 8}  # features per frame
+LENGTHS = {"audio": 20, "video": 12}  # maximum number of frames; the minimum is half
 EPOCHS, BATCH_SIZE, LEARNING_RATE, DIM = 15, 64, 3e-3, 32
 
 Parts = dict[str, Tensor]
 
 
 def load() -> tuple[Parts, Parts, Tensor]:
-    """Make inputs ``(n, L, width)`` and masks ``(n, L)``, by modality, and labels ``(n,)``."""
+    """Make inputs ``(n, L, width)`` and masks ``(n, L)`` per modality, and labels ``(n,)``."""
     labels = torch.randint(CLASSES, (SAMPLES,))
     patterns = {name: 3 * F.normalize(torch.randn(CLASSES, width), dim=-1) for name, width in WIDTHS.items()}
     samples = []
@@ -39,7 +39,7 @@ def load() -> tuple[Parts, Parts, Tensor]:
 
 
 class Fusion(nn.Module):
-    """modx between the frames and a linear head."""
+    """modx's fusion of both modalities, with a linear head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class Fusion(nn.Module):
         self.head = nn.Linear(DIM, CLASSES)
 
     def forward(self, inputs: Parts, masks: Parts, keep: Parts) -> tuple[Tensor, Tensor | float]:
-        """Return logits, and what to add to the loss."""
+        """Return logits and auxiliary losses."""
         output = self.fusion(inputs, masks, keep)
         return self.head(output.features.mean(1)), 0.1 * sum(output.losses or ())
 
 
 class Concatenation(nn.Module):
-    """The baseline: all frames side by side, zeros and a flag where one is missing, into an MLP."""
+    """The baseline: an MLP on all frames concatenated; a missing frame is zeros and a flag."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,18 +72,18 @@ class Concatenation(nn.Module):
         )
 
     def forward(self, inputs: Parts, masks: Parts, keep: Parts) -> tuple[Tensor, Tensor | float]:
-        """Return logits, and what to add to the loss."""
+        """Return logits and auxiliary losses."""
         frames = [torch.cat([erase(inputs[m], keep[m]), keep[m][..., None]], dim=-1).flatten(1) for m in WIDTHS]
         return self.mlp(torch.cat(frames, dim=1)), 0.0
 
 
 def take(parts: Parts, rows: slice | Tensor) -> Parts:
-    """Return some samples of every modality."""
+    """Select rows of every modality."""
     return {name: part[rows] for name, part in parts.items()}
 
 
 def train(model: nn.Module, inputs: Parts, masks: Parts, labels: Tensor) -> None:
-    """Train on samples that lose frames or modalities, each at a rate of its own, drawn anew for every batch."""
+    """Train with dropped frames or modalities: every sample has its own rate, redrawn for every batch."""
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     steps = EPOCHS * -(-len(labels) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -100,7 +100,7 @@ def train(model: nn.Module, inputs: Parts, masks: Parts, labels: Tensor) -> None
 
 
 def main() -> dict[str, dict[str, float]]:
-    """Train both models; print and return the accuracy of each, in percent, by what is missing."""
+    """Train both models; print and return their accuracies in percent, by what is missing."""
     torch.manual_seed(0)
     inputs, masks, labels = load()
     models = {"fusion": Fusion(), "concatenation": Concatenation()}
@@ -125,5 +125,5 @@ def main() -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # tensors are small: a second thread would only wait
+    torch.set_num_threads(1)  # tensors are too small for a second thread to help
     main()

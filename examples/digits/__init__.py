@@ -1,1 +1,1 @@
-"""Handwritten digits in three views, any of which may be missing: modx on data of another kind than sentiment."""
+"""Handwritten digits in three views, any of which may be missing: modx on data other than sentiment."""

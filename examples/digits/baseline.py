@@ -1,4 +1,4 @@
-"""ConcatBaseline: what the blocks have to beat."""
+"""ConcatBaseline: the baseline for modx's blocks."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from modx.missing import erase
 
 
 class ConcatBaseline(nn.Module):
-    """Put all features side by side, zeros where they are missing, and beside them which frames are there: an MLP."""
+    """An MLP on all features, concatenated, with zeros for missing ones, and a flag per frame."""
 
     def __init__(self, hidden_dim: int = 248, dropout: float = 0.0) -> None:
         super().__init__()
@@ -25,10 +25,10 @@ class ConcatBaseline(nn.Module):
         )
 
     def forward(self, views: Views, keep: dict[str, Tensor]) -> Tensor:
-        """Return logits; arguments as of ``ViewsModel.forward``."""
+        """Return logits; arguments as for ``ViewsModel.forward``."""
         features = [erase(views[name], keep[name]).flatten(1) for name in SHAPES]
         return self.network(torch.cat([*features, *(keep[name].float() for name in SHAPES)], dim=1))
 
     def loss(self, views: Views, keep: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Cross-entropy of what was kept."""
+        """Return the cross-entropy given what was kept."""
         return F.cross_entropy(self(views, keep), labels)

@@ -1,4 +1,4 @@
-"""The ways in which views go missing at test time."""
+"""The conditions of the test: how views go missing."""
 
 import torch
 from torch import Tensor
@@ -6,33 +6,33 @@ from torch import Tensor
 from digits.views import SHAPES, Views
 from modx.missing import PATTERNS, drop, keep_modalities
 
-TRAIN_PATTERN = "frames+modalities"  # every sample loses single frames or whole views, at a rate of its own
+TRAIN_PATTERN = "frames+modalities"  # every sample drops single frames or whole views, at its own rate
 RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
 CONDITIONS = (
     "complete",
     *(f"no {name}" for name in SHAPES),
     *(f"only {name}" for name in SHAPES),
     *(f"frames {rate}" for rate in RATES),
-    "block 0.5",  # neither this pattern nor the next is trained on
+    "block 0.5",  # training uses neither this pattern nor the next
     "unequal 0.5",
 )
 
 
 def everything(views: Views) -> dict[str, Tensor]:
-    """Return masks ``(B, frames)`` by which all views are there, whole."""
+    """Return masks ``(B, frames)`` that keep everything."""
     return {name: torch.ones(view.shape[:2], dtype=torch.bool) for name, view in views.items()}
 
 
 def lose(views: Views, condition: str, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return keep masks ``(B, frames)``, True where a frame survives.
+    """Return keep masks ``(B, frames)``, False where a frame is dropped.
 
     Args:
         views: name -> ``(B, frames, features)``.
         condition: "complete", "no NAME", "only NAME", or a pattern of ``modx.missing.drop`` and its rate.
-        generator: source of the draws.
+        generator: source of random draws.
 
     Raises:
-        ValueError: the condition is none of these.
+        ValueError: The condition is none of these.
     """
     masks = everything(views)
     match condition.split():
@@ -46,5 +46,5 @@ def lose(views: Views, condition: str, generator: torch.Generator) -> dict[str, 
             return drop(masks, float(rate), pattern, generator=generator)
     raise ValueError(
         f"lose expected condition to be 'complete', 'no NAME' or 'only NAME' with a name out of {tuple(masks)}, or a "
-        f"pattern out of {PATTERNS} and its rate, such as 'frames 0.5', got {condition!r}."
+        f"pattern out of {PATTERNS} and its rate, e.g. 'frames 0.5', got {condition!r}."
     )

@@ -18,7 +18,7 @@ from modx.losses import orthogonality_loss, reconstruction_loss
 
 
 class ViewsModel(nn.Module):
-    """Classify from views of which frames, or all, may be missing."""
+    """Classify from views with missing frames or missing views."""
 
     def __init__(self, dim: int = 48, num_tokens: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ViewsModel(nn.Module):
             **block,
         )
         for positions in self.encode.positions.values():
-            nn.init.normal_(positions, std=0.3)  # far from 0: which row it is says as much as what is in it
+            nn.init.normal_(positions, std=0.3)  # large: a row's position is as informative as its content
         self.disentangle = HybridExpertDisentangler(names, dim, hidden_dim=dim)
         self.rebuild = MultiLevelReconstructor(names, dim, hidden_dim=dim)
         self.fuse = ModalityRouter(names, dim, hidden_dim=dim)
@@ -42,11 +42,11 @@ class ViewsModel(nn.Module):
         self.head = nn.Linear(dim, NUM_CLASSES)
 
     def forward(self, views: Views, keep: dict[str, Tensor]) -> Tensor:
-        """Return logits ``(B, classes)``; frames where ``keep`` ``(B, frames)`` is False are never seen."""
+        """Return logits ``(B, classes)``; frames where ``keep`` ``(B, frames)`` is False are never read."""
         return self._classify(self.disentangle(self.encode(views, keep)), keep)
 
     def loss(self, views: Views, keep: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Cross-entropy of what was kept; and what was lost is rebuilt, for which the complete views are the target."""
+        """Return the cross-entropy given what was kept, plus the orthogonality and reconstruction losses."""
         batch_size = len(labels)
         both = {name: torch.cat([mask, keep[name]]) for name, mask in everything(views).items()}
         tokens = self.encode({name: torch.cat([view, view]) for name, view in views.items()}, both)

@@ -1,4 +1,4 @@
-"""What a study prints, draws and writes."""
+"""Print, plot and save the results."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from rich.table import Table
 from digits.missing import CONDITIONS, RATES
 from digits.views import SHAPES
 
-Accuracies = dict[str, list[dict[str, float]]]  # model -> one a seed: condition -> percent
+Accuracies = dict[str, list[dict[str, float]]]  # model -> per seed: condition -> accuracy in percent
 OURS, BASELINE = "experts", "concat"
-STYLES = {OURS: ("#0072B2", "o", ""), BASELINE: ("#D55E00", "s", "//")}  # Okabe and Ito's colours
+STYLES = {OURS: ("#0072B2", "o", ""), BASELINE: ("#D55E00", "s", "//")}  # by Okabe and Ito
 
 
 def print_table(accuracies: Accuracies, console: Console) -> None:
-    """Print means and deviations over seeds; the better mean is marked, twice if by more than the spread."""
+    """Print means and standard deviations over seeds; mark the better mean, twice if by more than the spread."""
     table = Table(title="Accuracy on the test split, %", title_justify="left")
     table.add_column("what is there")
     for name in (OURS, BASELINE, f"{OURS} - {BASELINE}"):
@@ -35,7 +35,7 @@ def print_table(accuracies: Accuracies, console: Console) -> None:
 
 
 def rows(accuracies: Accuracies) -> dict[str, list[str]]:
-    """Return the cells of every condition: both models, and the difference of their means."""
+    """Return the cells per condition: both models, and the difference of their means."""
     found = {}
     for condition in [*CONDITIONS, "mean"]:
         values = {
@@ -54,7 +54,7 @@ def rows(accuracies: Accuracies) -> dict[str, list[str]]:
 
 
 def draw(accuracies: Accuracies) -> Figure:
-    """Draw accuracy over the share of frames lost, and by the views that are there."""
+    """Plot accuracy over the share of dropped frames, and by available views."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     over_rate = {0.0: "complete"} | {rate: f"frames {rate}" for rate in RATES}
@@ -78,7 +78,7 @@ def draw(accuracies: Accuracies) -> Figure:
 
 
 def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
-    """Write every seed's figures as JSON, and what they came from."""
+    """Write per-seed results as JSON, with their provenance."""
     machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__}
     path.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
 
@@ -93,7 +93,7 @@ def _many(accuracies: Accuracies) -> bool:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, or its architecture."""
+    """Return the processor's name, or its architecture if the name is unknown."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

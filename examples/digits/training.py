@@ -1,4 +1,4 @@
-"""How both models are trained, chosen and judged: the same steps, the same losses of input, the same masks."""
+"""Train, select and evaluate both models: the same steps, the same dropped input, the same masks."""
 
 import copy
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from modx.missing import PATTERNS, drop
 BATCH_SIZE = 64
 WEIGHT_DECAY = 0.01
 JUDGE_EVERY = 5  # epochs
-DRAWS = 5  # of what goes missing, where that is random
+DRAWS = 5  # draws per random condition
 
 
 def train(model: nn.Module, train: Split, valid: Split, *, learning_rate: float, epochs: int, seed: int) -> float:
-    """Train a model with losses drawn anew for every batch, and leave it as it was at its best epoch.
+    """Train a model with input dropped at random per batch, and restore the weights of its best epoch.
 
     Args:
-        model: with ``loss(views, keep, labels)``, and logits from ``model(views, keep)``.
-        train, valid: the best epoch is the one with the highest mean accuracy over all conditions on ``valid``.
-        learning_rate: the peak, reached in a tenth of the steps; then it falls along a cosine.
-        epochs: passes over ``train``.
-        seed: of batches and of what goes missing.
+        model: has ``loss(views, keep, labels)``, and ``model(views, keep)`` returns logits.
+        train, valid: the splits. The best epoch has the highest mean accuracy over all conditions on ``valid``.
+        learning_rate: peak learning rate, after a warmup of a tenth of the steps; then cosine decay.
+        epochs: number of epochs.
+        seed: seed of batches and of dropped input.
 
     Returns:
-        That accuracy on ``valid``, in percent.
+        The best epoch's accuracy on ``valid``, in percent.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * -(-len(train.labels) // BATCH_SIZE)
@@ -59,7 +59,7 @@ def train(model: nn.Module, train: Split, valid: Split, *, learning_rate: float,
 def evaluate(
     model: nn.Module, split: Split, conditions: Sequence[str] = CONDITIONS, *, draws: int = DRAWS
 ) -> dict[str, float]:
-    """Return the accuracy in percent under every condition; any model meets the same masks."""
+    """Return the accuracy in percent under every condition; all models get the same masks."""
     model.eval()
     accuracies = {}
     for condition in conditions:

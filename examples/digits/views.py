@@ -1,4 +1,4 @@
-"""The data: handwritten digits as three sensors would see them."""
+"""The data: handwritten digits, as three sensors would record them."""
 
 from typing import NamedTuple
 
@@ -13,18 +13,18 @@ from torch import Tensor
 Views = dict[str, Tensor]
 SHAPES = {"pixels": (8, 8), "edges": (4, 16), "waves": (4, 4)}  # frames, features
 NUM_CLASSES = 10
-LARGEST = 5.0  # of a standardised feature: some pixels are dark in all but a few images
+LARGEST = 5.0  # limit of a standardized feature: some pixels are dark in all but a few images
 
 
 class Split(NamedTuple):
-    """``views``: name -> ``(n, frames, features)``, standardised; ``labels`` ``(n,)``, the digit."""
+    """``views``: name -> ``(n, frames, features)``, standardized. ``labels``: digits ``(n,)``."""
 
     views: Views
     labels: Tensor
 
 
 def load_views() -> dict[str, Split]:
-    """Load scikit-learn's 1797 digits, stratified into train (60 %), valid and test (20 % each), always the same."""
+    """Load scikit-learn's 1797 digits in a fixed stratified split: train (60%), valid and test (20% each)."""
     digits = load_digits()
     raw = see(digits.images)
     train, rest = train_test_split(np.arange(len(digits.target)), test_size=0.4, stratify=digits.target, random_state=0)

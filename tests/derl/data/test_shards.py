@@ -242,7 +242,7 @@ def test_a_changed_byte_is_found(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["derl_shards.py", "--verify", str(folder)])
     assert derl_shards.main() == 0
     number = len(list(folder.glob("*.safetensors")))
-    assert capsys.readouterr().out == f"{number} shards are as they were written: {folder}\n"
+    assert capsys.readouterr().out == f"{number} shards match their checksums: {folder}\n"
     path = folder / "valid-00000.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -109,7 +109,7 @@ def test_a_csv_file_that_does_not_fit_is_one_line_and_writes_nothing(run, frames
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one sample, by --text, --audio, --vision, or many"),
+        ([], "give one sample with --text, --audio, --vision, or many"),
         (["--text", "great", "--csv", "a", "--out", "b"], "give one sample"),
         (["--csv", "in.csv"], "--csv and --out belong together"),
         (["--csv", "nowhere.csv", "--out", "out.csv"], "nowhere.csv: expected a CSV file in UTF-8, found No such file"),
