@@ -30,7 +30,7 @@ nitpick_ignore_regex = [
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300  # seconds a block
+nb_execution_timeout = 900  # seconds per cell, for a machine that is busy
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
