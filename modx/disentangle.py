@@ -28,7 +28,7 @@ class HybridExpertDisentangler(ModalityModule):
     view the weighted sum over the shared experts (eq. 4).
 
     Args:
-        modalities: Names of the modalities, in any order. The bank stores their private experts by sorted name.
+        modalities: Names of the modalities, in any order. Private experts are stored in sorted order of these names.
         dim: D, width of a token.
         hidden_dim: H, hidden units of each expert.
         num_private_experts: P, private experts per modality.

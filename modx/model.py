@@ -83,7 +83,7 @@ class MissingModalityFusion(Pretrained):
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: An argument is out of range or unknown, a name is invalid, or ``input_dims`` and ``max_lengths``
-            differ in their names.
+            do not name the same modalities.
 
     Example:
         >>> lengths = {"audio": 90, "vision": 40}
