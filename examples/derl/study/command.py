@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     disable_progress_bar()
     given = {name: getattr(asked, name) for name in SHARED if getattr(asked, name) is not None}
     if asked.smoke and asked.preset is not None:
-        parser.error("--smoke is a preset of its own; leave out --preset")
+        parser.error("--smoke sets its own preset; leave out --preset")
     given = SMOKE | given if asked.smoke else given
     for name in LEAST.keys() & given.keys():
         if not LEAST[name] <= given[name] < math.inf:

@@ -144,7 +144,7 @@ def patterns(view: View) -> list[Sheet]:
             table.rows.append([BEST_POSSIBLE, *(mean_cell(values, metric) for values in best)])
         sheet.caption = (
             "Averaged over r = 0.1, 0.3, 0.5, 0.7, 0.9 of the tested pattern, at the chosen epoch. The pattern "
-            "modalities keeps one of every sample, so that it loses less than r, and is easier."
+            "modalities keeps one modality of every sample, so it drops less than r and is easier."
         )
         if best is not None:
             sheet.caption += " In brackets: the distance to the best possible, by which columns compare."

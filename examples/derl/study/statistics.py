@@ -13,7 +13,7 @@ from derl.study.ledger import Record
 from derl.train.recipes import LAST
 
 PROTOCOLS = {
-    "valid": "Protocol valid: one checkpoint a seed, chosen without the test split",
+    "valid": "Protocol valid: one checkpoint per seed, chosen without the test split",
     "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as LNLN does",
 }
 SELECTION_RATE = 0.5  # section 4.2: "the model tested with the missing rate r = 0.5 is selected"

@@ -71,7 +71,7 @@ def _bias(view: View) -> Sheet:
         sheet.table.rows.append([label, *cells])
     sheet.caption = (
         "Less bias: each r's scores are shifted by their mean error ON THE TEST SPLIT. No method may do so; it "
-        "shows what a perfectly centred model would have."
+        "shows what a perfectly centered model would have."
     )
     return sheet
 
@@ -197,7 +197,7 @@ def table6(view: View) -> list[Sheet]:
         sheet.table.rows.append([f"printed: {label}", *sizes, f"{numbers['seconds per epoch']:.2f}", "", "", *quality])
     sheet.note = printed_note(view, "Table 6")
     sheet.caption = (
-        "Medians over seeds. Seconds: of training, checkpoints included, judging left out; samples scored a second. "
+        "Medians over seeds. Seconds: of training, checkpoints included, evaluation excluded; samples scored a second. "
         "Peak: the process's largest resident set while it trains, with data, libraries and what earlier cells left in "
         "it; on a GPU the memory allocated there. Other processes of the study may have shared the cores."
     )

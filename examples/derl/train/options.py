@@ -74,7 +74,7 @@ class Options:
     num_shared_experts: int | None = _option(None, "experts shared by all modalities (default: set by --preset)")
     reconstruction_levels: list[str] = field(
         default_factory=lambda: list(LEVELS),
-        metadata={"help": "levels that MLCR reconstructs: input, disentangled, joint; empty: no MLCR"},
+        metadata={"help": "levels that MLCR reconstructs: input, disentangled, joint; 'none' disables MLCR"},
     )
     fusion: str = _option("router", "MRF, or equal weights for all views", ["router", "mean"])
     recipe: str = _option("paper", "training recipe, which sets the defaults marked 'set by --recipe'", list(RECIPES))
