@@ -52,7 +52,7 @@ def _option(default: Any, text: str, choices: Collection[str] | None = None) -> 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a run. Batch size, schedule and learning rate are the paper's (Li et al.)."""
+    """Options of a run: batch size, cosine and learning rate from the paper (Li et al.), warmup and decay from LNLN."""
 
     data: str | None = _option(None, "MMSA-layout pickle, a safetensors file or shards (default: synthetic data)")
     text_features: bool = _option(
@@ -89,7 +89,7 @@ class Options:
     text_learning_rate: float | None = _option(
         None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 on synthetic data)"
     )
-    warmup: float = _option(0.1, "share of steps for linear warmup, followed by cosine decay")
+    warmup: float = _option(0.1, "share of steps for linear warmup (from LNLN's code), followed by cosine decay")
     weight_decay: float = _option(1e-4, "weight decay of parameters with two or more dimensions")
     max_grad_norm: float | None = _option(None, "maximum gradient norm; 0: no clipping (default: set by --recipe)")
     task_loss: str = _option("mse", "loss of the score", ["mse", "mae"])

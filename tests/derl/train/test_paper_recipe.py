@@ -26,7 +26,9 @@ SIZES = {  # MOSI, MOSEI
 LOSSES = {"orthogonality_weight": 1, "reconstruction_weight": 1, "task_loss": "mse", "orthogonality_penalty": "cosine"}
 TRAINING = {"epochs": 200, "batch_size": 64, "learning_rate": 1e-4, "text_learning_rate": 1e-4}
 CORRUPTION = {"corrupted_share": 0.5, "train_pattern": "frames", "train_rate": None, "corrupt_by": "sample"}
-SELECTION = {"select_rates": [0.5]}
+SELECTION = {"select_rates": [0.5], "select_metric": "mae"}
+EXTRAS = {"average_decay": 0, "consistency_weight": 0, "complete_weight": 0, "standardize": False, "max_grad_norm": 0}
+LNLN = {"weight_decay": 1e-4, "warmup": 0.1}  # where the paper is silent
 
 
 @pytest.mark.parametrize(("preset", "config"), [(0, DerlConfig), (1, DerlConfig.mosei)], ids=["mosi", "mosei"])
@@ -39,7 +41,7 @@ def test_a_config_holds_the_papers_sizes_and_losses(preset, config):
 
 def test_the_papers_recipe_on_a_file_means_the_papers_settings():
     options = parse(["--data", "unaligned_50.pkl", "--recipe", "paper"])
-    expected = LOSSES | TRAINING | CORRUPTION | SELECTION
+    expected = LOSSES | TRAINING | CORRUPTION | SELECTION | EXTRAS | LNLN
     assert {name: getattr(options, name) for name in expected} == expected
     assert options.text_encoder == "bert-base-uncased"
     assert departures(options) == []
