@@ -7,7 +7,7 @@ arguments are checked by its callers. Lines that check arguments are
 - whole statements that raise, with the ``if`` if its body does nothing else;
 - whole statements that import, call or pass on such a function; for a loop or definition, the header or decorator.
 
-At 14b216a, before checks used letters and types, the share was 28% (552 of 1,984 lines).
+At 14b216a, before checks used letters and types, the share was 28% (559 of 1,984 lines).
 """
 
 import argparse

@@ -26,8 +26,9 @@ sys.path.append(str(ROOT / "examples"))  # as pytest's pythonpath does
 
 from transformers import AutoTokenizer
 
+from derl.data.collate import Collator
 from derl.data.load import load_data
-from derl.data.missing import Collator, MissingDataset
+from derl.data.missing import MissingDataset
 from derl.data.split import Split
 from derl.data.synthetic import make_synthetic
 from derl.evaluate.protocol import measure

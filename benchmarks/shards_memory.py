@@ -38,8 +38,9 @@ def write(folder: Path, count: int) -> None:
 
 def read(path: Path) -> None:
     """Serve one epoch and print its peak memory in MiB: the process's own, and with mapped pages."""
+    from derl.data.collate import Collator
     from derl.data.load import load_data
-    from derl.data.missing import Collator, MissingDataset
+    from derl.data.missing import MissingDataset
 
     split = load_data(path, path)["train"]
     dataset = MissingDataset(

@@ -6,6 +6,7 @@ python examples/digits_views.py --tune           # choose the settings below, on
 """
 
 import argparse
+import shlex
 import sys
 from itertools import product
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> int:
     console.print("parameters:", ", ".join(f"{size:,} {name}" for name, size in sizes.items()))
     print_table(accuracies, console)
     if options.out:
-        facts = {"command": f"python {' '.join(sys.argv)}", "settings": SETTINGS, "epochs": options.epochs}
+        facts = {"command": shlex.join(["python", *sys.argv]), "settings": SETTINGS, "epochs": options.epochs}
         write(options.out, accuracies, facts | {"parameters": sizes, "seconds": round(perf_counter() - started)})
     if options.picture:
         draw(accuracies).savefig(options.picture, dpi=150)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from derl.data.collate import Collator
 from derl.data.load import load_complete, load_data
-from derl.data.missing import Collator, MissingDataset
+from derl.data.missing import MissingDataset
 from derl.data.mmsa import read_mmsa
 from derl.data.shard_writer import ShardWriter
 from derl.data.shards import open_shards, verify_shards

@@ -1,4 +1,4 @@
-"""A dataset that drops input from the samples of a split, and a collator for its batches."""
+"""A dataset that drops input from the samples of a split."""
 
 import hashlib
 import math
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from derl.data.shards import ShardedSplit
@@ -179,37 +178,6 @@ class MissingDataset(Dataset[dict[str, Any]]):
 
     def _generator(self, *key: int | str) -> torch.Generator:
         return torch.Generator().manual_seed(_digest(self.seed, *key))
-
-
-class Collator:
-    """Pad items of ``MissingDataset`` to the longest in the batch: text with ``pad_token_id``, the rest with 0.
-
-    The batch is a dict.
-
-    - ``inputs``: modality -> ``(B, L)`` int64 or ``(B, L, D)``.
-    - ``masks``, ``keep``: modality -> ``(B, L)`` bool.
-    - ``labels``: ``(B,)`` float32, if the items have labels.
-    """
-
-    def __init__(self, pad_token_id: int) -> None:
-        if not isinstance(pad_token_id, Integral):
-            raise TypeError(
-                f"Collator expected pad_token_id to be an int, got {pad_token_id!r}; give the tokenizer a pad token."
-            )
-        self.pad_token_id = pad_token_id
-
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = {
-            key: {modality: self._pad([item[key][modality] for item in items]) for modality in items[0][key]}
-            for key in ("inputs", "masks", "keep")
-        }
-        if "labels" in items[0]:
-            batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
-        return batch
-
-    def _pad(self, rows: list[Tensor]) -> Tensor:
-        padding = self.pad_token_id if rows[0].dtype == torch.int64 else 0
-        return pad_sequence(rows, batch_first=True, padding_value=padding)
 
 
 def _digest(*key: int | str) -> int:

@@ -7,14 +7,13 @@ from pathlib import Path
 from derl.data.load import load_data
 from derl.data.mmsa import TEXT_FEATURES
 from derl.data.split import DataError, Split, load_splits
-from derl.data.synthetic import make_synthetic
 from derl.demo.explorer import Explorer
 from derl.model.saved import model_folder
 from derl.predict.predictor import load
 from derl.train.fit import fit, open_trainer
 from derl.train.options import parse
 from derl.train.run import DATA, OPTIONS, RunFolder
-from derl.train.setup import SMOKE_LENGTHS, SMOKE_SIZES, Setup
+from derl.train.setup import Setup, synthetic_data
 
 RUNS = Path("runs")
 EPOCHS = 5  # the default run takes 15
@@ -75,8 +74,9 @@ def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dic
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:
-            small = {"sizes": SMOKE_SIZES, "max_lengths": SMOKE_LENGTHS} if options["preset"] == "smoke" else {}
-            return make_synthetic(**small).splits, "the samples are SYNTHETIC and say nothing about real sentiment"
+            return synthetic_data(
+                options["preset"]
+            ).splits, "the samples are SYNTHETIC and say nothing about real sentiment"
         if (run / DATA).is_file():
             return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
     return None, "there are no samples to pick from; pass `--data` to add some"

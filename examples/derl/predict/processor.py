@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from derl.data.missing import Collator
+from derl.data.collate import Collator
 from derl.data.split import DataError
 from derl.model.config import DerlConfig
 

@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report_only", action="store_true", help="report finished cells without running any")
     parser.add_argument("--smoke", action="store_true", help="quick check of everything: tiny model, little data")
-    shared = parser.add_argument_group("seed of every training")
+    shared = parser.add_argument_group("options of every training")
     for field in fields(Options):
         if field.name in SHARED:
             choices = field.metadata.get("choices")

@@ -156,13 +156,11 @@ def pattern_row(view: View, variant: Variant, metric: str) -> list[list[float]] 
     """Return a metric under each pattern, averaged over its rates, one value per seed."""
     found = []
     for pattern in PATTERNS:
-        if pattern == "frames":
-            scores = chosen_rows(view, variant, [f"r={rate}" for rate in PATTERN_RATES])
-        else:
-            scores = view.pattern_rows(variant, [f"{pattern} r={rate}" for rate in PATTERN_RATES])
-        if scores is None:
+        conditions = _conditions(pattern)
+        rows = chosen_rows(view, variant, conditions) if pattern == "frames" else view.pattern_rows(variant, conditions)
+        if rows is None:
             return None
-        found.append([float(np.mean([row.seeds[seed][metric] for row in scores])) for seed in range(view.seeds)])
+        found.append(_per_seed(rows, metric))
     return found
 
 
@@ -179,9 +177,20 @@ def best_pattern_row(view: View, metric: str) -> list[list[float]] | None:
     """Return the same row for the best possible predictor."""
     found = []
     for pattern in PATTERNS:
-        names = [f"r={rate}" if pattern == "frames" else f"{pattern} r={rate}" for rate in PATTERN_RATES]
-        rows = view.best(names)
+        rows = view.best(_conditions(pattern))
         if rows is None:
             return None
-        found.append([float(np.mean([row.seeds[seed][metric] for row in rows])) for seed in range(view.seeds)])
+        found.append(_per_seed(rows, metric))
     return found
+
+
+def _conditions(pattern: str) -> list[str]:
+    """Return the names of a pattern's test conditions."""
+    return [f"r={rate}" if pattern == "frames" else f"{pattern} r={rate}" for rate in PATTERN_RATES]
+
+
+def _per_seed(rows: Sequence[Statistics], metric: str) -> list[float]:
+    """Average a metric over conditions, one value per seed."""
+    return [
+        float(np.mean([seed[metric] for seed in seeds])) for seeds in zip(*(row.seeds for row in rows), strict=True)
+    ]

@@ -27,16 +27,7 @@ SELECTED_BY = {  # LNLN's code reports five models: that of the lowest MAE also 
     "acc5": "acc5",
     "acc7": "acc7",
 }
-MORE_IS_BETTER = {
-    "mae": False,
-    "corr": True,
-    "acc2_has0": True,
-    "acc2_non0": True,
-    "f1_has0": True,
-    "f1_non0": True,
-    "acc5": True,
-    "acc7": True,
-}
+RESAMPLES = 10_000  # bootstrap draws
 
 
 @dataclass(frozen=True)
@@ -111,15 +102,12 @@ def cell_metrics(record: Record, conditions: Sequence[str], protocol: str, split
 
 
 def _best(values: np.ndarray, metric: str) -> int:
-    return int(np.argmax(values) if MORE_IS_BETTER[metric] else np.argmin(values))
+    return int(np.argmin(values) if metric == "mae" else np.argmax(values))
 
 
 def _measured(scores: np.ndarray, labels: np.ndarray) -> list[list[Metrics]]:
     target = torch.from_numpy(labels)
     return [[measure(torch.from_numpy(row), target) for row in epoch] for epoch in scores]
-
-
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,7 @@ class View:
 
     def average(self, variant: Variant, conditions: Sequence[str], split: str = "test") -> Statistics | None:
         """Return metrics averaged over conditions."""
-        rows = self.rows(variant, conditions, split)
-        if rows is None:
-            return None
-        return Statistics([average([row.seeds[seed] for row in rows]) for seed in range(self.seeds)])
+        return _averaged(self.rows(variant, conditions, split))
 
     def best(self, conditions: Sequence[str]) -> list[Statistics] | None:
         """Return the best possible predictor's metrics under each condition, or None if it is unknown."""
@@ -66,10 +63,7 @@ class View:
 
     def best_average(self, conditions: Sequence[str]) -> Statistics | None:
         """Return the best possible predictor's metrics averaged over conditions."""
-        rows = self.best(conditions)
-        if rows is None:
-            return None
-        return Statistics([average([row.seeds[seed] for row in rows]) for seed in range(self.seeds)])
+        return _averaged(self.best(conditions))
 
     def constants(self, record: Record) -> dict[str, Metrics]:
         """Return metrics of the constant predictors."""
@@ -141,3 +135,10 @@ class View:
 
     def _compute_figures(self, cell: Cell, conditions: tuple[str, ...], split: str) -> list[Metrics]:
         return cell_metrics(self._load(cell), conditions, self.protocol, split)
+
+
+def _averaged(rows: list[Statistics] | None) -> Statistics | None:
+    """Average metrics over conditions, seed by seed."""
+    if rows is None:
+        return None
+    return Statistics([average(seed) for seed in zip(*(row.seeds for row in rows), strict=True)])

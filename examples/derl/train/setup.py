@@ -9,9 +9,10 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
 
 from derl.data.best_possible import best_possible, label_posterior
+from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import load_data
-from derl.data.missing import Collator, MissingDataset
+from derl.data.missing import MissingDataset
 from derl.data.split import Split
 from derl.data.synthetic import SyntheticMosi, make_synthetic
 from derl.evaluate.conditions import Condition
@@ -44,11 +45,7 @@ class Setup:
         """Load the data and build the model; an evaluation loads the run's model instead."""
         synthetic = None
         if options.data is None:
-            synthetic = (
-                make_synthetic(sizes=SMOKE_SIZES, max_lengths=SMOKE_LENGTHS)
-                if options.preset == "smoke"
-                else make_synthetic()
-            )
+            synthetic = synthetic_data(options.preset)
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
             splits = main_first(
@@ -116,6 +113,11 @@ class Setup:
             return {name: score.item() for name, score in scores.items()}
 
         return best
+
+
+def synthetic_data(preset: str) -> SyntheticMosi:
+    """Make the synthetic data of a preset: little of it for a smoke test."""
+    return make_synthetic(sizes=SMOKE_SIZES, max_lengths=SMOKE_LENGTHS) if preset == "smoke" else make_synthetic()
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:

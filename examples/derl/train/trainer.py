@@ -15,7 +15,8 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from derl.data.missing import Collator, MissingDataset
+from derl.data.collate import Collator
+from derl.data.missing import MissingDataset
 from derl.evaluate.protocol import average, measure
 from derl.model.sentiment import SentimentModel
 from derl.train.averaging import AveragedAdamW

@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedTokenizerFast
 
+from derl.data.collate import Collator
 from derl.data.load import load_data
-from derl.data.missing import Collator, MissingDataset
+from derl.data.missing import MissingDataset
 from derl.data.split import DataError, Split, load_splits, save_splits
 from derl.data.synthetic import make_synthetic
 from modx.missing import PATTERNS, register_pattern

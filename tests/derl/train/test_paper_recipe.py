@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from derl.data.missing import Collator, MissingDataset
+from derl.data.collate import Collator
+from derl.data.missing import MissingDataset
 from derl.data.synthetic import make_synthetic
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel

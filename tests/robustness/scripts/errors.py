@@ -134,6 +134,7 @@ GROUPS_OF_WRONG_TYPE = [
     ((2.5, 2.5), "group_sizes[0] of type int, got 2.5"),
 ]
 ATTENTION = {"num_heads": 2, "head_dim": 4}
+SEQUENCES = {"input_dims": {"a": 6}, "dim": 8, "num_tokens": 2, "max_lengths": {"a": 9}, **ATTENTION}
 REBUILT = Reconstruction(A, A, A, A)
 SENTIMENT = {"preds": scores(0.1, 0.2), "target": scores(1.0, -1.0)}
 
@@ -168,22 +169,10 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "modx.TransformerBlock.forward": (modx.TransformerBlock(8, **ATTENTION), {"x": zeros(2, 5, 8)}),
     "modx.TransformerEncoder": (modx.TransformerEncoder, {"dim": 8, "depth": 1, **ATTENTION}),
     "modx.TransformerEncoder.forward": (modx.TransformerEncoder(8, 1, **ATTENTION), {"x": zeros(2, 5, 8)}),
-    "modx.BottleneckEncoder": (
-        modx.BottleneckEncoder,
-        {"input_dims": {"a": 6}, "dim": 8, "num_tokens": 2, "max_lengths": {"a": 9}, **ATTENTION},
-    ),
-    "modx.BottleneckEncoder.forward": (
-        modx.BottleneckEncoder({"a": 6}, 8, num_tokens=2, max_lengths={"a": 9}, **ATTENTION),
-        {"inputs": {"a": zeros(2, 9, 6)}},
-    ),
-    "modx.MissingModalityFusion": (
-        modx.MissingModalityFusion,
-        {"input_dims": {"a": 6}, "dim": 8, "num_tokens": 2, "max_lengths": {"a": 9}, **ATTENTION},
-    ),
-    "modx.MissingModalityFusion.forward": (
-        modx.MissingModalityFusion({"a": 6}, 8, num_tokens=2, max_lengths={"a": 9}, **ATTENTION),
-        {"inputs": {"a": zeros(2, 9, 6)}},
-    ),
+    "modx.BottleneckEncoder": (modx.BottleneckEncoder, SEQUENCES),
+    "modx.BottleneckEncoder.forward": (modx.BottleneckEncoder(**SEQUENCES), {"inputs": {"a": zeros(2, 9, 6)}}),
+    "modx.MissingModalityFusion": (modx.MissingModalityFusion, SEQUENCES),
+    "modx.MissingModalityFusion.forward": (modx.MissingModalityFusion(**SEQUENCES), {"inputs": {"a": zeros(2, 9, 6)}}),
     "modx.collate": (modx.collate, {"samples": [{"a": zeros(2, 6)}, {"a": zeros(6)}]}),
     "modx.ops.expert_mixture": (modx.ops.expert_mixture, MIXTURE),
     "modx.ops.explain": (modx.ops.explain, MIXTURE),

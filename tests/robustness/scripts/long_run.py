@@ -23,8 +23,9 @@ from transformers.utils.logging import disable_progress_bar
 
 sys.path.append(str(Path(__file__).parents[3] / "examples"))  # as pytest's pythonpath does
 
+from derl.data.collate import Collator
 from derl.data.load import load_data
-from derl.data.missing import Collator, MissingDataset
+from derl.data.missing import MissingDataset
 from derl.data.shard_writer import ShardWriter
 from derl.evaluate.conditions import Condition
 from derl.evaluate.scores import predict
