@@ -42,7 +42,8 @@ class Report:
 
     def write(self, name: str, view: View, console: Console) -> None:
         """Print the report, and write Markdown, LaTeX, CSV, PNG and SVG into the protocol's folder."""
-        folder = view.ledger.folder / view.protocol
+        asked = view.protocol
+        folder = view.ledger.folder / asked
         if self.always_valid:
             view = View(view.ledger, view.seeds, "valid", view.options)
         sheets = [] if self.sheets is None else self.sheets(view)
@@ -50,6 +51,8 @@ class Report:
         missing = [cell.key for cell in view.ledger.missing(self.cells(view.seeds, view.synthetic))]
         folder.mkdir(exist_ok=True)
         for sheet in sheets:
+            if (sheet.protocol or view.protocol) != asked:
+                sheet.table.title += f" (protocol {sheet.protocol or view.protocol})"
             sheet.caption = " ".join([*_facts(view, missing, sheet.protocol), sheet.caption, sheet.note]).strip()
             _write_sheet(sheet, view.protocol, folder, console)
         for title, figure in figures.items():

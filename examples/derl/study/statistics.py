@@ -70,35 +70,57 @@ def epoch_values(scores: np.ndarray, labels: np.ndarray, metric: str) -> np.ndar
 
 
 def chosen_epoch(record: Record, rates: Sequence[float] | None = None, metric: str | None = None) -> int:
-    """Return the epoch that the validation split selects, by the cell's own criterion unless another is given."""
+    """Return the epoch that the validation split selects, by the cell's own criterion unless another is given.
+
+    Without rates to select at, it is the last epoch.
+    """
     options = record.facts["options"]
     rates = options["select_rates"] if rates is None else rates
     metric = metric or options["select_metric"]
     rows = [record.facts["rates"].index(rate) for rate in rates]
-    if metric == LAST:
+    if metric == LAST or not rows:
         return len(record.arrays["valid"]) - 1
     values = epoch_values(record.arrays["valid"][:, rows], record.arrays["labels_valid"], metric)
     return _best(values, metric)
 
 
-def cell_metrics(record: Record, conditions: Sequence[str], protocol: str, split: str = "test") -> list[Metrics]:
-    """Return the metrics of a cell under each condition, by default on the test split.
+def selected_epochs(
+    record: Record, protocol: str, split: str = "test", rates: Sequence[float] | None = None
+) -> dict[str, int]:
+    """Return the epoch from which a protocol takes each metric.
 
-    Under "valid", all metrics come from the cell's selected epoch. Under "paper", each metric comes from the epoch that
-    is best on this same split at r = 0.5, by the metric in ``SELECTED_BY``.
+    Args:
+        record: the record of a cell.
+        protocol: "valid": one epoch for all metrics, the one that ``chosen_epoch`` selects; "paper": for each metric
+            the epoch that is best on ``split``, by the metric in ``SELECTED_BY``.
+        split: the split that protocol "paper" selects on, and reports.
+        rates: the missing rates over which the selecting metric is averaged; empty: the last epoch. Default: the
+            cell's own under "valid", r = 0.5 under "paper".
     """
+    if protocol == "valid":
+        return dict.fromkeys(SELECTED_BY, chosen_epoch(record, rates))
+    rates = (SELECTION_RATE,) if rates is None else rates
+    if not rates:
+        return dict.fromkeys(SELECTED_BY, len(record.arrays[split]) - 1)
+    rows = [record.facts["conditions"].index(f"r={rate}") for rate in rates]
+    scores, labels = record.arrays[split][:, rows], record.arrays[f"labels_{split}"]
+    best = {metric: _best(epoch_values(scores, labels, metric), metric) for metric in set(SELECTED_BY.values())}
+    return {metric: best[selector] for metric, selector in SELECTED_BY.items()}
+
+
+def cell_metrics(
+    record: Record,
+    conditions: Sequence[str],
+    protocol: str,
+    split: str = "test",
+    rates: Sequence[float] | None = None,
+) -> list[Metrics]:
+    """Return the metrics of a cell under each condition, each from the epoch in ``selected_epochs``."""
     rows = [record.facts["conditions"].index(name) for name in conditions]
     scores, labels = record.arrays[split][:, rows], record.arrays[f"labels_{split}"]
-    if protocol == "valid":
-        return _measured(scores[chosen_epoch(record)][None], labels)[0]
-    selection = record.facts["conditions"].index(f"r={SELECTION_RATE}")
-    at_rate = record.arrays[split][:, [selection]]
-    chosen = {metric: _best(epoch_values(at_rate, labels, metric), metric) for metric in set(SELECTED_BY.values())}
-    measured = {epoch: _measured(scores[epoch][None], labels)[0] for epoch in set(chosen.values())}
-    return [
-        {metric: measured[chosen[selector]][row][metric] for metric, selector in SELECTED_BY.items()}
-        for row in range(len(rows))
-    ]
+    selected = selected_epochs(record, protocol, split, rates)
+    measured = {epoch: _measured(scores[epoch][None], labels)[0] for epoch in set(selected.values())}
+    return [{metric: measured[epoch][row][metric] for metric, epoch in selected.items()} for row in range(len(rows))]
 
 
 def _best(values: np.ndarray, metric: str) -> int:

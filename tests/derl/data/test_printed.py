@@ -190,6 +190,35 @@ def test_how_many_baselines_derl_leads_in_table_2(data_set, cases, led):
     assert sum(derl > average for average in baselines.values()) == led
 
 
+@pytest.mark.parametrize(
+    ("data_set", "ahead"),
+    [("MOSI", {}), ("MOSEI", {"f1_has0": "LNLN", "acc5": "CENET", "acc7": "CENET"})],
+)
+def test_where_derl_is_not_the_best_of_table_1(data_set, ahead):
+    rows = printed_rows("Table 1", data_set)
+    best = {
+        metric: (min if metric == "mae" else max)(rows, key=lambda name: rows[name][metric]) for metric in rows["DERL"]
+    }
+    assert {metric: name for metric, name in best.items() if name != "DERL"} == ahead
+
+
+@pytest.mark.parametrize("figure", ["parameters, millions", "without the text encoder", "seconds per epoch"])
+def test_derl_is_the_smallest_and_fastest_of_table_6(figure):
+    rows = printed_rows("Table 6", "MOSI")
+    assert min(rows, key=lambda name: rows[name][figure]) == "DERL"
+
+
+def test_two_averages_of_gcnet_lie_exactly_between_two_printable_numbers():
+    found = {
+        data_set: (
+            str(float(mean([numbers["GCNet"][case] for case in CASES[:6]]))),
+            f"{numbers['GCNet']['average']:.2f}",
+        )
+        for data_set, numbers in ((name, printed_rows("Table 2", name)) for name in ("MOSI", "MOSEI"))
+    }
+    assert found == {"MOSI": ("73.835", "73.84"), "MOSEI": ("73.535", "73.54")}
+
+
 @pytest.mark.parametrize("data_set", ["MOSI", "MOSEI"])
 def test_combinations_with_text_are_always_better(data_set):
     for numbers in printed_rows("Table 2", data_set).values():

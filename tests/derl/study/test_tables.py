@@ -321,6 +321,42 @@ def test_table5_chooses_at_the_rate_it_names(view):
     assert row_of(sheet, "none: the last epoch")["epochs chosen"] == "3, 3"
 
 
+def test_table5_under_the_papers_protocol_chooses_each_metric_on_the_test_split_at_the_rate_it_names(view):
+    paper = View(view.ledger, SEEDS, "paper", view.options)
+    sheet, _ = tables.table5(paper)
+    for index, rate in enumerate(RATES[1:], start=1):
+        epochs, maes, accuracies = [], [], []
+        for seed in range(SEEDS):
+            record = view.ledger.record(PAPER.cell(seed))
+            scores, labels = record.arrays["test"][:, : len(R)], record.arrays["labels_test"]
+            errors = np.abs(scores - labels).mean(2)
+            epochs.append(int(errors[:, index].argmin()))
+            maes.append(errors[epochs[-1]].mean())
+            right = ((scores >= 0) == (labels >= 0)).mean(2)
+            accuracies.append(right[right[:, index].argmax()].mean())
+        row = row_of(sheet, f"{rate:.1f}")
+        assert row["epochs chosen"] == ", ".join(str(epoch + 1) for epoch in epochs)
+        assert row["MAE"] == shown(maes)
+        (data,) = [one for one in sheet.data if (one["row"], one["figure"]) == (f"{rate:.1f}", "acc2_has0")]
+        assert [float(value) for value in data["seeds"].split()] == pytest.approx(accuracies)
+    at_one_half, table1 = row_of(sheet, "0.5"), row_of(tables.table1(paper)[0], DERL)
+    assert [at_one_half[name] for name in table1 if name] == list(table1.values())[1:]
+    assert row_of(sheet, "none: the last epoch")["epochs chosen"] == "3, 3"
+
+
+def test_a_table_of_another_protocol_than_asked_for_says_so_in_its_title(view, monkeypatch):
+    written = []
+    monkeypatch.setattr("derl.study.report._write_sheet", lambda sheet, *_: written.append(sheet.table.title))
+    every = reports("mosi")
+    for name in ("table1", "table5", "recipes"):
+        every[name].write(name, View(view.ledger, SEEDS, "paper", view.options), Console(file=io.StringIO()))
+    of_valid = {title.split(":")[0].split(",")[0] for title in written if title.endswith(" (protocol valid)")}
+    assert of_valid == {"Bias", "Differences", "Collapse by available modalities (protocol valid)", "Router load"}
+    written.clear()
+    every["table1"].write("table1", View(view.ledger, SEEDS, "valid", view.options), Console(file=io.StringIO()))
+    assert not [title for title in written if "protocol" in title]
+
+
 def test_table6_has_medians_and_both_counts(view):
     row = row_of(tables.table6(view)[0], DERL)
     assert list(row.values())[1:6] == ["5,000", "3,000", "4.5", "100", "1024"]
