@@ -1,8 +1,10 @@
 """Explore a DERL model on a web page: drop parts of a sample, and see the score and each modality's weight.
 
-python examples/derl_demo.py                                    # the latest run in runs/, or a quick run on synthetic
-data python examples/derl_demo.py --model runs/20260101-120000 python examples/derl_demo.py --model MODEL --data
-unaligned_50.pkl
+::
+
+    python examples/derl_demo.py                    # the latest run in runs/, or a quick one
+    python examples/derl_demo.py --model runs/RUN
+    python examples/derl_demo.py --model MODEL --data unaligned_50.pkl
 """
 
 import os

@@ -82,7 +82,8 @@ def run(setup: Setup, folder: RunFolder) -> int:
     started = perf_counter()
     trainer = open_trainer(setup, folder)
     if setup.options.evaluate is None:
-        print(f"training {setup.model_name} on {setup.data_name}; all files go to {folder.path}")
+        precision = " in bf16 autocast (--precision fp32 is slower and exact)" if trainer.args.bf16 else ""
+        print(f"training {setup.model_name} on {setup.data_name}{precision}; all files go to {folder.path}")
         fit(trainer, setup, folder)
     trained = perf_counter()
     pattern = setup.options.eval_pattern

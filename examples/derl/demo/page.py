@@ -1,5 +1,6 @@
 """The page's layout and server, in Gradio."""
 
+import os
 from typing import Any
 
 import gradio as gr
@@ -99,6 +100,7 @@ def serve(page: gr.Blocks, port: int | None) -> str:
     Raises:
         OSError: The port is in use.
     """
+    _bypass_proxy()
     try:
         _, address, _ = page.launch(
             server_name="127.0.0.1",
@@ -114,3 +116,10 @@ def serve(page: gr.Blocks, port: int | None) -> str:
     except OSError as error:
         raise OSError(f"--port {port}: expected a free port, found none; choose another, or leave it out.") from error
     return str(address)
+
+
+def _bypass_proxy() -> None:
+    """Let no proxy stand between Gradio's check of its own address and this machine."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))

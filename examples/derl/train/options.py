@@ -143,7 +143,7 @@ class Options:
     seed: int = _option(0, "seed of initial weights, batches, dropout and missing input")
     precision: str = _option(
         "auto",
-        "auto: bf16 autocast if the hardware supports it, but fp32 for the default run",
+        "auto: bf16 autocast if the hardware has bf16 units, but fp32 for the default run",
         ["auto", "fp32", "bf16"],
     )
     num_workers: int = _option(0, "data loader processes")

@@ -193,7 +193,7 @@ def make_trainer(
         seed=options.seed,
         dataloader_num_workers=options.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=options.precision == "bf16" or (options.precision == "auto" and _has_bf16_units()),
+        bf16=options.precision == "bf16" or (options.precision == "auto" and has_bf16_units()),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -233,15 +233,16 @@ def attend(trainer: SentimentTrainer, folder: Path) -> StopAfterStep:
     return stop
 
 
-def _has_bf16_units() -> bool:
-    """Return whether this machine has hardware for bf16 matmuls: a recent GPU, or a CPU with AMX."""
+def has_bf16_units() -> bool:
+    """Return whether this machine has hardware for bf16 matmuls: a recent GPU, or a CPU with AMX or AVX512-BF16."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.accelerator.is_available() or not hasattr(
         torch.cpu, "get_capabilities"
     ):  # older versions of torch lack the latter
         return False
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:

@@ -1,8 +1,10 @@
 """What the page to play with shows, and the page itself in a browser."""
 
+import os
 import re
 import subprocess
 import sys
+import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -127,9 +129,14 @@ def test_a_model_without_data_still_takes_text(explorer, tmp_path):
 
 @pytest.fixture
 def served(smoke_run):
-    """The address of the page, served by the command."""
+    """The address of the page, served by the command behind a proxy that does not answer."""
+    environment = os.environ | dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
     with subprocess.Popen(
-        [*COMMAND, "--model", str(smoke_run)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*COMMAND, "--model", str(smoke_run)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         lines = []
         for line in process.stdout:
@@ -140,6 +147,12 @@ def served(smoke_run):
             pytest.fail("".join(lines))
         yield line.split()[1].rstrip(";")
         process.terminate()
+
+
+@pytest.mark.skipif(not find_spec("gradio"), reason="needs gradio")
+def test_the_page_is_served_behind_a_proxy(served):
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(served, timeout=30) as page:
+        assert page.status == 200
 
 
 @pytest.mark.skipif(
