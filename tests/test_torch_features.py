@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from blocks import BLOCKS, every_block, features, present
 from modx import Experts
+from modx._modalities import reset
 from modx.losses import orthogonality_loss, reconstruction_loss
 from modx.ops.eager import FEW_ELEMENTS
 
@@ -168,6 +169,19 @@ def test_gives_the_shapes_of_its_outputs_on_the_meta_device(block):
     expected = tree_leaves(block.build()(*inputs))
     assert {part.device.type for part in outputs} == {"meta"}
     assert [part.shape for part in outputs] == [part.shape for part in expected]
+
+
+@every_block
+def test_a_reset_after_the_meta_device_gives_a_new_module(block):
+    torch.manual_seed(1)
+    new = block.build()
+    module = block.build(device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for part in module.state_dict().values():
+            part.fill_(float("nan"))
+    torch.manual_seed(1)
+    reset(module)
+    torch.testing.assert_close(module.state_dict(), new.state_dict(), rtol=0, atol=0)
 
 
 # copies and checkpoints

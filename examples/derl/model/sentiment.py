@@ -106,8 +106,17 @@ class SentimentModel(PreTrainedModel):
         model.text_encoder = _without_pooler(pretrained)
         return model
 
+    def init_weights(self) -> None:
+        """Keep the values that the constructors drew."""
+        self.tie_weights(recompute_mapping=False)
+
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep the initialization of the modules' constructors."""
+        """Draw what a checkpoint lacks or holds in another shape; transformers protects what was loaded."""
+        if module is self:
+            nn.init.zeros_(self.feature_mean)
+            nn.init.ones_(self.feature_scale)
+        elif list(module.parameters(recurse=False)) and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
     def input_dims(self) -> dict[str, int]:
         """Width of a frame per modality, as :meth:`embed` returns it."""
