@@ -73,8 +73,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: Tokens, ``(B, T, D)``.
-            mask: Bool ``(B, T)``, True where a token is real. Masked tokens must be finite. In a fully masked sample,
-                attention adds only the bias of its output layer. Default: all tokens are real.
+            mask: Bool ``(B, T)``, True where a token is real. Masked tokens are never read, so they may hold NaN, and
+                their rows of the result are zeros. Default: all tokens are real.
             num_queries: Compute only the first ``num_queries`` rows: far cheaper, and equal to those rows of the full
                 output up to rounding. Default: all rows.
 
@@ -86,15 +86,14 @@ class TransformerBlock(nn.Module):
             ValueError: A shape or dtype does not match, or ``num_queries`` is not in [1, T].
         """
         check_shapes(self, {"D": self.dim}, dtype_of(self), x=(x, "B T D"), mask=(mask, "bool B T?"))
-        tokens = x
+        tokens = x = _hide(x, mask)
         if num_queries is not None:
             check_range(self, 1, x.shape[1], num_queries=num_queries)
             x = x[:, :num_queries]
         absorbs = num_queries is not None and self._can_absorb()
         attention = self._attend_absorbed(x, tokens, mask) if absorbs else self._attend(x, tokens, mask)
         x = x + self.dropout(self.proj(attention))
-        output: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return output
+        return _hide(x + self.dropout(self.ffn(self.ffn_norm(x))), mask)
 
     def _attend(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         def split(y: Tensor) -> Tensor:
@@ -133,8 +132,7 @@ class TransformerBlock(nn.Module):
             scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
         pooled = (scores.softmax(-1) @ normalized).unflatten(1, (self.num_heads, x.shape[1]))
         pooled = pooled * self.value_norm.weight + self.value_norm.bias
-        output = torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
-        return output if mask is None else output * mask.any(-1)[:, None, None]
+        return torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, num_heads={self.num_heads}, head_dim={self.head_dim}"
@@ -203,10 +201,13 @@ class TransformerEncoder(nn.Module):
 
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend to unmasked tokens. A fully masked sample gets zeros, where a softmax would give NaN."""
+    """Attend to unmasked tokens; in a fully masked sample to all, because a softmax over none would give NaN."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    some = mask.any(-1, keepdim=True)
-    shown = (mask | ~some)[:, None, None, :]
-    attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
-    return attention * some[:, :, None, None]
+    shown = (mask | ~mask.any(-1, keepdim=True))[:, None, None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
+
+
+def _hide(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Put zeros where the mask of the first rows is False."""
+    return x if mask is None else torch.where(mask[:, : x.shape[1], None], x, 0)
