@@ -66,7 +66,6 @@ class SentimentModel(PreTrainedModel):
     fuses: ClassVar[bool] = False
     config_class = DerlConfig
     base_model_prefix = "derl"
-    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["feature_mean", "feature_scale"]
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
@@ -116,6 +115,10 @@ class SentimentModel(PreTrainedModel):
         )
         found = (tensor for tensors in owned for tensor in tensors.values() if tensor is not None)
         return next((tensor.dtype for tensor in found if tensor.is_floating_point()), torch.float32)
+
+    def post_init(self) -> None:
+        self._keep_in_fp32_modules_strict = [name for name, _ in self.named_buffers(recurse=False)]  # as _apply does
+        super().post_init()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SentimentModel":
         """Keep the statistics of features in float32: raw features can exceed the range of float16."""
