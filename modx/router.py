@@ -81,7 +81,7 @@ class Router(nn.Module):
         Args:
             x: Tokens, ``(..., D)``.
             present: Bool, broadcastable to ``(..., K)``. An expert marked False gets weight 0; where all are False,
-                every weight is 0. Default: all experts are present.
+                every weight is 0 and the token is never read. Default: all experts are present.
 
         Returns:
             Weights, ``(..., K)``, non-negative. They sum to 1 over the experts that are present.
@@ -97,6 +97,7 @@ class Router(nn.Module):
             sides = zip(reversed(present.shape), reversed(shape), strict=False)
             if present.ndim > len(shape) or any(side not in (1, full) for side, full in sides):
                 raise ValueError(message(self, f"present broadcastable to {shape}", tuple(present.shape)))
+            x = torch.where(present.any(-1, keepdim=True), x, 0)
         logits: Tensor = self.logits(x)
         dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
         wide = torch.promote_types(dtype, torch.float32)

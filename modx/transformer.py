@@ -71,8 +71,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: Tokens, ``(B, T, D)``.
-            mask: Bool ``(B, T)``, True where a token is real. Masked tokens must be finite. In a fully masked sample,
-                attention adds only the bias of its output layer. Default: all tokens are real.
+            mask: Bool ``(B, T)``, True where a token is real. Masked tokens are never read, so they may hold NaN, and
+                their rows of the result are zeros. Default: all tokens are real.
             num_queries: Compute only the first ``num_queries`` rows: far cheaper, and equal to those rows of the full
                 output up to rounding. Default: all rows.
 
@@ -85,6 +85,7 @@ class TransformerBlock(nn.Module):
         """
         dim, dtype = self.query_norm.normalized_shape[0], self.query_norm.weight.dtype
         check_shapes(self, {"D": dim}, dtype, x=(x, "B T D"), mask=(mask, "bool B T?"))
+        x = _hide(x, mask)
         if num_queries is None:
             attention = self._attend(x, mask)
         else:
@@ -92,8 +93,7 @@ class TransformerBlock(nn.Module):
             x, frames = x[:, :num_queries], x
             attention = self._attend_absorbed(x, frames, mask)
         x = x + self.dropout(self.proj(attention))
-        output: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return output
+        return _hide(x + self.dropout(self.ffn(self.ffn_norm(x))), mask)
 
     def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         def split(y: Tensor) -> Tensor:
@@ -123,8 +123,7 @@ class TransformerBlock(nn.Module):
             scores = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min)
         pooled = (scores.softmax(-1) @ normalized).unflatten(1, (self.num_heads, x.shape[1]))
         pooled = pooled * self.value_norm.weight + self.value_norm.bias
-        output = torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
-        return output if mask is None else output * mask.any(-1)[:, None, None]
+        return torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
 
     def extra_repr(self) -> str:
         return f"{self.proj.out_features}, num_heads={self.num_heads}, head_dim={self.head_dim}"
@@ -193,10 +192,13 @@ class TransformerEncoder(nn.Module):
 
 
 def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend to unmasked tokens. A fully masked sample gets zeros, where a softmax would give NaN."""
+    """Attend to unmasked tokens; in a fully masked sample to all, because a softmax over none would give NaN."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    some = mask.any(-1, keepdim=True)
-    shown = (mask | ~some)[:, None, None, :]
-    attention = F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
-    return attention * some[:, :, None, None]
+    shown = (mask | ~mask.any(-1, keepdim=True))[:, None, None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
+
+
+def _hide(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Put zeros where the mask of the first rows is False."""
+    return x if mask is None else torch.where(mask[:, : x.shape[1], None], x, 0)
