@@ -35,7 +35,9 @@ class HybridExpertDisentangler(ModalityModule):
         num_shared_experts: S, experts shared across modalities.
         router_hidden_dim: Hidden units of the routers. Default: linear routers.
         temperature: Initial temperature of the routers. Default: ``1 / (P + S)``.
+        top_k: Passed to every :class:`Router`. Default: a token's weights are spread over all P + S experts.
         activation: Activation of the experts: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        dropout: Dropout probability of the views.
         implementation: Passed to :func:`modx.ops.expert_mixture`.
         device: Device of the parameters. Default: PyTorch's default device.
         dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
@@ -61,7 +63,9 @@ class HybridExpertDisentangler(ModalityModule):
         num_shared_experts: int = 3,
         router_hidden_dim: int | None = None,
         temperature: float | None = None,
+        top_k: int | None = None,
         activation: str = "gelu",
+        dropout: float = 0.0,
         implementation: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -82,6 +86,7 @@ class HybridExpertDisentangler(ModalityModule):
                     num_experts,
                     hidden_dim=router_hidden_dim,
                     temperature=temperature,
+                    top_k=top_k,
                     device=device,
                     dtype=dtype,
                 )
@@ -93,6 +98,7 @@ class HybridExpertDisentangler(ModalityModule):
             dim,
             hidden_dim,
             activation=activation,
+            dropout=dropout,
             implementation=implementation,
             device=device,
             dtype=dtype,

@@ -23,6 +23,7 @@ class Experts(nn.Module):
         hidden_dim: H, hidden units of each MLP.
         out_dim: D_out, width of an output. Default: ``in_dim``.
         activation: "gelu" (exact), "gelu_tanh", "relu" or "silu".
+        dropout: Dropout probability of the results.
         implementation: Passed to :func:`modx.ops.expert_mixture`.
         device: Device of the parameters. Default: PyTorch's default device.
         dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
@@ -51,6 +52,7 @@ class Experts(nn.Module):
         out_dim: int | None = None,
         *,
         activation: str = "gelu",
+        dropout: float = 0.0,
         implementation: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -60,8 +62,10 @@ class Experts(nn.Module):
         check_layer(self, dtype, num_experts=num_experts, in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
         check_choice(self, ACTIVATIONS, activation=activation)
         check_choice(self, IMPLEMENTATIONS, implementation=implementation)
+        check_range(self, 0.0, 1.0, dropout=dropout)
         self.activation = activation
         self.implementation = implementation
+        self.dropout = nn.Dropout(dropout)
         self.w1 = nn.Parameter(torch.empty(num_experts, hidden_dim, in_dim, device=device, dtype=dtype))
         self.b1 = nn.Parameter(torch.empty(num_experts, hidden_dim, device=device, dtype=dtype))
         self.w2 = nn.Parameter(torch.empty(num_experts, hidden_dim, out_dim, device=device, dtype=dtype))
@@ -122,7 +126,7 @@ class Experts(nn.Module):
         self, x: Tensor, router_weights: Tensor | None, group_sizes: Sequence[int], num_private: int
     ) -> tuple[Tensor, Tensor]:
         num_groups = len(group_sizes) if isinstance(group_sizes, Collection) else 0  # the op raises
-        return expert_mixture(
+        private, shared = expert_mixture(
             x,
             router_weights,
             self.w1,
@@ -135,6 +139,7 @@ class Experts(nn.Module):
             activation=self.activation,
             implementation=self.implementation,
         )
+        return self.dropout(private), self.dropout(shared)
 
     def extra_repr(self) -> str:
         num_experts, hidden_dim, in_dim = self.w1.shape

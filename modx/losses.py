@@ -1,4 +1,4 @@
-"""Auxiliary losses for the disentangler and the reconstructor."""
+"""Auxiliary losses for the disentangler, its routers and the reconstructor."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_choice, check_type
+from ._checks import check_choice, check_shapes, check_type
 from ._modalities import read_parts
 from .disentangle import Disentangled
 from .reconstruct import Reconstruction
@@ -129,6 +129,47 @@ def reconstruction_loss(
     joint = compare(reconstruction.joint, "target_features", target_features)
     disentangled = private + shared
     return ReconstructionLoss((level_input + disentangled + joint) / 3, level_input, disentangled, joint)
+
+
+def load_balance(router_weights: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
+    r"""Penalize routers that prefer some of their experts to others.
+
+    :math:`K \sum_k m_k^2`, where :math:`m_k` is the mean weight of expert k of K over the tokens that are present. It
+    is 1 if all experts have the same mean weight, K if one has all, and 0 if there are no tokens. It is summed over
+    modalities. It is the loss of the Switch Transformer (Fedus et al., eq. 4), with the mean weight in place of the
+    fraction of tokens sent to an expert, because here every token runs through every expert. It equals 1 plus the
+    squared coefficient of variation of the weights (Shazeer et al., "Outrageously Large Neural Networks: The
+    Sparsely-Gated Mixture-of-Experts Layer", eq. 6 and 7). Scale it by a small number such as 0.01.
+
+    Args:
+        router_weights: ``(B, N_m, K)`` per modality m, such as the ``router_weights`` of
+            :class:`modx.HybridExpertDisentangler`. Rows of zeros, its weights of absent tokens, do not count.
+        present: Bool ``(B,)`` or ``(B, N_m)`` per modality m, False where it is absent and does not count. Default:
+            everything is present.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape or dtype does not match.
+
+    Example:
+        >>> even, uneven = torch.full((2, 4, 3), 1 / 3), torch.eye(3)[:1].expand(2, 4, 3)
+        >>> round(load_balance({"text": even}).item(), 4), load_balance({"text": uneven}).item()
+        (1.0, 3.0)
+    """
+    owner = "load_balance"
+    check_type(owner, Mapping, router_weights=router_weights)
+    for name, part in router_weights.items():
+        check_shapes(owner, **{f"{name!r} of router_weights": (part, "B N K?")})
+    (weights,), _ = read_parts(owner, present, router_weights=router_weights)
+    losses = []
+    for part in weights.values():
+        total = part.sum((0, 1), dtype=torch.promote_types(part.dtype, torch.float32))
+        mean = total / part.any(-1).sum().clamp(min=1)
+        losses.append((len(mean) * mean.square().sum()).to(part.dtype))
+    return torch.stack(losses).sum()
 
 
 def _mean(costs: Tensor, present: Tensor | None) -> Tensor:

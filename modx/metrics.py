@@ -115,8 +115,8 @@ class ExpertLoad(Metric):
     """Average the weight that each expert receives from a router.
 
     ``update(router_weights, mask=None)`` takes weights ``(..., num_experts)`` that sum to 1 over the experts, and a
-    bool mask ``(...)``, True where a token counts. ``compute()`` returns ``(num_experts,)``, which sums to 1, or NaN if
-    no tokens were counted.
+    bool mask ``(...)``, True where a token counts. Rows of zeros, which blocks return for absent tokens, never count.
+    ``compute()`` returns ``(num_experts,)``, which sums to 1, or NaN if no tokens were counted.
 
     Args:
         num_experts: Number of experts, at least 2.
@@ -247,4 +247,5 @@ def _observed(owner: object, num_experts: int, router_weights: Tensor, mask: Ten
     known = {"num_experts": num_experts}
     weights = (router_weights, "... num_experts")
     check_shapes(owner, known, router_weights=weights, mask=(mask, "bool ...?"))
-    return router_weights.reshape(-1, num_experts) if mask is None else router_weights[mask]
+    weights = router_weights.reshape(-1, num_experts) if mask is None else router_weights[mask]
+    return weights[weights.any(-1)]

@@ -264,6 +264,8 @@ class MissingModalityFusion(Pretrained):
         """Return the incomplete frames, the complete frames, the masks of real frames and the masks of kept frames."""
         dims, dtype = self.encoder.input_dims, self.positions.dtype
         (frames,), real = read_parts(self, masks, dims, dtype, "masks", inputs=inputs)
+        if masks is None and any(part.shape[1] == 0 for part in frames.values()):  # no frames: absent
+            real = {name: part.new_ones(part.shape[:2], dtype=torch.bool) for name, part in frames.items()}
         whole, kept = frames, {}
         if keep is not None:
             check_type(self, Mapping, keep=keep)

@@ -84,11 +84,12 @@ def layer_norm(layer: nn.LayerNorm, x: Vector) -> Vector:
 
 
 def router(module: nn.Module, x: Vector, present: Sequence[bool] | None = None) -> Vector:
-    """Eq. 3 and 14: a softmax at a temperature, over the experts present alone."""
+    """Eq. 3 and 14: a softmax at a temperature, over the experts present alone, or the best k of them."""
     layer = module.logits
     logits = linear(layer, x) if isinstance(layer, nn.Linear) else mlp(x, network(layer, 0))
     temperature = math.exp(module.log_temperature.item())
     shown = [k for k in range(len(logits)) if present is None or present[k]]
+    shown = sorted(shown, key=lambda k: -logits[k])[: module.top_k]
     weights = [0.0] * len(logits)
     if shown:
         for k, weight in zip(shown, softmax([logits[k] / temperature for k in shown]), strict=True):

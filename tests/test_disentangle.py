@@ -73,6 +73,26 @@ def test_its_experts_use_the_activation_asked_for(activation):
     assert_same(module(features), by_loops(module, features, activation))
 
 
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_each_token_gives_weight_to_top_k_of_all_its_experts(top_k):
+    module = HybridExpertDisentangler(("text", "audio"), 4, 5, num_private_experts=2, top_k=top_k, dtype=torch.float64)
+    features = features_of(module.modalities)
+    assert_same(module(features), by_loops(module, features))
+    assert all(((part > 0).sum(-1) == top_k).all() for part in module(features).router_weights.values())
+
+
+def test_dropout_acts_on_the_views_and_in_training_alone():
+    module = HybridExpertDisentangler(("text", "audio"), 64, 5, dropout=0.25)
+    features = features_of(module.modalities, dim=64, batch_size=40, dtype=torch.float32)
+    views, expected = module(features), module.eval()(features)
+    for name in features:
+        for got, want in ((views.private[name], expected.private[name]), (views.shared[name], expected.shared[name])):
+            kept = got != 0
+            torch.testing.assert_close(got, torch.where(kept, want / 0.75, 0))
+            assert 0.7 < kept.float().mean() < 0.8
+        assert torch.equal(views.router_weights[name], expected.router_weights[name])
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(1, 8),

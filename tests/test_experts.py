@@ -35,6 +35,15 @@ def test_one_expert_is_two_linear_layers():
     torch.testing.assert_close(experts(x), layers(x), rtol=1e-12, atol=1e-12)
 
 
+def test_dropout_acts_on_what_the_bank_returns_and_in_training_alone():
+    experts, x = Experts(3, 4, 5, 6, dropout=0.5), torch.randn(400, 4)
+    output, expected = experts(x), experts.eval()(x)
+    torch.testing.assert_close(output, torch.where(output != 0, 2 * expected, 0))
+    assert 0.45 < (output != 0).float().mean() < 0.55
+    with pytest.raises(ValueError, match="Experts expected dropout in "):
+        Experts(3, 4, 5, dropout=1.5)
+
+
 def test_width_out_is_width_in_unless_asked():
     assert Experts(2, 4, 5)(torch.randn(3, 4)).shape == (3, 4)
     assert Experts(2, 4, 5, 6)(torch.randn(3, 4)).shape == (3, 6)

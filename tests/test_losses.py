@@ -1,14 +1,15 @@
-"""The losses give eq. 5, 7, 9, 11 and 12, and gradients that stay finite where a view is zero."""
+"""The losses give eq. 5, 7, 9, 11 and 12, the load of experts, and gradients that stay finite where a view is zero."""
 
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from modx import Disentangled, Reconstruction
-from modx.losses import orthogonality_loss, reconstruction_loss
+from modx import Disentangled, HybridExpertDisentangler, Reconstruction
+from modx.losses import load_balance, orthogonality_loss, reconstruction_loss
 
 MODALITIES = ("text", "audio", "a.b")
 PENALTIES = {
@@ -27,6 +28,62 @@ def draw(batch_size: int = 2, **kwargs) -> dict[str, Tensor]:
 
 def both(private: dict[str, Tensor], shared: dict[str, Tensor]) -> Disentangled:
     return Disentangled(private, shared, {})
+
+
+def routed(batch_size: int = 3) -> dict[str, Tensor]:
+    return {name: part.mul(3).softmax(-1) for name, part in draw(batch_size).items()}
+
+
+# load balance
+
+
+def test_load_balance_is_the_loop_of_the_formula_and_one_plus_the_squared_coefficient_of_variation():
+    weights, expected = routed(), 0.0
+    for part in weights.values():
+        rows = part.flatten(0, 1).tolist()
+        means = [math.fsum(row[k] for row in rows) / len(rows) for k in range(4)]
+        expected += 4 * math.fsum(mean**2 for mean in means)
+        assert 4 * math.fsum(m**2 for m in means) == pytest.approx(1 + (np.std(means) / np.mean(means)) ** 2)
+    assert load_balance(weights).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_load_balance_is_least_for_equal_loads_and_most_for_one_expert_alone():
+    even, one = torch.full((2, 3, 4), 0.25), torch.eye(4)[0].expand(2, 3, 4)
+    taking_turns = torch.eye(4).expand(2, 4, 4)
+    assert [load_balance({"text": part}).item() for part in (even, taking_turns, one)] == [1.0, 1.0, 4.0]
+
+
+def test_a_step_along_its_gradient_balances_the_load():
+    logits = torch.randn(5, 3, 4, dtype=torch.float64, requires_grad=True)
+    for _ in range(200):
+        (gradient,) = torch.autograd.grad(load_balance({"text": logits.softmax(-1)}), logits)
+        logits = (logits - 5 * gradient).detach().requires_grad_()
+    torch.testing.assert_close(
+        logits.softmax(-1).mean((0, 1)), torch.full((4,), 0.25, dtype=torch.float64), atol=1e-3, rtol=0
+    )
+
+
+def test_load_balance_takes_the_weights_of_the_disentangler_and_their_zeros_do_not_count():
+    disentangle = HybridExpertDisentangler(("text", "audio"), 4, 5, dtype=torch.float64)
+    features = {name: torch.randn(4, 3, 4, dtype=torch.float64) for name in ("text", "audio")}
+    present = {"text": torch.rand(4, 3) < 0.5, "audio": torch.tensor([True, False, True, False])}
+    weights = disentangle(features, present).router_weights
+    alone = {name: part[present[name]].reshape(1, -1, 4) for name, part in weights.items()}
+    for there in (None, present):
+        torch.testing.assert_close(load_balance(weights, there), load_balance(alone))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (({"text": torch.rand(2, 3)},), "load_balance expected 'text' of router_weights (B, N, K), got (2, 3)"),
+        (({"text": torch.ones(2, 3, 4, dtype=torch.long)},), "'text' of router_weights in a floating-point dtype"),
+        (({"text": torch.rand(2, 3, 4)}, {}), "load_balance expected present for modalities ('text',), got ()"),
+    ],
+)
+def test_load_balance_refuses_what_does_not_fit(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_balance(*given)
 
 
 # orthogonality

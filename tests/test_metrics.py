@@ -332,6 +332,14 @@ def test_router_metrics_add_up_across_processes(metric_class, expected):
 
 
 @every_router_metric
+def test_rows_of_zeros_are_absent_tokens_and_do_not_count(metric_class, expected):
+    weights, mask = random_weights(9, 3), torch.arange(9) % 3 > 0
+    metric = metric_class(3)
+    metric.update(torch.where(mask[:, None], weights, 0))
+    np.testing.assert_allclose(metric.compute().numpy(), expected(weights[mask]), atol=1e-6)
+
+
+@every_router_metric
 def test_no_counted_token_is_nan(metric_class, expected):
     metric = metric_class(3)
     metric.update(random_weights(4, 3), torch.zeros(4, dtype=torch.bool))

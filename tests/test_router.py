@@ -14,9 +14,10 @@ both_kinds = pytest.mark.parametrize("hidden_dim", [None, 5], ids=["linear", "ml
 
 
 @both_kinds
+@pytest.mark.parametrize("top_k", [None, 1, 2, 3])
 @pytest.mark.parametrize("present", [None, (True, False, True), (False, True, False), (False, False, False)])
-def test_weighs_as_a_loop_does(hidden_dim, present):
-    router = Router(4, 3, hidden_dim=hidden_dim, temperature=0.7, dtype=torch.float64)
+def test_weighs_as_a_loop_does(hidden_dim, present, top_k):
+    router = Router(4, 3, hidden_dim=hidden_dim, temperature=0.7, top_k=top_k, dtype=torch.float64)
     x = torch.randn(2, 5, 4, dtype=torch.float64)
     weights = router(x, None if present is None else torch.tensor(present))
     expected = oracles.tensor([oracles.router(router, row, present) for row in x.flatten(0, 1).tolist()], 3)
@@ -24,8 +25,9 @@ def test_weighs_as_a_loop_does(hidden_dim, present):
 
 
 @both_kinds
-def test_gradients_are_those_of_what_it_computes(hidden_dim):
-    router = Router(4, 3, hidden_dim=hidden_dim, dtype=torch.float64)
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_gradients_are_those_of_what_it_computes(hidden_dim, top_k):
+    router = Router(4, 3, hidden_dim=hidden_dim, top_k=top_k, dtype=torch.float64)
     x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     present = torch.tensor([[True] * 3, [False] * 3, [True, False, True], [False, True, False]] * 2)[:6]
 
@@ -119,6 +121,23 @@ def test_permuting_tokens_permutes_the_weights(hidden_dim):
     router = Router(4, 3, hidden_dim=hidden_dim, dtype=torch.float64)
     x, order = torch.randn(5, 4, dtype=torch.float64), torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(router(x[order]), router(x)[order])
+
+
+def test_top_k_renormalizes_the_k_largest_weights():
+    every, best = Router(4, 5), Router(4, 5, top_k=2)
+    best.load_state_dict(every.state_dict())
+    x = torch.randn(20, 4)
+    largest, experts = every(x).topk(2)
+    weights = best(x)
+    torch.testing.assert_close(weights.gather(1, experts), largest / largest.sum(1, keepdim=True))
+    assert torch.equal((weights > 0).sum(1), torch.full((20,), 2))
+    assert "top_k=2" in repr(best)
+
+
+@pytest.mark.parametrize("top_k", [0, 4, -1])
+def test_a_top_k_that_no_token_can_have_is_refused(top_k):
+    with pytest.raises(ValueError, match=rf"Router expected top_k in \[1, 3\], got {top_k}"):
+        Router(4, 3, top_k=top_k)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
