@@ -247,5 +247,5 @@ def _observed(owner: object, num_experts: int, router_weights: Tensor, mask: Ten
     known = {"num_experts": num_experts}
     weights = (router_weights, "... num_experts")
     check_shapes(owner, known, router_weights=weights, mask=(mask, "bool ...?"))
-    weights = router_weights.reshape(-1, num_experts) if mask is None else router_weights[mask]
-    return weights[weights.any(-1)]
+    rows = router_weights.reshape(-1, num_experts) if mask is None else router_weights[mask]
+    return rows[rows.any(-1)]

@@ -32,7 +32,7 @@ class MlpDisentangler(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Disentangled:
         """Return private and shared views of ``(B, N_m, D)`` features; zeros where ``present`` ``(B,)`` is False."""
-        private, shared = by_group(self.mlps, features, None, self.modalities, num_private=1)
+        private, shared = by_group(self.mlps, _hide(features, present), None, self.modalities, num_private=1)
         return Disentangled(_hide(private, present), _hide(shared, present), {})
 
 
@@ -55,7 +55,7 @@ class MeanFusion(nn.Module):
 
 
 def _hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Set a modality's features to zero in samples that lack it."""
+    """Set a modality's features to zero in samples that lack it, so that not even NaN in them is read."""
     if present is None:
         return dict(parts)
     return {

@@ -28,7 +28,7 @@ class PlainModel(SentimentModel):
         labels: Tensor | None = None,
     ) -> DerlOutput:
         """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`."""
-        self.check(inputs, masks, keep, labels)
+        inputs, masks, keep = self.read(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)

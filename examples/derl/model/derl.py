@@ -65,12 +65,13 @@ class DerlModel(SentimentModel):
         """Predict from what was kept; training with labels also reconstructs what was dropped.
 
         Args:
-            inputs: modality -> complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``.
+            inputs: modality -> complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``. A modality that is
+                None or left out is absent.
             masks: modality -> bool ``(B, L)``, True where real, False on padding. Default: all real.
             keep: modality -> bool ``(B, L)``, True where kept. Default: all kept.
             labels: sentiment scores ``(B,)``.
         """
-        self.check(inputs, masks, keep, labels)
+        inputs, masks, keep = self.read(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)

@@ -222,6 +222,41 @@ class SentimentModel(PreTrainedModel):
             + self.config.complete_weight * share * self.task_loss(complete_prediction, labels[rows])
         )
 
+    def read(
+        self,
+        inputs: Mapping[str, Tensor | None],
+        masks: Mapping[str, Tensor] | None,
+        keep: Mapping[str, Tensor] | None,
+        labels: Tensor | None,
+    ) -> tuple[Features, Features | None, Features | None]:
+        """Check a batch, and give every modality of the model a place in it.
+
+        A modality that is None or left out gets one masked element. Masked token ids become [PAD], because a text
+        encoder looks up every id.
+
+        Raises:
+            ValueError: A part does not match the model; the message names it.
+        """
+        given = {name: part for name, part in inputs.items() if part is not None}
+        self.check(given, masks, keep, labels)
+        if masks is not None and "text" in given and given["text"].ndim == 2:  # ids, not states
+            pad = self.config.text_config.pad_token_id or 0
+            given["text"] = given["text"].masked_fill(~masks["text"], pad)
+        absent = [name for name in self.config.modalities if name not in given]
+        if not absent:
+            return given, masks, keep
+        masks, keep = dict(all_real(given) if masks is None else masks), None if keep is None else dict(keep)
+        other = next(iter(given.values()))
+        nothing = torch.zeros(other.shape[0], 1, dtype=torch.bool, device=other.device)
+        for name in absent:
+            width = () if name == "text" else (self.config.input_dims[name],)
+            dtype = torch.long if name == "text" else self.dtype
+            given[name] = torch.zeros(*nothing.shape, *width, dtype=dtype, device=other.device)
+            for part in (masks, keep):
+                if part is not None:
+                    part[name] = nothing
+        return given, masks, keep
+
     def check(
         self,
         inputs: Mapping[str, Tensor],
@@ -235,11 +270,15 @@ class SentimentModel(PreTrainedModel):
             ValueError: A part does not match; the message names it.
         """
         owner, names = type(self).__name__, set(self.config.modalities)
-        for label, part in (("inputs", inputs), ("masks", masks), ("keep", keep)):
-            if part is not None and part.keys() != names:
+        if not inputs or not inputs.keys() <= names:
+            raise ValueError(
+                f"{owner} expected inputs of the modalities {tuple(self.config.modalities)}, at least one, "
+                f"got {tuple(inputs)}; rename or remove the others."
+            )
+        for label, part in (("masks", masks), ("keep", keep)):
+            if part is not None and not inputs.keys() <= part.keys() <= names:
                 raise ValueError(
-                    f"{owner} expected {label} for the modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
-                    "keep a missing modality in inputs and mark it False in keep."
+                    f"{owner} expected {label} for the modalities {tuple(inputs)}, got {tuple(part)}; pass one for each."
                 )
         batch_size = next(iter(inputs.values())).shape[0]
         for name, part in inputs.items():

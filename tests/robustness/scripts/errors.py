@@ -184,6 +184,7 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         modx.losses.reconstruction_loss,
         {"reconstruction": REBUILT, "target_features": A, "target_disentangled": views()},
     ),
+    "modx.losses.load_balance": (modx.losses.load_balance, {"router_weights": A}),
     "modx.missing.drop": (modx.missing.drop, {"masks": MASKS, "rate": 0.5}),
     "modx.missing.register_pattern": (register_once, {"name": "new", "function": modx.missing.drop_frames}),
     "modx.missing.parse_pattern": (modx.missing.parse_pattern, {"pattern": "frames"}),
@@ -243,6 +244,18 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, "temperature", value, words)
         for value in ("1", True, scores(1.0)):
             yield mistyped(name, "temperature", value, "temperature of type float, got")
+
+    def dropouts(name: str) -> Iterator[Row]:
+        for value in (-0.1, 1.5, float("nan")):
+            yield wrong(name, "dropout", value, f"dropout in [0, 1], got {value!r}")
+        for value in ("0.1", None, True, scores(0.1)):
+            yield mistyped(name, "dropout", value, "dropout of type float, got")
+
+    def best(name: str, most: int) -> Iterator[Row]:
+        for value in (0, -3, most + 1):
+            yield wrong(name, "top_k", value, f"top_k in [1, {most}], got {value}")
+        for value in (2.5, float("nan"), True, "8", [8]):
+            yield mistyped(name, "top_k", value, f"top_k of type int, got {value!r}")
 
     def names(name: str) -> Iterator[Row]:
         for value in ((), "text", ("a", "a"), ("a", 1), None, 3, [["a"]]):
@@ -312,6 +325,7 @@ def make_rows() -> Iterator[Row]:
 
     yield from sizes("Router", "dim", "num_experts", optional=("hidden_dim",))
     yield from temperatures("Router")
+    yield from best("Router", 3)
     yield from dtypes("Router")
     yield from tokens("Router.forward")
     yield from tensors("Router.forward", "present", optional=True)
@@ -321,6 +335,7 @@ def make_rows() -> Iterator[Row]:
     yield wrong("Router.forward", "present", zeros(2, 5, 3), "present to be bool, got torch.float32; compare it")
 
     yield from sizes("Experts", "num_experts", "in_dim", "hidden_dim", optional=("out_dim",))
+    yield from dropouts("Experts")
     yield from choices("Experts", "activation")
     yield from choices("Experts", "implementation")
     yield from dtypes("Experts")
@@ -346,6 +361,8 @@ def make_rows() -> Iterator[Row]:
     words = "num_private_experts + num_shared_experts >= 1, got 0"
     yield wrong(disentangler, "num_shared_experts", 0, words, num_private_experts=0)
     yield from temperatures(disentangler)
+    yield from best(disentangler, 4)
+    yield from dropouts(disentangler)
     yield from choices(disentangler, "activation")
     yield from choices(disentangler, "implementation")
     yield from dtypes(disentangler)
@@ -392,10 +409,7 @@ def make_rows() -> Iterator[Row]:
     yield from blocks("TransformerEncoder", "depth")
     yield from blocks("BottleneckEncoder", "depth", "num_tokens")
     for name in ("TransformerBlock", "TransformerEncoder"):
-        for value in (-0.1, 1.5, float("nan")):
-            yield wrong(name, "dropout", value, f"dropout in [0, 1], got {value!r}")
-        for value in ("0.1", None, True, scores(0.1)):
-            yield mistyped(name, "dropout", value, "dropout of type float, got")
+        yield from dropouts(name)
         yield from attending(f"{name}.forward")
 
     for name in ("BottleneckEncoder", "MissingModalityFusion"):
@@ -518,6 +532,12 @@ def make_rows() -> Iterator[Row]:
     yield from presence(loss, "present", 3)
     for value in (1, None, "yes"):
         yield mistyped(loss, "detach_target", value, f"detach_target of type bool, got {value!r}")
+
+    loss = "losses.load_balance"
+    yield from parts(loss, "router_weights", "router_weights")
+    found = {"a": zeros(2, 3)}
+    yield wrong(loss, "router_weights", found, "'a' of router_weights (B, N, K), got (2, 3)")
+    yield from presence(loss, "present", 3)
 
     def dropping(name: str, of: str) -> Iterator[Row]:
         if of == "mask":
