@@ -1,4 +1,4 @@
-"""Make every table and figure of the DERL paper, and answer the question it leaves open, on any data.
+"""Reproduce every table and figure of the DERL paper, and test when its training collapses, on any data.
 
 python examples/derl_paper.py table1                                # synthetic data, three seeds
 python examples/derl_paper.py all --data unaligned_50.pkl --text_encoder bert-base-uncased

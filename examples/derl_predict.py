@@ -56,13 +56,17 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
     """
     parser = ArgumentParser(
         description="Score sentiment with a saved DERL model, with any modality missing.",
-        epilog="MODEL comes first: --help after it names that model's own modalities.",
+        epilog="Pass MODEL first. MODEL --help lists the modalities of that model.",
         conflict_handler="resolve",  # a modality named csv or out is only read from a CSV file
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a run of derl_mosi.py or of its model")
     one = parser.add_argument_group("one sample")
     for name in names:
-        text = "the words" if name == "text" else f"{name} frames: .npy file of shape (frames, features), any length"
+        text = (
+            "text of the sample"
+            if name == "text"
+            else f"{name} frames: .npy file of shape (frames, features), any length"
+        )
         one.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
     many = parser.add_argument_group("many samples")
     many.add_argument(
@@ -76,9 +80,9 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
     samples = {name: getattr(options, f"sample {name}", None) for name in names}
     samples = {name: value for name, value in samples.items() if value is not None}
     if arguments[0].startswith("-"):
-        parser.error("MODEL comes first")
+        parser.error("expected MODEL as the first argument")
     if (options.csv is None) != (options.out is None):
-        parser.error("--csv and --out belong together; give both")
+        parser.error("--csv needs --out, and --out needs --csv")
     if (options.csv is None) == (not samples):
         parser.error(f"give one sample with {', '.join(f'--{name}' for name in names)}, or many with --csv and --out")
     return options, samples
@@ -96,7 +100,7 @@ def describe(answer: Answer) -> str:
     lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
-        lines.append(f"carried by {', '.join(shares)}")
+        lines.append(f"fusion weights: {', '.join(shares)}")
     return "\n".join(lines)
 
 

@@ -19,18 +19,19 @@ DTYPES: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
     "any": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),  # any of them
     "bool": ("to be bool", lambda x: x.dtype == torch.bool, "compare it, e.g. ``mask != 0``"),
     "number": ("to hold numbers", lambda x: not (x.is_complex() or x.dtype == torch.bool), "cast it to float"),
-    "int": ("to hold ints", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),
+    "int": ("to hold integers", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),
 }
 
 
 def message(owner: object, expected: str, got: object, remedy: str = "") -> str:
     name = owner if isinstance(owner, str) else type(owner).__name__
     came = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, Tensor) else reprlib.repr(got)
+    came = str(got) if isinstance(got, torch.device) else came
     return f"{name} expected {expected}, got {came}{'; ' if remedy else ''}{remedy}."
 
 
-def check(holds: object, owner: object, expected: str, got: object, remedy: str = "") -> None:
-    if not holds:
+def check(condition: object, owner: object, expected: str, got: object, remedy: str = "") -> None:
+    if not condition:
         raise ValueError(message(owner, expected, got, remedy))
 
 
@@ -51,8 +52,8 @@ def check_range(owner: object, least: float, most: float | None = None, /, **num
         check_type(owner, float if isinstance(least, float) else int, **{name: value})
         if not (value >= least and (most is None or value <= most)) or (isinstance(value, float) and value == math.inf):
             span = f">= {least:.4g}" if most is None else f"in [{least:.12g}, {most:.12g}]"
-            span = f"finite and {span}" if most is None and isinstance(least, float) else span
-            raise ValueError(message(owner, f"{name} {f'== {least}' if least == most else span}", value))
+            which = f"a finite {name}" if most is None and isinstance(least, float) else name
+            raise ValueError(message(owner, f"{which} {f'== {least}' if least == most else span}", value))
 
 
 def check_layer(owner: object, dtype: object, /, **sizes: int) -> None:
@@ -68,18 +69,23 @@ def check_choice(owner: object, choices: Iterable[str], /, **words: object) -> N
 
 
 def check_shapes(
-    owner: object, known: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None, /, **tensors: Any
+    owner: object,
+    known: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    dtype_of: str = "its weights",
+    /,
+    **tensors: Any,
 ) -> dict[str, Any]:
     """Check tensors against spelled shapes, as in ``check_shapes(self, x=(x, "B T D"), mask=(mask, "bool B T?"))``.
 
     A letter stands for the same size everywhere, ``...`` for any leading sizes. A question mark allows None. All
     tensors must be on one device. They must be floating-point unless the spelling names another kind, and have
-    ``dtype``, if given, except under autocast or where spelled ``any``.
+    ``dtype``, the dtype of what ``dtype_of`` names, if given, except under autocast or where spelled ``any``.
 
     Returns:
         The sizes by letter, including those ``known`` beforehand.
     """
-    found, device = dict(known or {}), None
+    found, first = dict(known or {}), None
     for name, (tensor, spelled) in tensors.items():
         if tensor is None and spelled.endswith("?"):
             continue
@@ -87,25 +93,28 @@ def check_shapes(
             check_type(owner, Tensor, **{name: tensor})
         words = spelled.rstrip("?").split()
         kind, *letters = words if words[0] in DTYPES else ["float", *words]
-        shape = tuple(tensor.shape)
+        shape, dots = tuple(tensor.shape), found.get("...")
         if letters[:1] == ["..."]:
             lead = max(len(shape) - len(letters) + 1, 0)
             shape = (shape[:lead], *shape[lead:])
         pairs = zip(letters, shape, strict=False)
         if len(shape) != len(letters) or any(found.setdefault(letter, size) != size for letter, size in pairs):
-            spelled = ", ".join(f"{letter}={found[letter]}" if letter in found else letter for letter in letters)
-            raise ValueError(message(owner, f"{name} ({spelled})", tuple(tensor.shape)))
+            sizes = [f"{letter}={found[letter]}" if letter in found else letter for letter in letters]
+            if letters[:1] == ["..."]:
+                sizes = [*(["..."] if dots is None else map(str, dots)), *sizes[1:]]
+            spelled = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+            raise ValueError(message(owner, f"{name} of shape {spelled}", tuple(tensor.shape)))
         what, accepts, remedy = DTYPES[kind]
         if not accepts(tensor):
             raise ValueError(message(owner, f"{name} {what}", tensor.dtype, remedy))
         differs = kind == "float" and dtype is not None and dtype.is_floating_point and tensor.dtype != dtype
         if differs and not autocasts(tensor.device.type):
-            raise ValueError(
-                message(owner, f"{name} in {dtype} like the rest", tensor.dtype, "cast it or use autocast")
-            )
-        device = device or tensor.device
-        if tensor.device != device:
-            raise ValueError(message(owner, f"{name} on {device} like the rest", tensor.device, "move one of them"))
+            expected = f"{name} in {dtype}, the dtype of {dtype_of}"
+            raise ValueError(message(owner, expected, tensor.dtype, "cast it or use autocast"))
+        first = first or (name, tensor.device)
+        if tensor.device != first[1]:
+            expected = f"{name} on {first[1]}, the device of {first[0]}"
+            raise ValueError(message(owner, expected, tensor.device, "move one of them"))
     return found
 
 

@@ -106,12 +106,16 @@ def read_parts(
         check_type(owner, Mapping, **{argument: mapping})
         found = {name: _as_tokens(mapping[name]) for name in sorted(mapping, key=str) if mapping[name] is not None}
         fits = found.keys() == sizes.keys() if parts else dims is None or mapping.keys() <= dims.keys()
-        expected = f"modalities {tuple(sizes or dims or ())}" if sizes or dims else "at least one modality"
+        expected = "at least one modality"
+        if parts:
+            expected = f"the modalities {tuple(sizes)} of {next(iter(given))}"
+        elif dims is not None:
+            expected = f"one or more of the modalities {tuple(dims)} and no others"
         came = tuple(mapping if found else ())
-        check(found and fits, owner, f"{argument} of {expected}", came, "pass those present and no others")
+        check(found and fits, owner, f"{argument} with {expected}", came)
         for name, part in found.items():
             known = sizes.get(name) or batch | ({} if dims is None else {"D": dims[name]})
-            sizes[name] = check_shapes(owner, known, dtype, **{f"{name!r} of {argument}": (part, "B N D")})
+            sizes[name] = check_shapes(owner, known, dtype, **{f"{argument}[{name!r}]": (part, "B N D")})
             batch = {"B": sizes[name]["B"]}
         parts.append(found)
     there: dict[str, Tensor] = {}
@@ -120,9 +124,9 @@ def read_parts(
     check_type(owner, Mapping, **{presence: present})
     for name, known in sizes.items():
         mask: Any = present.get(name)
-        check(mask is not None, owner, f"{presence} for modalities {tuple(sizes)}", tuple(present), f"add {name!r}")
+        check(mask is not None, owner, f"{presence} for the modalities {tuple(sizes)}", tuple(present), f"add {name!r}")
         spelled = "bool B" if getattr(mask, "ndim", None) == 1 else "bool B N"
-        check_shapes(owner, known, **{f"{name!r} of {presence}": (mask, spelled)})
+        check_shapes(owner, known, **{f"{presence}[{name!r}]": (mask, spelled)})
         there[name] = mask if mask.ndim == 2 else mask[:, None].expand(-1, known["N"])
     return [hide(part, there) for part in parts], there
 

@@ -46,7 +46,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Tensor], di
 
 def _frames(name: str, row: int, value: Any) -> Tensor:
     frames = torch.as_tensor(value)
-    expected = f"{name!r} of samples[{row}] of shape (L, D) or (D,)"
+    expected = f"samples[{row}][{name!r}] of shape (L, D) or (D,)"
     check(frames.ndim in (1, 2), "collate", expected, tuple(frames.shape), "pass one row of features per frame")
     return frames if frames.ndim == 2 else frames[None]
 
@@ -55,8 +55,8 @@ def _pad(name: str, parts: list[Tensor | None]) -> tuple[Tensor, Tensor]:
     first = next(part for part in parts if part is not None)
     for row, part in enumerate(parts):
         alike = part is None or (part.shape[1], part.dtype) == (first.shape[1], first.dtype)
-        expected = f"{name!r} of samples[{row}] of width {first.shape[1]} in {first.dtype}, like earlier samples"
-        check(alike, "collate", expected, part, "make them match")
+        expected = f"samples[{row}][{name!r}] of width {first.shape[1]} in {first.dtype}, like earlier samples"
+        check(alike, "collate", expected, part, "use the same features and dtype in every sample")
     rows = [first[:0] if part is None else part for part in parts]
     lengths = torch.tensor([len(part) for part in rows], device=first.device)
     inputs = pad_sequence(rows, batch_first=True)

@@ -124,7 +124,7 @@ class BottleneckEncoder(ModalityModule):
     def _encode(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
         batch_size, length = frames.shape[:2]
         limit = self.max_lengths[name]
-        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "shorten it or raise max_lengths")
+        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "truncate it or raise max_lengths")
         if mask is not None:
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)

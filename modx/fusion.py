@@ -92,7 +92,7 @@ class ModalityRouter(ModalityModule):
         check(len(views) == self.num_views, self, f"{self.num_views} views", len(views), "pass one mapping per view")
         given = {f"views[{number}]": view for number, view in enumerate(views)}
         parts, there = read_parts(self, present, dims, dtype, **given)
-        check_shapes(self, **{f"{name!r} of views": (part, "B N D") for name, part in parts[0].items()})
+        check_shapes(self, **{f"views[{name!r}]": (part, "B N D") for name, part in parts[0].items()})
         left_out = torch.zeros_like(next(iter(parts[0].values())))
         inputs = [view.get(name, left_out) for view in parts for name in dims]
         stacked = torch.stack(inputs, dim=2)  # (B, N, I, D)

@@ -57,7 +57,7 @@ def sentiment_metrics(preds: Tensor, target: Tensor) -> dict[str, Tensor]:
          'acc5': 1.0, 'acc7': 1.0}
     """
     _check_scores("sentiment_metrics", preds=preds, target=target)
-    check(len(preds), "sentiment_metrics", "preds and target of at least one row", 0, "update before compute")
+    check(len(preds), "sentiment_metrics", "preds and target of at least one row", 0, "call update before compute")
     dtype = torch.promote_types(torch.promote_types(preds.dtype, target.dtype), torch.float32)
     preds, target = preds.detach().to(dtype), target.detach().to(dtype)
     nonzero = target != 0

@@ -268,7 +268,7 @@ class MissingModalityFusion(Pretrained):
         if keep is not None:
             check_type(self, Mapping, keep=keep)
             there = {name: frames[name] for name in frames if keep.get(name) is not None}
-            expected, known = f"keep of modalities {tuple(dims)}", keep.keys() <= dims.keys()
+            expected, known = f"keep for some of the modalities {tuple(dims)}", keep.keys() <= dims.keys()
             check(known and any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "pass a mask")
             kept = read_parts(self, keep, dims, dtype, "keep", inputs=there)[1] if there else {}
         if complete is not None:

@@ -96,7 +96,7 @@ class Router(nn.Module):
             shape = (*x.shape[:-1], self.num_experts)
             sides = zip(reversed(present.shape), reversed(shape), strict=False)
             if present.ndim > len(shape) or any(side not in (1, full) for side, full in sides):
-                raise ValueError(message(self, f"present broadcastable to {shape}", tuple(present.shape)))
+                raise ValueError(message(self, f"present of a shape that broadcasts to {shape}", tuple(present.shape)))
         logits: Tensor = self.logits(x)
         dtype = torch.promote_types(logits.dtype, self.log_temperature.dtype)
         wide = torch.promote_types(dtype, torch.float32)

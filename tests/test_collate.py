@@ -89,14 +89,14 @@ def test_a_loader_collates_with_it():
     [
         (
             torch.zeros(2, 4),
-            "'a' of samples[2] of width 3 in torch.float32, like earlier samples, got torch.float32 (2, 4)",
+            "samples[2]['a'] of width 3 in torch.float32, like earlier samples, got torch.float32 (2, 4)",
         ),
         (
             np.zeros((2, 3)),
-            "'a' of samples[2] of width 3 in torch.float32, like earlier samples, got torch.float64 (2, 3)",
+            "samples[2]['a'] of width 3 in torch.float32, like earlier samples, got torch.float64 (2, 3)",
         ),
-        (torch.zeros(1, 2, 3), "'a' of samples[2] of shape (L, D) or (D,), got (1, 2, 3)"),
-        (0.5, "'a' of samples[2] of shape (L, D) or (D,), got ()"),
+        (torch.zeros(1, 2, 3), "samples[2]['a'] of shape (L, D) or (D,), got (1, 2, 3)"),
+        (0.5, "samples[2]['a'] of shape (L, D) or (D,), got ()"),
     ],
 )
 def test_a_sample_unlike_the_others_is_named(value, message):

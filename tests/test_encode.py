@@ -195,16 +195,17 @@ def test_has_the_size_of_the_paper():
     [
         ({"two words": torch.zeros(2, 10, 2)}, "expected at most 9 frames of 'two words', got 10"),
         ({"one": torch.zeros(2, 8, 3)}, "expected at most 7 frames of 'one', got 8"),
-        ({"two words": torch.zeros(2, 5, 3)}, "expected 'two words' of inputs (B=2, N=5, D=2), got (2, 5, 3)"),
-        ({"two words": torch.zeros(3, 5, 2)}, "expected 'two words' of inputs (B=2, N, D=2), got (3, 5, 2)"),
-        ({"two words": torch.zeros(5, 2)}, "expected 'two words' of inputs (B=2, N, D=2), got (5, 1, 2)"),
+        ({"two words": torch.zeros(2, 5, 3)}, "expected inputs['two words'] of shape (B=2, N=5, D=2), got (2, 5, 3)"),
+        ({"two words": torch.zeros(3, 5, 2)}, "expected inputs['two words'] of shape (B=2, N, D=2), got (3, 5, 2)"),
+        ({"two words": torch.zeros(5, 2)}, "expected inputs['two words'] of shape (B=2, N, D=2), got (5, 1, 2)"),
         (
             {"two words": torch.zeros(2, 5, 2, dtype=torch.long)},
-            "expected 'two words' of inputs in a floating-point dtype, got torch.int64",
+            "expected inputs['two words'] in a floating-point dtype, got torch.int64",
         ),
         (
             {"c": torch.zeros(2, 5, 2)},
-            "expected inputs of modalities ('one', 'two words'), got ('one', 'two words', 'c')",
+            "expected inputs with one or more of the modalities ('one', 'two words') and no others, "
+            "got ('one', 'two words', 'c')",
         ),
     ],
 )
@@ -217,10 +218,10 @@ def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 6), "'two words' of masks to be bool, got torch.float32; compare it"),
-        (torch.ones(2, 5).bool(), "'two words' of masks (B=2, N=6), got (2, 5)"),
-        (torch.ones(6).bool(), "'two words' of masks (B=2), got (6,)"),
-        (None, "masks for modalities ('one', 'two words'), got ('one',); add 'two words'"),
+        (torch.ones(2, 6), "masks['two words'] to be bool, got torch.float32; compare it"),
+        (torch.ones(2, 5).bool(), "masks['two words'] of shape (B=2, N=6), got (2, 5)"),
+        (torch.ones(6).bool(), "masks['two words'] of shape (B=2,), got (6,)"),
+        (None, "masks for the modalities ('one', 'two words'), got ('one',); add 'two words'"),
     ],
 )
 def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
@@ -245,7 +246,9 @@ def test_refuses_a_configuration_that_does_not_fit(arguments, message):
 
 def test_refuses_frames_in_another_dtype_than_its_parameters():
     encode = BottleneckEncoder({"a": 3}, 8, num_tokens=2, max_lengths={"a": 5}, num_heads=2, head_dim=4)
-    with pytest.raises(ValueError, match=r"expected 'a' of inputs in torch\.float32 like the rest, got torch\.float64"):
+    with pytest.raises(
+        ValueError, match=r"expected inputs\['a'\] in torch\.float32, the dtype of its weights, got torch\.float64"
+    ):
         encode({"a": torch.zeros(2, 5, 3, dtype=torch.float64)})
 
 

@@ -172,15 +172,19 @@ YES = torch.ones(2, dtype=torch.bool)
     [
         ((VIEW,), None, "2 views, got 1"),
         ((VIEW, VIEW, VIEW), None, "2 views, got 3"),
-        ((VIEW, {}), None, "views[1] of modalities ('a', 'b'), got ()"),
-        ((VIEW, {"a": None}), None, "views[1] of modalities ('a', 'b'), got ()"),
-        ((VIEW, VIEW | {"c": VIEW["a"]}), None, "views[1] of modalities ('a', 'b'), got ('a', 'b', 'c')"),
-        ((VIEW, {"a": VIEW["a"]}), None, "views[1] of modalities ('a', 'b'), got ('a',)"),
-        ((VIEW, named(draw(2, 2, 2, 4))), None, "'a' of views[1] (B=2, N=3, D=4), got (2, 2, 4)"),
-        ((VIEW, named(draw(2, 2, 3, 5))), None, "'a' of views[1] (B=2, N=3, D=4), got (2, 3, 5)"),
-        ((VIEW, VIEW), {"a": YES}, "present for modalities ('a', 'b'), got ('a',); add 'b'"),
-        ((VIEW, VIEW), {"a": YES.float(), "b": YES}, "'a' of present to be bool, got torch.float32; compare"),
-        ((VIEW, VIEW), {"a": YES[:1], "b": YES}, "'a' of present (B=2), got (1,)"),
+        ((VIEW, {}), None, "views[1] with the modalities ('a', 'b') of views[0], got ()"),
+        ((VIEW, {"a": None}), None, "views[1] with the modalities ('a', 'b') of views[0], got ()"),
+        (
+            (VIEW, VIEW | {"c": VIEW["a"]}),
+            None,
+            "views[1] with the modalities ('a', 'b') of views[0], got ('a', 'b', 'c')",
+        ),
+        ((VIEW, {"a": VIEW["a"]}), None, "views[1] with the modalities ('a', 'b') of views[0], got ('a',)"),
+        ((VIEW, named(draw(2, 2, 2, 4))), None, "views[1]['a'] of shape (B=2, N=3, D=4), got (2, 2, 4)"),
+        ((VIEW, named(draw(2, 2, 3, 5))), None, "views[1]['a'] of shape (B=2, N=3, D=4), got (2, 3, 5)"),
+        ((VIEW, VIEW), {"a": YES}, "present for the modalities ('a', 'b'), got ('a',); add 'b'"),
+        ((VIEW, VIEW), {"a": YES.float(), "b": YES}, "present['a'] to be bool, got torch.float32; compare"),
+        ((VIEW, VIEW), {"a": YES[:1], "b": YES}, "present['a'] of shape (B=2,), got (1,)"),
     ],
 )
 def test_refuses_what_does_not_fit_and_says_why(views, present, message):

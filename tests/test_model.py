@@ -352,16 +352,25 @@ def test_its_files_need_neither_transformers_nor_the_hub(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs": {"taste": torch.zeros(5, 6, 4)}}, "expected inputs of modalities"),
-        ({"inputs": {}}, "expected inputs of modalities"),
-        ({"keep": {"taste": torch.ones(5, 6, dtype=torch.bool)}}, "expected keep of modalities"),
-        ({"keep": {"text": torch.ones(5, 7, dtype=torch.bool)}}, "expected 'text' of keep (B=5, N=6), got (5, 7)"),
+        ({"inputs": {"taste": torch.zeros(5, 6, 4)}}, "expected inputs with one or more of the modalities"),
+        ({"inputs": {}}, "expected inputs with one or more of the modalities"),
+        (
+            {"keep": {"taste": torch.ones(5, 6, dtype=torch.bool)}},
+            "expected keep for some of the modalities",
+        ),
+        (
+            {"keep": {"text": torch.ones(5, 7, dtype=torch.bool)}},
+            "expected keep['text'] of shape (B=5, N=6), got (5, 7)",
+        ),
         (
             {"masks": {"text": torch.ones(5, 6, dtype=torch.bool)}},
-            "expected masks for modalities ('audio', 'text', 'vision'), got ('text',); add 'audio'",
+            "expected masks for the modalities ('audio', 'text', 'vision'), got ('text',); add 'audio'",
         ),
-        ({"complete": {"taste": torch.zeros(5, 6, 4)}}, "expected complete of modalities"),
-        ({"complete": {"text": torch.zeros(5, 5, 4)}}, "expected 'text' of complete (B=5, N=6, D=4), got (5, 5, 4)"),
+        ({"complete": {"taste": torch.zeros(5, 6, 4)}}, "expected complete with one or more of the modalities"),
+        (
+            {"complete": {"text": torch.zeros(5, 5, 4)}},
+            "expected complete['text'] of shape (B=5, N=6, D=4), got (5, 5, 4)",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named(changes, message):

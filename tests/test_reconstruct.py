@@ -138,7 +138,9 @@ def test_nothing_is_rebuilt_from_nothing(shape):
 
 @pytest.mark.parametrize("levels", [(), ("input", "output"), "inputs", "joint"])
 def test_refuses_levels_it_does_not_know(levels):
-    message = f"levels to be one or more of ('input', 'disentangled', 'joint'), got {levels!r}; for none, leave it out"
+    message = (
+        f"levels to be one or more of ('input', 'disentangled', 'joint'), got {levels!r}; for none, build no block"
+    )
     with pytest.raises(ValueError, match="MultiLevelReconstructor expected " + re.escape(message)):
         make(levels)
 
@@ -147,9 +149,9 @@ def test_refuses_levels_it_does_not_know(levels):
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
-        (None, "{later} of modalities ('{others}"),
-        (torch.zeros(2, 3, 5), "'audio' of {position} (B=2, N=3, D=3), got (2, 3, 5)"),
-        (torch.zeros(2, 3, DIM, dtype=torch.int32), "'audio' of {position} in a floating-point dtype, got torch.int32"),
+        (None, "{later} with the modalities ('{others}"),
+        (torch.zeros(2, 3, 5), "{position}['audio'] of shape (B=2, N=3, D=3), got (2, 3, 5)"),
+        (torch.zeros(2, 3, DIM, dtype=torch.int32), "{position}['audio'] in a floating-point dtype, got torch.int32"),
     ],
 )
 def test_refuses_features_and_views_that_do_not_fit(position, audio, message):

@@ -123,7 +123,7 @@ def test_permuting_tokens_permutes_the_weights(hidden_dim):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
 def test_refuses_a_temperature_that_is_not_positive_and_finite(temperature):
-    with pytest.raises(ValueError, match=rf"temperature finite and >= 6\.104e-05, got {temperature}\."):
+    with pytest.raises(ValueError, match=rf"a finite temperature >= 6\.104e-05, got {temperature}\."):
         Router(4, 3, temperature=temperature)
 
 

@@ -19,7 +19,7 @@ rect { fill: var(--plain); stroke: var(--line); stroke-width: 1.2 }
 .dashed { stroke-dasharray: 4 3 }
 .tip { fill: var(--faint); stroke: none }
 .kept { fill: var(--private-line) }
-.lost { fill: var(--gone) }
+.dropped { fill: var(--gone) }
 svg { --ink: #1f2328; --faint: #5b646e; --line: #8c959f; --plain: #f3f4f6; --gone: #e2e5e9;
   --private: #dbeafe; --private-line: #2563eb; --shared: #dcfce7; --shared-line: #15803d;
   --router: #fef3c7; --router-line: #b45309 }
@@ -64,9 +64,9 @@ class Canvas:
         self.parts.append(f'<path class="arrow {kind}" d="M{line}"/><path class="tip" d="M{tip}Z"/>')
 
     def strip(self, x: float, y: float, width: float, height: float, keep: Sequence[bool]) -> None:
-        """Draw frames in a row: full where they are kept, pale where they are lost."""
+        """Draw frames in a row: full where they are kept, pale where they are dropped."""
         step = width / len(keep)
-        for kind, state in (("kept", True), ("lost", False)):
+        for kind, state in (("kept", True), ("dropped", False)):
             frames = [
                 f"M{x + step * n:.4g} {y:g}h{step - 1.5:.3g}v{height:g}h-{step - 1.5:.3g}z"
                 for n, kept in enumerate(keep)

@@ -23,7 +23,7 @@ def everything(views: Views) -> dict[str, Tensor]:
     return {name: torch.ones(view.shape[:2], dtype=torch.bool) for name, view in views.items()}
 
 
-def lose(views: Views, condition: str, generator: torch.Generator) -> dict[str, Tensor]:
+def keep_masks(views: Views, condition: str, generator: torch.Generator) -> dict[str, Tensor]:
     """Return keep masks ``(B, frames)``, False where a frame is dropped.
 
     Args:
@@ -45,6 +45,6 @@ def lose(views: Views, condition: str, generator: torch.Generator) -> dict[str, 
         case [pattern, rate] if pattern in PATTERNS and rate.replace(".", "", 1).isdigit():
             return drop(masks, float(rate), pattern, generator=generator)
     raise ValueError(
-        f"lose expected condition to be 'complete', 'no NAME' or 'only NAME' with a name out of {tuple(masks)}, or a "
-        f"pattern out of {PATTERNS} and its rate, e.g. 'frames 0.5', got {condition!r}."
+        f"keep_masks expected condition to be 'complete', 'no NAME' or 'only NAME' with a name from {tuple(masks)}, or "
+        f"a pattern from {tuple(PATTERNS)} and its rate, e.g. 'frames 0.5', got {condition!r}."
     )

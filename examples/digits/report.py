@@ -23,14 +23,15 @@ STYLES = {OURS: ("#0072B2", "o", ""), BASELINE: ("#D55E00", "s", "//")}  # by Ok
 def print_table(accuracies: Accuracies, console: Console) -> None:
     """Print means and standard deviations over seeds; mark the better mean, twice if by more than the spread."""
     table = Table(title="Accuracy on the test split, %", title_justify="left")
-    table.add_column("what is there")
+    table.add_column("available")
     for name in (OURS, BASELINE, f"{OURS} - {BASELINE}"):
         table.add_column(name, justify="right")
     for condition, cells in rows(accuracies).items():
         table.add_row(condition, *cells)
     console.print(table)
     console.print(
-        "* the better mean" + ("; ** by more than the larger deviation over seeds" if _many(accuracies) else "")
+        "* better mean"
+        + ("; ** better by more than the larger standard deviation over seeds" if _many(accuracies) else "")
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from digits.missing import CONDITIONS, TRAIN_PATTERN, everything, lose
+from digits.missing import CONDITIONS, TRAIN_PATTERN, everything, keep_masks
 from digits.views import Split
 from modx.missing import PATTERNS, drop
 
 BATCH_SIZE = 64
 WEIGHT_DECAY = 0.01
-JUDGE_EVERY = 5  # epochs
+EVALUATE_EVERY = 5  # epochs
 DRAWS = 5  # draws per random condition
 
 
@@ -46,7 +46,7 @@ def train(model: nn.Module, train: Split, valid: Split, *, learning_rate: float,
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-        if epoch % JUDGE_EVERY == 0 or epoch == epochs:
+        if epoch % EVALUATE_EVERY == 0 or epoch == epochs:
             accuracies = evaluate(model, valid, draws=1)
             score = sum(accuracies.values()) / len(accuracies)
             if score > best:
@@ -66,7 +66,7 @@ def evaluate(
         generator = torch.Generator().manual_seed(0)
         correct: list[Tensor] = []
         for _ in range(draws if condition.split()[0] in PATTERNS else 1):
-            keep = lose(split.views, condition, generator)
+            keep = keep_masks(split.views, condition, generator)
             correct.append(model(split.views, keep).argmax(1) == split.labels)
         accuracies[condition] = 100 * torch.cat(correct).double().mean().item()
     return accuracies

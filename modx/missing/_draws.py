@@ -39,9 +39,9 @@ def read_sources(
     if not isinstance(generator, Mapping):
         return Sources(dict.fromkeys(masks, generator), generator if shared is None else shared)
     named = generator.keys() >= masks.keys()
-    check(named, "drop", f"generator for each of {tuple(masks)}", tuple(generator), "add the others or pass just one")
+    check(named, "drop", f"a generator for each of {tuple(masks)}", tuple(generator), "add the others")
     chosen = shared is not None or not is_shared
-    check(chosen, "drop", "shared_generator, since modalities share a draw", shared, "pass a torch.Generator")
+    check(chosen, "drop", "shared_generator for draws across modalities", shared, "pass a torch.Generator")
     return Sources(generator, shared)
 
 
@@ -67,7 +67,7 @@ def read_rates(rate: Rate, masks: Mapping[str, Tensor], across: list[str]) -> di
         return dict.fromkeys(masks, rate_column("drop", rate, next(iter(masks.values()))).squeeze(1))
     expected = f"one rate for pattern {'+'.join(across)!r}, which drops across modalities"
     check(not across, "drop", expected, rate, "pass a number or a tensor with one rate per sample")
-    check(rate.keys() == masks.keys(), "drop", f"rate for each of {tuple(masks)}", tuple(rate), "pass one rate each")
+    check(rate.keys() == masks.keys(), "drop", f"a rate for each of {tuple(masks)}", tuple(rate), "pass one rate each")
     return {name: rate_column("drop", rate[name], mask, f"rate[{name!r}]").squeeze(1) for name, mask in masks.items()}
 
 
@@ -101,5 +101,5 @@ def draw_order(caller: str, masks: Mapping[str, Tensor], order: Sequence[str] | 
     fits = (
         isinstance(order, Sequence) and not isinstance(order, str) and len(order) == len(names) == len({*order, *names})
     )
-    check(fits, caller, f"order to be a sequence of all modalities of masks, {names}, each once", order)
+    check(fits, caller, f"order to contain each of the modalities {names} once", order)
     return tuple(order)

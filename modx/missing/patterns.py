@@ -131,8 +131,8 @@ def register_pattern(name: str, function: Callable[..., Any], *, across: bool = 
     check_type("register_pattern", Callable, function=function)
     check_type("register_pattern", bool, across=across)
     is_new = name.split() == [name] and "+" not in name and name not in _PATTERNS
-    expected = f"name to be a word without spaces or plus signs, other than {tuple(_PATTERNS)}"
-    check(is_new, "register_pattern", expected, name, "choose another name")
+    expected = f"name to be a new name without spaces or plus signs, not one of {tuple(_PATTERNS)}"
+    check(is_new, "register_pattern", expected, name)
     _PATTERNS[name] = _guard(name, _across(function) if across else _within(function))
 
 

@@ -79,7 +79,7 @@ def drop_bursts(
     rates = rate_column("drop_bursts", rate, mask)
     lengths = number_column("drop_bursts", mean_length, mask, "mean_length")
     wrong = lengths[~((lengths >= 1) & lengths.isfinite())].tolist()
-    check(not wrong, "drop_bursts", "mean_length to be finite and >= 1", next(iter(wrong), None))
+    check(not wrong, "drop_bursts", "a finite mean_length >= 1", next(iter(wrong), None))
     good_to_bad, bad_to_bad = _transitions(rates, lengths)
     bad = _chain(
         draw_uniform("drop_bursts", mask.shape, mask.device, generator),

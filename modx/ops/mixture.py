@@ -70,6 +70,6 @@ def checked(mixture: Mixture) -> Mixture:
     bank1 = {"w1": (w1, "E H D_in"), "b1": (b1, "E H")}
     bank2 = {"w2": (w2, "E H D_out"), "b2": (b2, "E D_out")}
     weights = (router_weights, "any T K?")
-    check_shapes(OP, known, getattr(w1, "dtype", None), x=tokens, **bank1, **bank2, router_weights=weights)
+    check_shapes(OP, known, getattr(w1, "dtype", None), "w1", x=tokens, **bank1, **bank2, router_weights=weights)
     check_choice(OP, ACTIVATIONS, activation=activation)
     return mixture._replace(group_sizes=list(group_sizes))

@@ -139,7 +139,7 @@ def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
     done = run("--evaluate", str(folder), "--eval_pattern", "together+bursts")
     assert done.returncode == 0, done.stderr
     assert "bursts" in done.stdout
-    judged = json.loads((folder / "judged_by_together+bursts" / "results.json").read_text())
+    judged = json.loads((folder / "evaluated_on_together+bursts" / "results.json").read_text())
     own = json.loads((folder / "results.json").read_text())
     assert judged["pattern"] == "together+bursts"
     assert own["pattern"] == "frames"

@@ -12,7 +12,7 @@ import torch
 
 import digits_views
 from digits.baseline import ConcatBaseline
-from digits.missing import CONDITIONS, everything, lose
+from digits.missing import CONDITIONS, everything, keep_masks
 from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, rows
 from digits.training import evaluate, train
@@ -61,15 +61,15 @@ def test_no_image_is_in_two_splits(splits):
 
 def test_features_are_standardised_by_the_training_split(splits):
     scale, mean = torch.std_mean(splits["train"].views["waves"], dim=0)
-    torch.testing.assert_close(mean, torch.zeros_like(mean), atol=0.05, rtol=0)
-    torch.testing.assert_close(scale, torch.ones_like(scale), atol=0.1, rtol=0)
+    torch.testing.assert_ckeep_masks(mean, torch.zeros_like(mean), atol=0.05, rtol=0)
+    torch.testing.assert_ckeep_masks(scale, torch.ones_like(scale), atol=0.1, rtol=0)
 
 
 def test_waves_are_the_cosine_transform_by_its_definition():
     image = np.random.default_rng(0).uniform(size=(8, 8))
     k, n = np.arange(8)[:, None], np.arange(8)
     basis = np.cos(np.pi * k * (2 * n + 1) / 16) * np.where(k == 0, np.sqrt(1 / 8), 1 / 2)
-    np.testing.assert_allclose(see(image[None])["waves"][0], (basis @ image @ basis.T)[:4, :4], atol=1e-12)
+    np.testing.assert_allckeep_masks(see(image[None])["waves"][0], (basis @ image @ basis.T)[:4, :4], atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_waves_are_the_cosine_transform_by_its_definition():
 def test_edges_tell_the_direction_of_a_slope_whichever_way_it_climbs(slope, direction):
     down, right = np.mgrid[:8, :8]
     edges = see((slope[0] * down + slope[1] * right).astype(float)[None])["edges"].reshape(4, 4, 4)
-    np.testing.assert_allclose(edges[..., direction], 4 * np.hypot(*slope))  # four pixels a cell
+    np.testing.assert_allckeep_masks(edges[..., direction], 4 * np.hypot(*slope))  # four pixels a cell
     assert edges.sum() == pytest.approx(edges[..., direction].sum())
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("content", [0.0, 1e30, float("nan"), float("inf")])
 def test_what_is_in_a_missing_view_changes_nothing(model, views, name, content):
-    keep = lose(views, f"no {name}", torch.Generator())
+    keep = keep_masks(views, f"no {name}", torch.Generator())
     prediction = model(views, keep)
     assert prediction.isfinite().all()
     changed = views | {name: torch.full_like(views[name], content)}
@@ -95,7 +95,7 @@ def test_what_is_in_a_missing_view_changes_nothing(model, views, name, content):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_what_is_in_a_lost_frame_changes_nothing(model, views, condition):
-    keep = lose(views, condition, torch.Generator().manual_seed(0))
+    keep = keep_masks(views, condition, torch.Generator().manual_seed(0))
     spoilt = {name: view.masked_fill(~keep[name][..., None], torch.nan) for name, view in views.items()}
     assert torch.equal(model(spoilt, keep), model(views, keep))
 
@@ -109,24 +109,24 @@ def test_every_view_matters_when_it_is_there(model, views):
 
 def test_every_parameter_learns(views):
     model = ViewsModel()
-    model.loss(views, lose(views, "frames 0.5", torch.Generator().manual_seed(0)), torch.arange(8)).backward()
+    model.loss(views, keep_masks(views, "frames 0.5", torch.Generator().manual_seed(0)), torch.arange(8)).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_conditions_lose_what_they_say(views):
     def present(condition):
-        return [name for name, mask in lose(views, condition, torch.Generator()).items() if mask.all()]
+        return [name for name, mask in keep_masks(views, condition, torch.Generator()).items() if mask.all()]
 
     assert present("complete") == list(SHAPES)
     assert present("no edges") == ["pixels", "waves"]
     assert present("only edges") == ["edges"]
-    assert not any(mask.any() for mask in lose(views, "frames 1.0", torch.Generator()).values())
+    assert not any(mask.any() for mask in keep_masks(views, "frames 1.0", torch.Generator()).values())
 
 
 @pytest.mark.parametrize("condition", ["", "no audio", "only", "holes 0.5", "frames half", "complete 0.5"])
 def test_an_unknown_condition_is_named(views, condition):
-    with pytest.raises(ValueError, match=r"lose expected condition .*out of \('pixels', 'edges', 'waves'\).*got"):
-        lose(views, condition, torch.Generator())
+    with pytest.raises(ValueError, match=r"keep_masks expected condition .*from \('pixels', 'edges', 'waves'\).*got"):
+        keep_masks(views, condition, torch.Generator())
 
 
 def test_training_ends_with_the_weights_of_the_best_epoch(splits):

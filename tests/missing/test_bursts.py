@@ -82,7 +82,7 @@ def test_a_chain_that_does_not_exist_is_refused():
 
 @pytest.mark.parametrize("mean_length", [0.5, -1, math.inf, math.nan])
 def test_a_burst_shorter_than_a_frame_or_endless_is_refused(mean_length):
-    with pytest.raises(ValueError, match=r"drop_bursts expected mean_length .* >= 1, got"):
+    with pytest.raises(ValueError, match=r"drop_bursts expected a finite mean_length >= 1, got"):
         drop_bursts(ones(2, 3), 0.1, mean_length=mean_length)
 
 
@@ -96,10 +96,10 @@ def test_each_sample_has_its_own_mean_length():
 
 
 def test_a_mean_length_of_another_shape_or_without_a_chain_is_refused():
-    with pytest.raises(ValueError, match=r"drop_bursts expected mean_length \(B=2\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"drop_bursts expected mean_length of shape \(B=2,\), got \(3,\)"):
         drop_bursts(ones(2, 3), 0.1, mean_length=torch.full((3,), 2.0))
     for wrong in (0.5, math.inf, math.nan):
-        with pytest.raises(ValueError, match=rf"drop_bursts expected mean_length .* >= 1, got {wrong}"):
+        with pytest.raises(ValueError, match=rf"drop_bursts expected a finite mean_length >= 1, got {wrong}"):
             drop_bursts(ones(2, 3), 0.1, mean_length=torch.tensor([2.0, wrong]))
     with pytest.raises(ValueError, match=r"or rate = 1, got \[\(0\.75, 2\.0\)\]; lower the rate"):
         drop_bursts(ones(2, 3), 0.75, mean_length=torch.tensor([5.0, 2.0]))

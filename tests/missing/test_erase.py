@@ -64,17 +64,17 @@ def test_token_ids_without_an_unknown_token_are_refused():
 
 @pytest.mark.parametrize("values", [torch.zeros(2, 4, 5), torch.zeros(2, 4, dtype=torch.long)], ids=["features", "ids"])
 def test_a_keep_mask_of_another_shape_is_refused(values):
-    with pytest.raises(ValueError, match=r"erase expected keep \(B=2, T=4\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"erase expected keep of shape \(B=2, T=4\), got \(2, 3\)"):
         erase(values, ones(2, 3), unk_token_id=1)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (torch.zeros(2, 3), r"\(B, T, D\), got \(2, 3\)"),
-        (torch.zeros(2, 3, 4, dtype=torch.long), r"\(B, T\), got \(2, 3, 4\)"),
-        (ones(2, 3), r"to hold ints, got torch\.bool"),
-        (torch.zeros(2, 3, dtype=torch.complex64), r"to hold ints, got torch\.complex64"),
+        (torch.zeros(2, 3), r"of shape \(B, T, D\), got \(2, 3\)"),
+        (torch.zeros(2, 3, 4, dtype=torch.long), r"of shape \(B, T\), got \(2, 3, 4\)"),
+        (ones(2, 3), r"to hold integers, got torch\.bool"),
+        (torch.zeros(2, 3, dtype=torch.complex64), r"to hold integers, got torch\.complex64"),
     ],
     ids=["2-d floats", "3-d ids", "bools", "complex"],
 )

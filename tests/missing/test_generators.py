@@ -60,11 +60,11 @@ def test_only_the_generators_that_a_pattern_draws_from_are_needed():
         drop(masks, 0.5, pattern, generator=own)
     for pattern in (*PATTERNS, "modalities+block"):
         for some in ({}, {"text": seeded()}):
-            message = r"generator for each of \('audio', 'text', 'vision'\), got \(.*\); add the others"
+            message = r"a generator for each of \('audio', 'text', 'vision'\), got \(.*\); add the others"
             with pytest.raises(ValueError, match=message):
                 drop(masks, 0.5, pattern, generator=some, shared_generator=seeded())
     for pattern in ("modalities", "together", "unequal", "frames+block"):
-        with pytest.raises(ValueError, match=r"expected shared_generator, .* got None; pass a torch\.Generator"):
+        with pytest.raises(ValueError, match=r"expected shared_generator for .*, got None; pass a torch\.Generator"):
             drop(masks, 0.5, pattern, generator=own)
 
 
@@ -95,7 +95,7 @@ def test_a_rate_per_modality_is_that_modality_alone_at_its_rate(pattern):
 
 @pytest.mark.parametrize("names", [("text", "audio"), ("text", "audio", "vision", "heart"), ()])
 def test_a_rate_for_other_modalities_than_the_masks_is_refused(names):
-    message = r"expected rate for each of \('audio', 'text', 'vision'\), got \(.*\); pass"
+    message = r"expected a rate for each of \('audio', 'text', 'vision'\), got \(.*\); pass"
     with pytest.raises(ValueError, match=message):
         drop(modality_masks(), dict.fromkeys(names, 0.5))
 

@@ -70,7 +70,7 @@ def test_masks_that_do_not_belong_together_are_refused(drop):
     argument = 0.5 if drop is drop_modalities else ()
     with pytest.raises(ValueError, match=r"expected masks of at least one modality, got \{\}"):
         drop({}, argument)
-    with pytest.raises(ValueError, match=r"expected masks\['b'\] \(B=2, T\), got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected masks\['b'\] of shape \(B=2, T\), got \(3, 3\)"):
         drop({"a": ones(2, 3), "b": ones(3, 3)}, argument)
     with pytest.raises(ValueError, match=r"expected masks\['b'\] to be bool, got torch\.float32"):
         drop({"a": ones(2, 3), "b": torch.ones(2, 3)}, argument)

@@ -88,14 +88,14 @@ def test_the_generator_decides_alone(pattern):
 def test_wrong_masks_and_rates_are_refused(pattern):
     with pytest.raises(ValueError, match=r"drop expected masks of at least one modality, got \{\}"):
         drop({}, 0.5, pattern)
-    with pytest.raises(ValueError, match=r"expected masks\['b'\] \(B=2, T\), got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected masks\['b'\] of shape \(B=2, T\), got \(3, 3\)"):
         drop({"a": ones(2, 3), "b": ones(3, 3)}, 0.5, pattern)
     with pytest.raises(ValueError, match=r"drop expected masks\['b'\] to be bool, got torch\.float32"):
         drop({"a": ones(2, 3), "b": torch.ones(2, 3)}, 0.5, pattern)
     for rate in (-0.01, 30, math.nan):
         with pytest.raises(ValueError, match=rf"drop expected rate in \[0, 1\], got {float(rate)}; .*not a percentage"):
             drop(modality_masks(), rate, pattern)
-    with pytest.raises(ValueError, match=r"drop expected rate \(B=3\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"drop expected rate of shape \(B=3,\), got \(2,\)"):
         drop(modality_masks(), torch.zeros(2), pattern)
 
 

@@ -135,7 +135,7 @@ def test_what_it_does_to_its_arguments_stays_with_it(across):
 def test_a_name_that_no_mixture_could_hold_is_refused(name):
     with pytest.raises(
         ValueError,
-        match=r"register_pattern expected name to be a word without spaces or plus signs, .*, got '.*'; choose",
+        match=r"register_pattern expected name to be a new name without spaces or plus signs, not one of .*, got '.*'",
     ):
         register_pattern(name, drop_end)
     assert name not in PATTERNS
@@ -145,14 +145,14 @@ def test_a_name_that_is_taken_is_refused():
     register_pattern("end", drop_end)
     for name in ("frames", "end"):
         before = PATTERNS[name]
-        with pytest.raises(ValueError, match=rf"expected name to be .*, other than \('frames', .*\), got '{name}'"):
+        with pytest.raises(ValueError, match=rf"expected name to be .*, not one of \('frames', .*\), got '{name}'"):
             register_pattern(name, drop_block)
         assert PATTERNS[name] is before
 
 
 WRONG = {
-    "shape": (lambda mask: mask[:, :-1], r"for 'audio' \(B=3, T=5\), got \(3, 4\)"),
-    "rank": (lambda mask: mask[0], r"for 'audio' \(B=3, T=5\), got \(5,\)"),
+    "shape": (lambda mask: mask[:, :-1], r"for 'audio' of shape \(B=3, T=5\), got \(3, 4\)"),
+    "rank": (lambda mask: mask[0], r"for 'audio' of shape \(B=3, T=5\), got \(5,\)"),
     "dtype": (lambda mask: mask.float(), "for 'audio' to be bool, got torch.float32"),
     "nothing": (lambda mask: None, "for 'audio' of type Tensor, got None"),
     "restored": (lambda mask: ~mask, "to keep no element outside the mask of 'audio', got 6; return keep & mask"),

@@ -75,9 +75,9 @@ def test_elements_are_dropped_with_the_probability_of_being_covered(n, rate):
 def test_wrong_masks_and_rates_are_refused():
     with pytest.raises(ValueError, match=r"drop_together expected masks of at least one modality, got \{\}"):
         drop_together({}, 0.5)
-    with pytest.raises(ValueError, match=r"expected masks\['b'\] \(B=2, T\), got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected masks\['b'\] of shape \(B=2, T\), got \(3, 3\)"):
         drop_together({"a": ones(2, 3), "b": ones(3, 3)}, 0.5)
     with pytest.raises(ValueError, match=r"drop_together expected rate in \[0, 1\], got 30\.0; .*not a percentage"):
         drop_together({"a": ones(2, 3)}, 30)
-    with pytest.raises(ValueError, match=r"drop_together expected rate \(B=2\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"drop_together expected rate of shape \(B=2,\), got \(3,\)"):
         drop_together({"a": ones(2, 3)}, torch.zeros(3))

@@ -91,16 +91,16 @@ def test_rates_may_be_an_array_or_a_list(drop):
 
 @every_drop
 def test_a_rate_of_another_shape_is_refused(drop):
-    with pytest.raises(ValueError, match=r"expected rate \(B=2\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected rate of shape \(B=2,\), got \(3,\)"):
         drop(ones(2, 3), torch.full((3,), 0.5))
-    with pytest.raises(ValueError, match=r"expected rate \(B=2\), got \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"expected rate of shape \(B=2,\), got \(2, 1\)"):
         drop(ones(2, 3), torch.full((2, 1), 0.5))
 
 
 @every_drop
 @pytest.mark.parametrize("mask", [torch.ones(2, 3), ones(3), ones(2, 3, 1)], ids=["float", "1-d", "3-d"])
 def test_a_mask_that_is_not_bool_and_two_dimensional_is_refused(drop, mask):
-    with pytest.raises(ValueError, match=r"expected mask (to be bool, got .*; compare it|\(B, T\), got)"):
+    with pytest.raises(ValueError, match=r"expected mask (to be bool, got .*; compare it|of shape \(B, T\), got)"):
         drop(mask, 0.5)
 
 

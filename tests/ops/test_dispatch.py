@@ -122,7 +122,7 @@ def test_what_is_asked_for_by_name_runs(implementation):
 
 def test_explains_in_a_sentence_and_refuses_what_the_op_refuses():
     assert str(Choice("eager", "why not")) == "eager: why not"
-    with pytest.raises(ValueError, match=r"expert_mixture expected w1 \(E=4, H, D_in=8\), got \(3, 16, 8\)"):
+    with pytest.raises(ValueError, match=r"expert_mixture expected w1 of shape \(E=4, H, D_in=8\), got \(3, 16, 8\)"):
         explain(*inputs(), group_sizes=(3, 2), num_private=1, num_shared=2)
     with pytest.raises(ValueError, match="expected least_memory=False with implementation='reference'"):
         explain(*inputs(), **COUNTS, implementation="reference", least_memory=True)

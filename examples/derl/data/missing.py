@@ -215,12 +215,10 @@ def _check_kinds(split: Any, tokenizer: Any, modalities: Any, max_lengths: Any, 
         ("tokenizer", tokenizer, Callable if "text" in (modalities or ()) else object, "a tokenizer, for text"),
     ):
         if not isinstance(value, kinds):
-            raise TypeError(f"MissingDataset expected {name}: {what}, got {type(value).__name__}; pass one.")
+            raise TypeError(f"MissingDataset expected {name} to be {what}, got {type(value).__name__}.")
     for name, length in max_lengths.items():
         if not isinstance(length, Integral) or length < 1:
-            raise ValueError(
-                f"MissingDataset expected max_lengths[{name!r}] as an int >= 1, got {length!r}; correct it."
-            )
+            raise ValueError(f"MissingDataset expected max_lengths[{name!r}] to be an int >= 1, got {length!r}.")
 
 
 def _check_protocol(
@@ -232,7 +230,7 @@ def _check_protocol(
     train_rate: float | None,
 ) -> None:
     if corrupt_by not in ("sample", "modality"):
-        raise ValueError(f"MissingDataset expected corrupt_by 'sample' or 'modality', got {corrupt_by!r}; pass one.")
+        raise ValueError(f"MissingDataset expected corrupt_by to be 'sample' or 'modality', got {corrupt_by!r}.")
     if rate is not None and available is not None:
         raise ValueError(
             f"MissingDataset expected rate or available, or neither for training, got rate={rate} and "
@@ -248,8 +246,8 @@ def _check_protocol(
     unknown = set(available or ()) - set(modalities)
     if isinstance(available, str) or unknown:
         raise ValueError(
-            f"MissingDataset expected available to be a collection of names out of {tuple(modalities)}, got "
-            f"{available!r}; check the spelling."
+            f"MissingDataset expected available to be a collection of names from {tuple(modalities)}, got "
+            f"{available!r}."
         )
 
 
@@ -257,8 +255,8 @@ def _check_split(split: Split | ShardedSplit, modalities: Sequence[str], max_len
     missing = [modality for modality in modalities if modality not in split.modalities]
     if missing or not modalities or len(set(modalities)) < len(modalities):
         raise DataError(
-            f"MissingDataset expected modalities out of {split.modalities}, those of the split, each once, found "
-            f"{tuple(modalities)}; ask for what the file holds."
+            f"MissingDataset expected modalities to be distinct names from the split's {split.modalities}, found "
+            f"{tuple(modalities)}."
         )
     unbounded = [modality for modality in modalities if modality not in max_lengths]
     if unbounded:

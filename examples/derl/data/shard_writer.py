@@ -47,11 +47,11 @@ class ShardWriter:
         limits = {} if max_lengths is None else max_lengths
         if not isinstance(limits, Mapping) or not all(_is_count(limit) for limit in limits.values()):
             raise ValueError(
-                f"ShardWriter expected max_lengths: modality -> an int >= 0, got {max_lengths!r}; correct it, or "
-                "leave it out."
+                f"ShardWriter expected max_lengths to be an int >= 0 per modality, got {max_lengths!r}; leave it "
+                "out to keep all frames."
             )
         if not _is_count(shard_bytes) or not shard_bytes:
-            raise ValueError(f"ShardWriter expected shard_bytes as an int >= 1, got {shard_bytes!r}; pass a size.")
+            raise ValueError(f"ShardWriter expected shard_bytes to be an int >= 1, got {shard_bytes!r}.")
         self._limits, self._longest = dict(limits), dict[str, int]()
         if self.folder.exists():
             raise DataError(f"{folder}: expected a new folder, found an existing one; choose another, or remove it.")
@@ -94,7 +94,7 @@ class ShardWriter:
                 and widths.
         """
         if split not in SPLITS:
-            raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}; correct it.")
+            raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}.")
         if not isinstance(name, str) or not (text is None or isinstance(text, str)):
             raise DataError(f"ShardWriter expected name and text to be str, got {name!r} and {text!r}; convert them.")
         features = {} if features is None else features

@@ -84,7 +84,7 @@ class Explorer:
         keep = self._drop({name: batch["keep"][name][1:] for name in there}, rate, pattern, draw)
         for name in there:
             batch["keep"][name][1:] = keep[name]
-        complete, answer = self.predictor.judge(batch)
+        complete, answer = self.predictor.predict_batch(batch)
         return Explored(
             complete,
             answer,

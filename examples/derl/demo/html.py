@@ -27,7 +27,7 @@ CSS = """
 .left .share { display: block; font-weight: 400; font-size: .8rem; opacity: .75; }
 .left .words span { display: inline-block; padding: 0 .3rem; margin: .1rem; border-radius: .25rem;
   border: 1px solid var(--border-color-primary); }
-.left .words .lost { opacity: .45; text-decoration: line-through; }
+.left .words .dropped { opacity: .45; text-decoration: line-through; }
 .left svg { display: block; width: 100%; height: 1.6rem; border-radius: .25rem;
   background: var(--background-fill-secondary); outline: 1px solid var(--border-color-primary); }
 .left rect { fill: var(--color-accent); }
@@ -95,7 +95,7 @@ def _words(explorer: Explorer, explored: Explored, keep: Tensor) -> str:
     special = set(explorer.predictor.model.config.special_token_ids)
     tokens = explorer.predictor.processor.tokenizer.convert_ids_to_tokens(explored.sample["text"].tolist())
     spans = [
-        f"<span{'' if kept else ' class=lost'}>{escape(token)}</span>"
+        f"<span{'' if kept else ' class=dropped'}>{escape(token)}</span>"
         for token, kept, number in zip(tokens, keep.tolist(), explored.sample["text"].tolist(), strict=True)
         if number not in special
     ]

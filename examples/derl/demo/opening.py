@@ -74,9 +74,7 @@ def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dic
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:
-            return synthetic_data(
-                options["preset"]
-            ).splits, "the samples are SYNTHETIC and say nothing about real sentiment"
+            return synthetic_data(options["preset"]).splits, "the samples are SYNTHETIC, not real speech"
         if (run / DATA).is_file():
             return load_splits(run / DATA), f"the samples come from `{run / DATA}`"
     return None, "there are no samples to pick from; pass `--data` to add some"

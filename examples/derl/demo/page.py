@@ -30,7 +30,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
         return "" if row == TEXT_ALONE else explorer.text(row)
 
     with gr.Blocks(title="DERL, with some of its input missing", analytics_enabled=False) as page:
-        gr.Markdown(f"## What if some of it goes missing?\n{title}")
+        gr.Markdown(f"## What if some input goes missing?\n{title}")
         with gr.Row():
             with gr.Column():
                 row = gr.Dropdown(
@@ -52,11 +52,11 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 ]
                 joint = gr.Slider(0, 1, 0, step=0.05, label="missing, all modalities", visible=False, elem_id="rate")
                 draw = gr.State(0)
-                again = gr.Button("Drop others at the same rates", size="sm")
+                again = gr.Button("Draw again at the same rates", size="sm")
             with gr.Column():
                 score = gr.HTML(elem_id="score", label="Score", container=True, show_label=True, padding=True)
                 carried = gr.Label(
-                    label="Who carried it: shares of the router's weight",
+                    label="Share of the router weights per modality",
                     show_heading=False,
                     visible=explorer.predictor.model.fuses,
                     elem_id="carried",

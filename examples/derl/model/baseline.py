@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
 
 
 class PlainModel(SentimentModel):
@@ -34,7 +34,7 @@ class PlainModel(SentimentModel):
         seen = inputs if keep is None else self.corrupt(inputs, keep)
         compare = self.training and labels is not None and keep is not None and self.compares_scores
         if compare:
-            rows = lost_rows(masks, keep)
+            rows = dropped_rows(masks, keep)
             seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
         embedded = self.embed(seen, masks)
         means = [

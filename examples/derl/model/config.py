@@ -105,7 +105,7 @@ class DerlConfig(PreTrainedConfig):
             if length > self.max_lengths.get(name, 0):
                 raise ValueError(
                     f"DerlConfig expected typical_lengths within max_lengths {self.max_lengths}, got {length} for "
-                    f"{name!r}; lower it, or correct the name."
+                    f"{name!r}; lower it, or use a name in max_lengths."
                 )
         super().__post_init__(**kwargs)
         self.architectures = self.architectures or ["DerlModel"]  # AutoModel reads it; save_pretrained overwrites it

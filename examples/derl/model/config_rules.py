@@ -23,8 +23,8 @@ def check(config: Any) -> None:
     for field, (what, fits) in RULES.items():
         if not fits(getattr(config, field)):
             raise ValueError(
-                f"DerlConfig expected {field} to be {what}, got {getattr(config, field)!r}; correct it, or leave "
-                "it out for the paper's."
+                f"DerlConfig expected {field} to be {what}, got {getattr(config, field)!r}; leave it out "
+                "to use the paper's value."
             )
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
 from modx import FusionLosses, MissingModalityFusion
 
 
@@ -74,7 +74,7 @@ class DerlModel(SentimentModel):
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)
-        rows = lost_rows(masks, keep) if self.training and labels is not None and keep is not None else None
+        rows = dropped_rows(masks, keep) if self.training and labels is not None and keep is not None else None
         if rows is None:
             fused = self.fusion(self.embed(seen, masks), masks)
         else:  # encode the complete input, the target, in the same batch

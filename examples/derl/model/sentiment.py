@@ -203,7 +203,7 @@ class SentimentModel(PreTrainedModel):
         for label, part in (("inputs", inputs), ("masks", masks), ("keep", keep)):
             if part is not None and part.keys() != names:
                 raise ValueError(
-                    f"{owner} expected {label} for modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
+                    f"{owner} expected {label} for the modalities {tuple(self.config.modalities)}, got {tuple(part)}; "
                     "keep a missing modality in inputs and mark it False in keep."
                 )
         batch_size = next(iter(inputs.values())).shape[0]
@@ -217,7 +217,7 @@ class SentimentModel(PreTrainedModel):
             for label, mask in (("masks", masks), ("keep", keep)):
                 if mask is not None and mask[name].shape != part.shape[:2]:
                     raise ValueError(
-                        f"{owner} expected {label} of {name!r} of shape {tuple(part.shape[:2])}, "
+                        f"{owner} expected {label}[{name!r}] of shape {tuple(part.shape[:2])}, "
                         f"got {tuple(mask[name].shape)}."
                     )
         if labels is not None and tuple(labels.shape) != (batch_size,):
@@ -242,7 +242,7 @@ def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     return (squares / count).sqrt(), mean
 
 
-def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
+def dropped_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
     """Return the indices of the rows with dropped elements."""
     return torch.stack([(masks[name] & ~keep[name]).any(1) for name in masks]).any(0).nonzero().squeeze(1)
 

@@ -119,7 +119,7 @@ def sample_batches(config: DerlConfig) -> Iterator[Batch]:
     """Yield random batches: one to trace, the shortest, the longest, and one per missing modality."""
     generator = torch.Generator().manual_seed(0)
 
-    def batch(size: int, lengths: Callable[[int], int], lost: str | None = None) -> Batch:
+    def batch(size: int, lengths: Callable[[int], int], absent: str | None = None) -> Batch:
         parts = {}
         for index, name in enumerate(config.modalities):
             shape = size, min(lengths(index), config.max_lengths[name])
@@ -128,15 +128,15 @@ def sample_batches(config: DerlConfig) -> Iterator[Batch]:
             else:
                 parts[name] = torch.randn(*shape, config.input_dims[name], generator=generator)
             parts[f"{name}_mask"] = torch.rand(shape, generator=generator) > 0.2
-            parts[f"{name}_mask"][0] = name != lost  # absent from the first sample, dropped in the others
-            parts[f"{name}_keep"] = torch.rand(shape, generator=generator) > (1 if name == lost else 0.5)
+            parts[f"{name}_mask"][0] = name != absent  # absent from the first sample, dropped in the others
+            parts[f"{name}_keep"] = torch.rand(shape, generator=generator) > (1 if name == absent else 0.5)
         return parts
 
     yield batch(2, lambda index: 5 + index)
     yield batch(1, lambda index: 1)
     yield batch(3, lambda index: max(config.max_lengths.values()))
     for name in config.modalities:
-        yield batch(2, lambda index: 9 - index, lost=name)
+        yield batch(2, lambda index: 9 - index, absent=name)
 
 
 def _write_torch(

@@ -75,11 +75,9 @@ class Predictor:
                     "with Predictor.from_pretrained."
                 )
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-            raise TypeError(f"Predictor expected batch_size to be an int, got {batch_size!r}; pass a whole number.")
+            raise TypeError(f"Predictor expected batch_size to be an int, got {batch_size!r}.")
         if batch_size < 1:
-            raise ValueError(
-                f"Predictor expected batch_size >= 1, got {batch_size}; use the default, or a positive number."
-            )
+            raise ValueError(f"Predictor expected batch_size >= 1, got {batch_size}.")
         self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
 
     @classmethod
@@ -125,11 +123,13 @@ class Predictor:
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):
             rows = order[start : start + self.batch_size]
-            answers.update(zip(rows, self.judge(self.processor.batch([samples[row] for row in rows])), strict=True))
+            answers.update(
+                zip(rows, self.predict_batch(self.processor.batch([samples[row] for row in rows])), strict=True)
+            )
         return [answers[row] for row in range(len(samples))]
 
     @torch.inference_mode()
-    def judge(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
+    def predict_batch(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
         """Score a batch of the processor; a modality with nothing kept has weight 0."""
         present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
         inputs = {

@@ -43,7 +43,9 @@ class DerlProcessor:
                 f"DerlProcessor expected config to be a DerlConfig, got {type(config).__name__}; pass model.config."
             )
         if "text" in config.modalities and tokenizer is None:
-            raise DataError("DerlProcessor expected a tokenizer for a model that reads text, got None; pass its own.")
+            raise DataError(
+                "DerlProcessor expected a tokenizer for a model that reads text, got None; pass the model's tokenizer."
+            )
         if not isinstance(tokenizer, (PreTrainedTokenizerBase, type(None))):
             raise TypeError(
                 f"DerlProcessor expected tokenizer from transformers, got {type(tokenizer).__name__}; pass what "
@@ -113,16 +115,16 @@ class DerlProcessor:
         names = tuple(self.config.modalities)
         unknown = [name for name in samples if name not in names]
         if unknown:
-            raise DataError(
-                f"predict expected modalities out of {names}, got {unknown[0]!r}; pass only the model's modalities."
-            )
+            raise DataError(f"predict expected the model's modalities, {names}, got {unknown[0]!r}; leave it out.")
         given = {name: value for name, value in samples.items() if value is not None}
         if not given:
-            raise DataError(f"predict expected at least one of {names}, got none; pass what there is.")
+            raise DataError(f"predict expected at least one of {names}, got none.")
         single = {name: _is_single(name, value) for name, value in given.items()}
         if len(set(single.values())) > 1:
             kinds = ", ".join(f"{'one' if one else 'several'} of {name}" for name, one in single.items())
-            raise DataError(f"predict expected one sample or several of every modality, got {kinds}; pass lists.")
+            raise DataError(
+                f"predict expected one sample of every modality or a list of samples of every modality, got {kinds}."
+            )
         rows = {name: [value] if single[name] else list(value) for name, value in given.items()}
         sizes = {name: len(part) for name, part in rows.items()}
         if len(set(sizes.values())) > 1 or 0 in sizes.values():

@@ -91,16 +91,16 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
         "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
     }
     limits = [
-        "Scores are those of the training data's language, speakers and features: frames have to come from the same "
-        "feature extractor.",
-        "A missing modality costs accuracy; the tables say how much.",
+        "The model is fitted to the language, speakers and features of its training data: frames have to come from the "
+        "same feature extractor.",
+        "A missing modality costs accuracy; the tables show how much.",
     ]
     if synthetic:
-        limits.insert(0, "Trained on SYNTHETIC data with a made-up vocabulary: it says nothing about real sentiment.")
+        limits.insert(0, "Trained on SYNTHETIC data with a made-up vocabulary: do not use it on real text.")
     parts = [
         f"# {_title(results)}",
         headline(results),
-        "A score of sentiment, about -3 to 3, from whatever there is of: "
+        "Scores sentiment from about -3 to 3. Input, any part of which may be missing: "
         f"{', '.join(config.modalities)}. Made with modx, mixture-of-disentangled-experts layers for PyTorch.",
         "## How to use it",
         "With modx's `examples` folder on the Python path, and `.` for this folder:",
@@ -139,4 +139,4 @@ def _inputs(config: DerlConfig) -> str:
     for name in config.modalities:
         what = "a string" if name == "text" else f"frames of {config.input_dims[name]} numbers"
         lines.append(f"| {name} | {what} | {config.max_lengths[name]} | {config.typical_lengths[name]} |")
-    return "\n".join(lines) + "\n\nWhat is longer is cut off at its end."
+    return "\n".join(lines) + "\n\nLonger input is truncated at its end."

@@ -44,8 +44,8 @@ def robustness(results: dict[str, Any]) -> Figure:
                 axes.plot(rates, curve(BEST_POSSIBLE), color=color, linestyle=":", linewidth=1.6, label=label)
         finish(axes, title, "missing rate r")
         axes.legend(fontsize=7, frameon=False)
-    pattern = "" if results["pattern"] == "frames" else f" by the pattern {results['pattern']}"
-    figure.suptitle(f"{model} as input fades{pattern}, {_data(results)}", fontsize=11)
+    pattern = "" if results["pattern"] == "frames" else f", pattern {results['pattern']}"
+    figure.suptitle(f"{model} with missing input{pattern}, {_data(results)}", fontsize=11)
     return figure
 
 
@@ -69,7 +69,7 @@ def routing(results: dict[str, Any]) -> Figure:
     right.plot(part["rates"], part["entropy"], color=GREY, marker="o", markersize=4)
     right.set_ylim(0, 1.02)
     finish(right, "entropy of the weights (1: equal)", "missing rate r")
-    figure.suptitle(f"Which view {results['model']} trusts as input fades, {_data(results)}", fontsize=11)
+    figure.suptitle(f"Fusion weights of {results['model']} with missing input, {_data(results)}", fontsize=11)
     return figure
 
 
@@ -117,4 +117,4 @@ def finish(axes: Axes, title: str, label: str) -> None:
 
 def _data(results: dict[str, Any]) -> str:
     name = results["data"]["name"].replace("$", r"\$")
-    return f"{name} (not real sentiment)" if results["data"]["synthetic"] else name
+    return f"{name} (not real data)" if results["data"]["synthetic"] else name

@@ -57,7 +57,7 @@ def how_missing(results: dict[str, Any]) -> str:
     """Describe how input went missing in a run's evaluation."""
     if results["pattern"] == "frames":
         return "frames missing in every modality at rate r"
-    return f"input missing at rate r by the pattern {results['pattern']}"
+    return f"input missing at rate r, pattern {results['pattern']}"
 
 
 def inter_modal_table(results: dict[str, Any]) -> Table:
@@ -90,7 +90,11 @@ def warnings(results: dict[str, Any]) -> list[str]:
         ("inter_modal", ["+".join(names) for names in results["inter_modal"]["conditions"]]),
     ):
         rows = results[key]["rows"]
-        for metric, name, sign in (("mae", "MAE", 1), ("acc2_has0", "Acc-2 has0", -1), ("acc2_non0", "Acc-2 non0", -1)):
+        for metric, name, sign in (
+            ("mae", "MAE", 1),
+            ("acc2_has0", "Acc-2, negative against non-negative", -1),
+            ("acc2_non0", "Acc-2, negative against positive", -1),
+        ):
             worse = [
                 label
                 for index, label in enumerate(labels)
@@ -98,15 +102,15 @@ def warnings(results: dict[str, Any]) -> list[str]:
                 >= min(sign * rows[constant][index][metric] for constant in CONSTANTS)
             ]
             if worse:
-                lines.append(f"No better than a constant in {name}: {', '.join(worse)}.")
+                lines.append(f"No better than the best constant prediction ({name}): {', '.join(worse)}.")
     collapsed = [
-        f"{name} ({100 * diagnosis['commonest_share']:.0f} % answer class {diagnosis['commonest_class']:+.0f}, "
-        f"spread {diagnosis['spread']:.2f} of the labels')"
+        f"{name} ({100 * diagnosis['commonest_share']:.0f} % in class {diagnosis['commonest_class']:+.0f}, "
+        f"standard deviation {diagnosis['spread']:.2f} of the labels')"
         for name, diagnosis in results["diagnostics"].items()
         if is_collapsed(diagnosis)
     ]
     if collapsed:
-        lines.append(f"Collapsed, the answers are nearly all the same: {'; '.join(collapsed)}.")
+        lines.append(f"Collapsed to nearly the same score for every sample: {'; '.join(collapsed)}.")
     return lines
 
 
@@ -116,13 +120,13 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines = [
         "Acc-2 and F1: negative against non-negative / negative against positive. "
         "Corr is not defined (-) for constant predictions.",
-        f"Checkpoint: epoch {checkpoint['epoch']:.0f}, chosen by {checkpoint['criterion']}"
-        + (f", {checkpoint['value']:.3f}." if checkpoint["value"] is not None else "."),
+        f"Checkpoint: epoch {checkpoint['epoch']:.0f}, selected by {checkpoint['criterion']}"
+        + (f" ({checkpoint['value']:.3f})." if checkpoint["value"] is not None else "."),
     ]
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(
-            "Best possible: knows how the data was made and how often each class occurs in the test split; each figure "
-            "with the decision that suits it."
+            "Best possible: a predictor that knows how the data was generated and how often each class occurs in the "
+            "test split. For each metric it makes the decision that is best for that metric."
         )
     return lines
 
@@ -136,7 +140,7 @@ def headline(results: dict[str, Any]) -> str:
         f"{sizes['valid']} validation, {sizes['test']} test samples), seed {results['seed']}"
     )
     if data["synthetic"]:
-        text += ". The data is SYNTHETIC: these figures say nothing of real sentiment"
+        text += ". The data is SYNTHETIC: these figures are not about real sentiment"
     return text + "."
 
 

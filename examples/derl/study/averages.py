@@ -64,8 +64,8 @@ def differences(view: View, name: str, variants: Mapping[str, Variant], pairs: S
             row = {"row": label, "figure": metric, "difference": one.value, "low": one.low, "high": one.high}
             sheet.data.append(row)
     sheet.caption = (
-        "Brackets: 95 % percentile interval of a paired bootstrap over test samples (10 000 draws); * leaves out 0. "
-        "It speaks of other test samples; the deviations beside the averages speak of other seeds."
+        "Brackets: 95 % percentile interval of a paired bootstrap over test samples (10 000 draws); *: the interval "
+        "excludes 0. It shows the uncertainty over test samples; standard deviations show that over seeds."
     )
     return sheet
 
@@ -159,7 +159,7 @@ def f1_by_available(view: View, name: str, title: str, variants: Mapping[str, Va
         _add_printed(sheet, f"printed: {label}", numbers, letters, table)
     sheet.caption = (
         "F1 of negative against positive, in percent; the CSV file also holds that of negative against non-negative. "
-        "t: text, v: vision, a: audio. Averages: over the incomplete cases, and over all."
+        "t: text, v: vision, a: audio. Averages: over the incomplete combinations, and over all combinations."
     )
     sheet.note = printed_note(view, table)
     return sheet

@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     elif (folder / STUDY).exists():
         options = read_study(folder, options, list(given))
     else:
-        raise RunError(f"{folder}: expected the folder of a study, with {STUDY}, found none; check --study.")
+        raise RunError(
+            f"{folder}: expected the folder of a study, with {STUDY}, found none; "
+            "run without --report_only to start one."
+        )
     every = reports(options.preset)
     names = list(every) if asked.what == "all" else [asked.what]
     num_seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
@@ -80,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
     for name in names:
         every[name].write(name, view, console)
-    console.print(f"everything is in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"all files are in {folder / asked.protocol}", soft_wrap=True, markup=False, highlight=False)
     for cell, error in failed.items():
         print(f"error: {cell.key} failed and is missing above: {type(error).__name__}: {error}", file=sys.stderr)
     return 1 if failed else 0
@@ -112,11 +115,13 @@ def reports(preset: str) -> dict[str, Report]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Make every table and figure of the DERL paper, and answer the question it leaves open."
+        description="Reproduce every table and figure of the DERL paper, and test when its training collapses."
     )
     names = [*reports("mosi"), "all"]
     parser.add_argument("what", choices=names, metavar="what", help=", ".join(names))
-    parser.add_argument("--study", default="study", help="folder for results, kept between calls")
+    parser.add_argument(
+        "--study", default="study", help="folder for results; finished cells are not run again (default: study)"
+    )
     parser.add_argument("--seeds", type=seeds, help="number of seeds, counted from 0 (default: 3)")
     parser.add_argument(
         "--protocol",

@@ -94,7 +94,7 @@ def _write_figure(
 
 
 def _heading(view: View, missing: Sequence[str]) -> str:
-    data = "synthetic MOSI (not real sentiment)" if view.synthetic else Path(view.options.data or "").name
+    data = "synthetic MOSI (not real data)" if view.synthetic else Path(view.options.data or "").name
     text = f"{data.replace('$', chr(92) + '$')}, {_seeds(view)}, protocol {view.protocol}"
     return f"{text}, INCOMPLETE: {len(missing)} cells are missing" if missing else text
 
@@ -109,13 +109,13 @@ def _facts(view: View, missing: Sequence[str], protocol: str | None = None) -> l
         named = "" if encoder is None else f", text encoder {Path(encoder).name}"
         lines.append(f"Data: {data['name']} ({', '.join(record.facts['modalities'])}; {sizes} samples){named}.")
         if data["synthetic"]:
-            lines.append("The data is SYNTHETIC: these figures say nothing of real sentiment.")
+            lines.append("The data is SYNTHETIC: these figures are not about real sentiment.")
         options = record.facts["options"]
-        rates = f"learning rate {options['learning_rate']:g}, of the text encoder {options['text_learning_rate']:g}"
-        lines.append(f"{view.options.epochs} epochs, {rates}; {record.facts['machine']}.")
+        rates = f"learning rate {options['learning_rate']:g}, text encoder's {options['text_learning_rate']:g}"
+        lines.append(f"{view.options.epochs} epochs, {rates}. Machine: {record.facts['machine']}.")
     lines.append(f"{PROTOCOLS[protocol or view.protocol]}; mean ± standard deviation over {_seeds(view)}.")
     if missing:
-        lines.append(f"INCOMPLETE, and nothing is filled in: {', '.join(missing)}.")
+        lines.append(f"INCOMPLETE. Missing cells: {', '.join(missing)}.")
     return lines
 
 

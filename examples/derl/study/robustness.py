@@ -28,7 +28,7 @@ def recipes(view: View) -> list[Sheet]:
         "Corr",
         *([] if best is None else ["Corr / best possible"]),
         "spread",
-        "commonest class: share",
+        "most common class: share",
         "collapsed",
         "fusion entropy",
         "expert entropy",
@@ -82,10 +82,10 @@ def recipes(view: View) -> list[Sheet]:
             )
             sheet.add_data(label, "mae", [constant["mae"]])
     sheet.caption = (
-        "Spread: standard deviation of the scores over that of the labels (0: a constant). Commonest class: of seven, "
-        "the one answered most, and its share, seed by seed. Collapsed: seeds whose spread is below "
-        f"{COLLAPSED_SPREAD} or whose commonest class has more than {100 * COLLAPSED_SHARE:.0f} %. Entropies: of the "
-        "routers' weights, 1 where all weigh the same."
+        "Spread: standard deviation of the scores over that of the labels (0: a constant). Most common "
+        "class: the most frequent of the seven predicted classes and its share, per seed. Collapsed: seeds whose "
+        f"spread is below {COLLAPSED_SPREAD} or whose most common class has more than {100 * COLLAPSED_SHARE:.0f} %. "
+        "Entropy: of the router weights; 1 means equal weights."
     )
     return [sheet, loads(view)]
 
@@ -143,11 +143,13 @@ def patterns(view: View) -> list[Sheet]:
         if best is not None:
             table.rows.append([BEST_POSSIBLE, *(mean_cell(values, metric) for values in best)])
         sheet.caption = (
-            "Averaged over r = 0.1, 0.3, 0.5, 0.7, 0.9 of the tested pattern, at the chosen epoch. The pattern "
-            "modalities keeps one modality of every sample, so it drops less than r and is easier."
+            "Averaged over r = 0.1, 0.3, 0.5, 0.7, 0.9 of the tested pattern, at the selected epoch. The pattern "
+            "modalities keeps at least one modality per sample, so it drops less than r and is easier."
         )
         if best is not None:
-            sheet.caption += " In brackets: the distance to the best possible, by which columns compare."
+            sheet.caption += (
+                " In parentheses: the distance to the best possible predictor; compare columns by this distance."
+            )
         sheets.append(sheet)
     return sheets
 

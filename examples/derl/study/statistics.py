@@ -13,8 +13,8 @@ from derl.study.ledger import Record
 from derl.train.recipes import LAST
 
 PROTOCOLS = {
-    "valid": "Protocol valid: one checkpoint per seed, chosen without the test split",
-    "paper": "Protocol paper: for each metric the epoch best on the TEST split at r = 0.5, as LNLN does",
+    "valid": "Protocol valid: one checkpoint per seed, selected without the test split",
+    "paper": "Protocol paper: for each metric, the best epoch on the TEST split at r = 0.5, as in LNLN",
 }
 SELECTION_RATE = 0.5  # section 4.2: "the model tested with the missing rate r = 0.5 is selected"
 SELECTED_BY = {  # LNLN's code reports five models: that of the lowest MAE also gives Corr, that of each Acc-2 its F1

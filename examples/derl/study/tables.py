@@ -26,7 +26,7 @@ from derl.study.statistics import Statistics, cell_metrics, chosen_epoch, select
 from derl.study.view import View
 
 QUALITY = (("mae",), ("f1_has0", "f1_non0"), ("acc7",))  # in Table 6
-BIAS = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, test, less bias")
+BIAS = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, test, without bias")
 
 
 def table1(view: View) -> list[Sheet]:
@@ -51,8 +51,8 @@ def table1(view: View) -> list[Sheet]:
 
 
 def _bias(view: View) -> Sheet:
-    """Return bias (mean of score less label) and MAE on both splits, and test MAE without bias, averaged over r."""
-    title = "Bias: mean of score less label, averaged over r"
+    """Return bias (mean of score minus label) and MAE on both splits, and test MAE without bias, averaged over r."""
+    title = "Bias: mean of score minus label, averaged over r"
     sheet = Sheet("table1_bias", Table(title, ["", *BIAS]), protocol="valid")
     for label, variant in METHODS.items():
         records = view.records(variant)
@@ -67,8 +67,8 @@ def _bias(view: View) -> Sheet:
         cells = [mean_cell(values) for values in columns.values()]
         sheet.table.rows.append([label, *cells])
     sheet.caption = (
-        "Less bias: each r's scores are shifted by their mean error ON THE TEST SPLIT. No method may do so; it "
-        "shows what a perfectly centered model would have."
+        "Without bias: the scores at each r are shifted by their mean error ON THE TEST SPLIT. No method may do so; "
+        "it shows the MAE of a perfectly centered model."
     )
     return sheet
 
@@ -98,11 +98,7 @@ def table2(view: View) -> list[Sheet]:
 
 def derl(view: View) -> list[Sheet]:
     """Show only DERL with the paper's recipe, beside the paper's own row."""
-    return [
-        averages(
-            view, "derl", "DERL by the paper's recipe, averaged over r = 0, 0.1 .. 0.9", {DERL: PAPER}, only="DERL"
-        )
-    ]
+    return [averages(view, "derl", "DERL, paper's recipe, averaged over r = 0, 0.1 .. 0.9", {DERL: PAPER}, only="DERL")]
 
 
 def table3(view: View) -> list[Sheet]:
@@ -124,8 +120,8 @@ def table4(view: View) -> list[Sheet]:
 def table5(view: View) -> list[Sheet]:
     """Table 5: the missing rate that selects the checkpoint, and, in another reading of the text, the training rate."""
     split = {"valid": "validation", "paper": "TEST"}[view.protocol]
-    title = f"Table 5: missing rate of the {split} split that chooses the checkpoint (DERL, averaged over r)"
-    sheet = metric_sheet("table5", title, "chosen at r", "epochs chosen", *above(view))
+    title = f"Table 5: missing rate of the {split} split that selects the checkpoint (DERL, averaged over r)"
+    sheet = metric_sheet("table5", title, "selected at r", "selected epochs", *above(view))
     records, best = view.records(PAPER), view.best_average(R)
     choices: dict[str, Sequence[float]] = {f"{rate:.1f}": [rate] for rate in RATES[1:]}
     choices |= {"0, 0.1 .. 0.9": RATES, "none: the last epoch": ()}
@@ -139,8 +135,8 @@ def table5(view: View) -> list[Sheet]:
     add_constants(view, sheet, best)
     add_printed(view, sheet, "Table 5")
     sheet.caption += {
-        "valid": " Every checkpoint is chosen by validation MAE.",
-        "paper": " Each metric has an epoch of its own, as in Table 1. The epochs shown are those of the lowest MAE.",
+        "valid": " Every checkpoint is selected by validation MAE.",
+        "paper": " Each metric has its own selected epoch, as in Table 1. The epochs shown are those with the lowest MAE.",
     }[view.protocol]
     title = "Table 5, read as a training rate: corrupted samples drop frames at one rate (DERL, averaged over r)"
     return [sheet, averages(view, "table5_training", title, TRAINED_AT, "Table 5")]
@@ -148,7 +144,7 @@ def table5(view: View) -> list[Sheet]:
 
 def table6(view: View) -> list[Sheet]:
     """Table 6: the cost of each method, beside its quality."""
-    header = ["", "parameters", "beside the text encoder", "s an epoch", "samples / s", "peak MiB"]
+    header = ["", "parameters", "without the text encoder", "s / epoch", "samples / s", "peak MiB"]
     header += ["MAE", "F1", "Acc-7"]
     sheet = Sheet("table6", Table("Table 6: cost and quality", header))
     for label, variant in METHODS.items():
@@ -159,9 +155,9 @@ def table6(view: View) -> list[Sheet]:
         facts = [record.facts for record in records]
         costs = {
             "parameters": [fact["parameters"] for fact in facts],
-            "parameters beside the text encoder": [fact["parameters"] - fact["text_parameters"] for fact in facts],
-            "seconds an epoch": [fact["seconds_an_epoch"] for fact in facts],
-            "samples a second": [fact["samples_a_second"] for fact in facts],
+            "parameters without the text encoder": [fact["parameters"] - fact["text_parameters"] for fact in facts],
+            "seconds per epoch": [fact["seconds_an_epoch"] for fact in facts],
+            "samples per second": [fact["samples_a_second"] for fact in facts],
             "peak memory, bytes": [fact["peak_memory"] for fact in facts],
         }
         for name, values in costs.items():
@@ -171,9 +167,9 @@ def table6(view: View) -> list[Sheet]:
             [
                 label,
                 f"{median['parameters']:,.0f}",
-                f"{median['parameters beside the text encoder']:,.0f}",
-                f"{median['seconds an epoch']:.3g}",
-                f"{median['samples a second']:.0f}",
+                f"{median['parameters without the text encoder']:,.0f}",
+                f"{median['seconds per epoch']:.3g}",
+                f"{median['samples per second']:.0f}",
                 f"{median['peak memory, bytes'] / 2**20:.0f}",
                 *(metric_cell(row.mean, row.deviation, names) for names in QUALITY),
             ]
@@ -192,9 +188,9 @@ def table6(view: View) -> list[Sheet]:
         sheet.table.rows.append([f"printed: {label}", *sizes, f"{numbers['seconds per epoch']:.2f}", "", "", *quality])
     sheet.note = printed_note(view, "Table 6")
     sheet.caption = (
-        "Medians over seeds. Seconds: of training, checkpoints included, evaluation excluded; samples scored a second. "
-        "Peak: the process's largest resident set while it trains, with data, libraries and what earlier cells left in "
-        "it; on a GPU the memory allocated there. Other processes of the study may have shared the cores."
+        "Medians over seeds. s / epoch: training with checkpoints, without evaluation. samples / s: scoring. peak MiB: "
+        "the process's largest resident set during training, including data, libraries and leftovers of earlier cells; "
+        "on a GPU, the memory allocated there. Other processes of the study may have used the same cores."
     )
     return [sheet]
 

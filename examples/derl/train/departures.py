@@ -36,8 +36,8 @@ def departures(options: Options) -> list[str]:
     """
     paper = fill_in(Options(data="", text_encoder=ENCODER))
     config = DerlConfig.mosei() if options.preset == "mosei" else DerlConfig()
-    found = [] if options.data is not None else ["data synthetic instead of CMU-MOSI or CMU-MOSEI"]
-    encoder = "a small one trained along" if options.text_encoder is None else Path(options.text_encoder).name
+    found = [] if options.data is not None else ["synthetic data instead of CMU-MOSI or CMU-MOSEI"]
+    encoder = "(small, trained from scratch)" if options.text_encoder is None else Path(options.text_encoder).name
     if encoder != ENCODER:
         found.append(f"text encoder {encoder} instead of {ENCODER}")
     for field in fields(Options):

@@ -193,7 +193,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     found, unknown = parser.parse_known_args(arguments)
     options = Options(**vars(found))
     if unknown:
-        parser.error(f"expected options that --help lists, got {' '.join(unknown)}; check the spelling")
+        parser.error(f"expected options that --help lists, got {' '.join(unknown)}")
     for name in ("data", "text_encoder", "output_dir", "resume", "evaluate"):
         if getattr(options, name) == "":
             parser.error(f"--{name} expected a path or a name, got ''; leave it out instead")

@@ -105,7 +105,7 @@ class RunFolder:
         own = json.loads((self.path / OPTIONS).read_text()).get("eval_pattern")
         if pattern == own:
             return self.path
-        folder = self.path / f"judged_by_{pattern}"
+        folder = self.path / f"evaluated_on_{pattern}"
         folder.mkdir(exist_ok=True)
         return folder
 

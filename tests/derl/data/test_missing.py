@@ -527,8 +527,8 @@ def test_only_available_modalities_survive(synthetic, available):
         ({"rate": float("nan")}, r"rate in \[0, 1\]"),
         ({"available": ("smell",)}, r"names out of \('text', 'audio', 'vision'\), got \('smell',\)"),
         ({"available": "text"}, "collection of names"),
-        ({"modalities": ("text", "smell")}, "expected modalities out of"),
-        ({"modalities": ()}, "expected modalities out of"),
+        ({"modalities": ("text", "smell")}, "expected modalities to be distinct names from"),
+        ({"modalities": ()}, "expected modalities to be distinct names from"),
         ({"max_lengths": {"text": 50, "audio": 20}}, r"expected max_lengths .* add \('vision',\)"),
     ],
 )

@@ -86,8 +86,8 @@ def test_typed_text_goes_alone_or_with_a_samples_frames(explorer):
 def test_words_are_shown_as_the_model_reads_them_and_harmlessly(explorer):
     explored = explorer.explore(None, "great <script>alert(1)</script>", NO_RATES | {"text": 1.0}, "frames")
     shown = left_html(explorer, explored) + score_html(explored)
-    assert "<span class=lost>great</span>" in shown
-    assert "<span class=lost>[UNK]</span>" in shown
+    assert "<span class=dropped>great</span>" in shown
+    assert "<span class=dropped>[UNK]</span>" in shown
     assert "<script" not in shown
     assert "none was given" in shown
     note = score_html(explorer.explore(None, "Guten Tag", NO_RATES, "frames"))

@@ -292,14 +292,14 @@ def test_runs_in_other_dtypes(model_class, dtype):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda inputs, masks, keep: inputs.pop("audio"), "expected inputs for modalities"),
-        (lambda inputs, masks, keep: inputs.update(smell=inputs["audio"]), "expected inputs for modalities"),
-        (lambda inputs, masks, keep: keep.pop("text"), "expected keep for modalities"),
+        (lambda inputs, masks, keep: inputs.pop("audio"), "expected inputs for the modalities"),
+        (lambda inputs, masks, keep: inputs.update(smell=inputs["audio"]), "expected inputs for the modalities"),
+        (lambda inputs, masks, keep: keep.pop("text"), "expected keep for the modalities"),
         (lambda inputs, masks, keep: inputs.update(audio=torch.zeros(6, 12, 4)), r"got 'audio' of shape \(6, 12, 4\)"),
         (lambda inputs, masks, keep: inputs.update(audio=torch.zeros(5, 12, 5)), r"got 'audio' of shape \(5, 12, 5\)"),
         (
             lambda inputs, masks, keep: keep.update(audio=torch.ones(6, 11).bool()),
-            r"keep of 'audio' of shape",
+            r"keep\['audio'\] of shape",
         ),
     ],
 )

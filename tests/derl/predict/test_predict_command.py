@@ -111,7 +111,7 @@ def test_a_csv_file_that_does_not_fit_is_one_line_and_writes_nothing(run, frames
     [
         ([], "give one sample with --text, --audio, --vision, or many"),
         (["--text", "great", "--csv", "a", "--out", "b"], "give one sample"),
-        (["--csv", "in.csv"], "--csv and --out belong together"),
+        (["--csv", "in.csv"], "--csv needs --out, and --out needs --csv"),
         (["--csv", "nowhere.csv", "--out", "out.csv"], "nowhere.csv: expected a CSV file in UTF-8, found No such file"),
         (["--csv", "a.csv", "--out", "nowhere/out.csv"], "nowhere/out.csv: expected a folder to write to"),
         (["--audio", "nowhere.npy"], "nowhere.npy: expected an array in a .npy file"),

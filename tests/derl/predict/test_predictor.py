@@ -152,7 +152,7 @@ def test_text_without_a_known_word_is_said_to_be_so(judged):
     [
         ({}, r"expected at least one of \('text', 'audio', 'vision'\), got none"),
         ({"text": None}, "expected at least one of"),
-        ({"smell": 1}, "expected modalities out of .*, got 'smell'"),
+        ({"smell": 1}, "expected the model's modalities, .*, got 'smell'"),
         ({"text": ["great", None]}, "in every sample, got none in sample 1"),
         ({"text": 3}, "expected text to be a string or a list of strings, got int"),
         ({"text": ["great", 3]}, "expected text to be strings, got int in sample 1"),

@@ -154,11 +154,11 @@ def test_a_collapse_is_named(tmp_path):
     results["intra_modal"]["rows"]["DERL"][9] = metrics(mae=1.4)
     results["inter_modal"]["rows"]["DERL"][1] = metrics(accuracy=0.5)
     assert warnings(results) == [
-        "No better than a constant in MAE: r = 0.9.",
-        "No better than a constant in Acc-2 has0: audio.",
-        "No better than a constant in Acc-2 non0: audio.",
+        "No better than the best constant prediction (MAE): r = 0.9.",
+        "No better than the best constant prediction (Acc-2, negative against non-negative): audio.",
+        "No better than the best constant prediction (Acc-2, negative against positive): audio.",
     ]
-    assert "No better than a constant in MAE: r = 0.9." in report(results, tmp_path)
+    assert "No better than the best constant prediction (MAE): r = 0.9." in report(results, tmp_path)
 
 
 @pytest.mark.parametrize("modalities", [("text",), ("a", "b", "c", "d")])
@@ -187,12 +187,12 @@ def test_a_collapse_is_named_with_its_answer():
     assert not any("Collapsed" in line for line in warnings(results))
     results["diagnostics"]["audio"] = {"spread": 0.02, "commonest_class": 1.0, "commonest_share": 0.99}
     assert (
-        "Collapsed, the answers are nearly all the same: audio (99 % answer class +1, spread 0.02 of the labels')."
-        in (warnings(results))
-    )
+        "Collapsed to nearly the same score for every sample: "
+        "audio (99 % in class +1, standard deviation 0.02 of the labels')."
+    ) in warnings(results)
 
 
 def test_another_pattern_is_in_the_title():
     results = make_results()
     results["pattern"] = "bursts"
-    assert intra_modal_table(results).title == "DERL: input missing at rate r by the pattern bursts"
+    assert intra_modal_table(results).title == "DERL: input missing at rate r, pattern bursts"

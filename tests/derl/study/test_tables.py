@@ -139,7 +139,7 @@ def test_table1_is_the_average_over_r(view, label):
 
 
 def test_bias_is_the_mean_error_and_what_the_mae_owes_to_it(view):
-    expected = {"bias, validation": [], "bias, test": [], "MAE, validation": [], "MAE, test, less bias": []}
+    expected = {"bias, validation": [], "bias, test": [], "MAE, validation": [], "MAE, test, without bias": []}
     for seed in range(SEEDS):
         record, epoch = chosen(view, METHODS[ROBUST], seed)
         errors = {
@@ -150,7 +150,7 @@ def test_bias_is_the_mean_error_and_what_the_mae_owes_to_it(view):
         expected["bias, validation"].append(errors["valid"].mean())
         expected["bias, test"].append(errors["test"].mean())
         expected["MAE, validation"].append(np.abs(errors["valid"]).mean())
-        expected["MAE, test, less bias"].append(np.mean([np.abs(row - row.mean()).mean() for row in errors["test"]]))
+        expected["MAE, test, without bias"].append(np.mean([np.abs(row - row.mean()).mean() for row in errors["test"]]))
     row = row_of(tables.table1(view)[3], ROBUST)
     assert row["MAE, test"] == shown(maes(view, METHODS[ROBUST], R))
     assert {name: row[name] for name in expected} == {name: shown(values) for name, values in expected.items()}
@@ -316,9 +316,9 @@ def test_table5_chooses_at_the_rate_it_names(view):
             scores = record.arrays["test"][epochs[-1], : len(R)]
             values.append(np.abs(scores - record.arrays["labels_test"]).mean())
         row = row_of(sheet, f"{rate:.1f}")
-        assert row["epochs chosen"] == ", ".join(str(epoch + 1) for epoch in epochs)
+        assert row["selected epochs"] == ", ".join(str(epoch + 1) for epoch in epochs)
         assert row["MAE"] == shown(values)
-    assert row_of(sheet, "none: the last epoch")["epochs chosen"] == "3, 3"
+    assert row_of(sheet, "none: the last epoch")["selected epochs"] == "3, 3"
 
 
 def test_table5_under_the_papers_protocol_chooses_each_metric_on_the_test_split_at_the_rate_it_names(view):
@@ -335,13 +335,13 @@ def test_table5_under_the_papers_protocol_chooses_each_metric_on_the_test_split_
             right = ((scores >= 0) == (labels >= 0)).mean(2)
             accuracies.append(right[right[:, index].argmax()].mean())
         row = row_of(sheet, f"{rate:.1f}")
-        assert row["epochs chosen"] == ", ".join(str(epoch + 1) for epoch in epochs)
+        assert row["selected epochs"] == ", ".join(str(epoch + 1) for epoch in epochs)
         assert row["MAE"] == shown(maes)
         (data,) = [one for one in sheet.data if (one["row"], one["figure"]) == (f"{rate:.1f}", "acc2_has0")]
         assert [float(value) for value in data["seeds"].split()] == pytest.approx(accuracies)
     at_one_half, table1 = row_of(sheet, "0.5"), row_of(tables.table1(paper)[0], DERL)
     assert [at_one_half[name] for name in table1 if name] == list(table1.values())[1:]
-    assert row_of(sheet, "none: the last epoch")["epochs chosen"] == "3, 3"
+    assert row_of(sheet, "none: the last epoch")["selected epochs"] == "3, 3"
 
 
 def test_a_table_of_another_protocol_than_asked_for_says_so_in_its_title(view, monkeypatch):
@@ -374,7 +374,7 @@ def test_recipes_relate_correlations_and_count_collapses(view):
     row = row_of(sheet, f"{DERL}, audio")
     assert row["Corr / best possible"] == shown(ratios)
     assert row["collapsed"] == "1 of 2"
-    assert row["commonest class: share"] == "+1: 40 %; -1: 100 %"
+    assert row["most common class: share"] == "+1: 40 %; -1: 100 %"
     assert row_of(sheet, f"{DERL}, text")["collapsed"] == "0 of 2"
     assert row_of(loads, f"{DERL}, text: private 1")["r = 0.9"] == "0.900"
 

@@ -101,8 +101,8 @@ def test_equation_18_by_hand(monkeypatch):
 
 def test_the_run_without_arguments_is_short_and_departs_in_data_length_and_learning_rates_alone():
     assert [line.split(" instead")[0] for line in departures(parse([]))] == [
-        "data synthetic",
-        "text encoder a small one trained along",
+        "synthetic data",
+        "text encoder (small, trained from scratch)",
         "epochs 15",
         "learning_rate 0.0002",
         "text_learning_rate 0.001",

@@ -60,19 +60,22 @@ ELSEWHERE = {  # a raise, by file and function, that only a test of its own can 
 }
 
 IMPERATIVES = (
-    "add|ask|bring|build|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|"
+    "add|ask|bring|build|call|cast|check|choose|compare|convert|copy|correct|count|cut|delete|drop|embed|evaluate|"
     "find|fit|flatten|get|give|install|join|leave|lengthen|list|load|lower|make|move|name|pad|pass|put|raise|"
-    "read|rebuild|rename|repair|reshape|return|save|shorten|stack|train|update|use|write"
+    "read|rebuild|rename|repair|reshape|return|save|shorten|stack|train|truncate|update|use|write"
 )
 
 
 # An expectation that says by itself what to pass.
 PLAIN = (
-    r" \([^()]*(\([\d, ]*\))?[^()]*\), got \([\d, ]*\)\.$|"  # a shape spelled by its letters, as in (E=3, H)
-    r"(of type \w+( or \w+)?|to be a floating-point torch.dtype or None|to be one of \(.*\)|to hold ints), got .*\.$|"
+    r"of shape \([^()]*\), got \([\d, ]*\)\.$|"  # a shape spelled by its letters, as in (E=3, H)
+    r"(of type \w+( or \w+)?|to be a floating-point torch.dtype or None|to be one of \(.*\)), got .*\.$|"
+    r"(to hold integers|at least one modality|modalities \(.*\) and no others|modalities \(.*\) of \S+), got .*\.$|"
+    r"name to be a new name without spaces or plus signs, not one of \(.*\), got .*\.$|"
     r"(>= \S+|== \S+|in \[\S+, \S+\]), got \S+\.$|"
-    r"broadcastable to \([\d, ]*\), got \([\d, ]*\)\.$|"
-    r"a sequence of all modalities of masks, \(.*\), each once, got .*\.$|"
+    r"of a shape that broadcasts to \([\d, ]*\), got \([\d, ]*\)\.$|"
+    r"order to contain each of the modalities \(.*\) once, got .*\.$|"
+    r"expected \w+(\[.+\])? to be (an?|distinct names|one of) [^;]+, (got|found) [^;]+\.$|"
     r"finite \w+ in every row, got .*\.$|"
     r"to return a keep mask for each of \(.*\), got .*\.$"
 )
@@ -236,7 +239,7 @@ def make_rows() -> Iterator[Row]:
 
     def temperatures(name: str) -> Iterator[Row]:
         for value in (0.0, -1, float("nan"), float("inf")):
-            words = f"temperature finite and >= 6.104e-05, got {value!r}"
+            words = f"a finite temperature >= 6.104e-05, got {value!r}"
             yield wrong(name, "temperature", value, words)
         for value in ("1", True, scores(1.0)):
             yield mistyped(name, "temperature", value, "temperature of type float, got")
@@ -251,21 +254,21 @@ def make_rows() -> Iterator[Row]:
         for value in (mask(2), ["a"]):
             yield mistyped(name, argument, value, " of type Mapping, got ")
         for value in ({}, {"b": mask(2)}):
-            yield wrong(name, argument, value, f"{argument} for modalities ('a',), got {tuple(value)}; add 'a'")
-        yield mistyped(name, argument, {"a": [True]}, f"'a' of {argument} of type Tensor, got [True]")
+            yield wrong(name, argument, value, f"{argument} for the modalities ('a',), got {tuple(value)}; add 'a'")
+        yield mistyped(name, argument, {"a": [True]}, f"{argument}['a'] of type Tensor, got [True]")
         for found, letters in ((mask(3), "B=2"), (mask(2, tokens + 1), f"B=2, N={tokens}"), (mask(), "B=2, N=")):
-            words = f"'a' of {argument} ({letters}"
+            words = f"{argument}['a'] of shape ({letters}"
             yield wrong(name, argument, {"a": found}, words)
         for found in (zeros(2, tokens), zeros(2)):
-            yield wrong(name, argument, {"a": found}, f"'a' of {argument} to be bool, got torch.float32; compare it")
+            yield wrong(name, argument, {"a": found}, f"{argument}['a'] to be bool, got torch.float32; compare it")
 
     def features(name: str, argument: str, width: int) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, width)], zeros(2, 3, width)):
             yield mistyped(name, argument, value, " of type Mapping, got ")
         for value in ({}, {"a": None}):
-            yield wrong(name, argument, value, "of modalities ('a',), got (); pass those present")
+            yield wrong(name, argument, value, "the modalities ('a',) and no others, got ().")
         for value in ({"b": zeros(2, 3, width)}, {"a": zeros(2, 3, width), "b": zeros(2, 3, width)}):
-            yield wrong(name, argument, value, f"of modalities ('a',), got {tuple(value)}; pass those present")
+            yield wrong(name, argument, value, f"the modalities ('a',) and no others, got {tuple(value)}.")
         yield mistyped(name, argument, {"a": [[[1.0]]]}, " of type Tensor, got [[[1.0]]]")
         for shape in ((2, 3, width + 1), (1, 2, 3, width), ()):
             yield wrong(name, argument, {"a": zeros(*shape)}, f", D={width}), got {shape}")
@@ -274,7 +277,7 @@ def make_rows() -> Iterator[Row]:
             found = zeros(2, 3, width, dtype=dtype)
             yield wrong(name, argument, {"a": found}, f" in a floating-point dtype, got {dtype}")
         found = zeros(2, 3, width, dtype=torch.float64)
-        yield wrong(name, argument, {"a": found}, " in torch.float32 like the rest, got torch.float64")
+        yield wrong(name, argument, {"a": found}, " in torch.float32, the dtype of its weights, got torch.float64")
 
     def tokens(name: str) -> Iterator[Row]:
         yield from tensors(name, "x")
@@ -282,7 +285,10 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, "x", zeros(*shape), f"got {shape}")
         yield wrong(name, "x", zeros(2, 5, 8, dtype=torch.int64), "x in a floating-point dtype, got torch.int64")
         yield wrong(
-            name, "x", zeros(2, 5, 8, dtype=torch.float16), "x in torch.float32 like the rest, got torch.float16"
+            name,
+            "x",
+            zeros(2, 5, 8, dtype=torch.float16),
+            "x in torch.float32, the dtype of its weights, got torch.float16",
         )
 
     def masked(name: str, argument: str, *shapes: tuple[int, ...], full: tuple[int, ...]) -> Iterator[Row]:
@@ -297,7 +303,7 @@ def make_rows() -> Iterator[Row]:
 
     def attending(name: str) -> Iterator[Row]:
         yield from tokens(name)
-        yield wrong(name, "x", zeros(5, 8), "x (B, T, D=8), got (5, 8)")
+        yield wrong(name, "x", zeros(5, 8), "x of shape (B, T, D=8), got (5, 8)")
         yield from masked(name, "mask", (2, 4), (5,), (2, 5, 1), full=(2, 5))
         for value in (0, -3, 6):
             yield wrong(name, "num_queries", value, f"num_queries in [1, 5], got {value}")
@@ -310,7 +316,7 @@ def make_rows() -> Iterator[Row]:
     yield from tokens("Router.forward")
     yield from tensors("Router.forward", "present", optional=True)
     for found in (mask(4), mask(2, 4, 3), mask(1, 2, 5, 3)):
-        words = f"present broadcastable to (2, 5, 3), got {tuple(found.shape)}"
+        words = f"present of a shape that broadcasts to (2, 5, 3), got {tuple(found.shape)}"
         yield wrong("Router.forward", "present", found, words)
     yield wrong("Router.forward", "present", zeros(2, 5, 3), "present to be bool, got torch.float32; compare it")
 
@@ -321,7 +327,7 @@ def make_rows() -> Iterator[Row]:
     yield from tokens("Experts.forward")
     yield from tensors("Experts.forward", "router_weights", optional=True)
     for shape in ((2, 5, 2), (5, 3), (2, 4, 3), ()):
-        words = f"router_weights (...=(2, 5), E=3), got {shape}"
+        words = f"router_weights of shape (2, 5, E=3), got {shape}"
         yield wrong("Experts.forward", "router_weights", zeros(*shape), words)
     found = zeros(2, 5, 3, dtype=torch.int64)
     yield wrong("Experts.forward", "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
@@ -362,7 +368,7 @@ def make_rows() -> Iterator[Row]:
     for value in (None, A, (A, A, A)):
         words = "disentangled of type Disentangled, got "
         yield mistyped(f"{reconstructor}.forward", "disentangled", value, words)
-    words = "'a' of shared (B=2, N=3, D=8), got (2, 4, 8)"
+    words = "shared['a'] of shape (B=2, N=3, D=8), got (2, 4, 8)"
     yield wrong(f"{reconstructor}.forward", "disentangled", views(shared=zeros(2, 4, 8)), words)
 
     router = "ModalityRouter"
@@ -373,11 +379,12 @@ def make_rows() -> Iterator[Row]:
     for value in ((), (A,), (A, A, A)):
         yield wrong(f"{router}.forward", "views", value, f"2 views, got {len(value)}")
     for row in features("ModalityRouter.forward", "views", 8):
-        yield row._replace(value=(A, row.value))
-    words = "'a' of views[1] (B=2, N=3, D=8), got (2, 4, 8)"
+        words = row.words.replace(" and no others", " of views[0]")  # the second view has the first one's modalities
+        yield row._replace(value=(A, row.value), words=words)
+    words = "views[1]['a'] of shape (B=2, N=3, D=8), got (2, 4, 8)"
     yield wrong(f"{router}.forward", "views", (A, {"a": zeros(2, 4, 8)}), words)
     uneven = A | {"b": zeros(2, 4, 8)}
-    words = "'b' of views (B=2, N=3, D=8), got (2, 4, 8)"
+    words = "views['b'] of shape (B=2, N=3, D=8), got (2, 4, 8)"
     yield wrong(f"{router}.forward", "views", (uneven, uneven), words, names=("a", "b"))
     yield from presence(f"{router}.forward", "present", 3)
 
@@ -420,18 +427,18 @@ def make_rows() -> Iterator[Row]:
     fusion = f"{fusion}.forward"
     for argument in ("keep", "complete"):
         yield mistyped(fusion, argument, ["a"], f"{argument} of type Mapping, got ['a']")
-        yield wrong(fusion, argument, {"b": mask(2, 9)}, f"{argument} of modalities ('a',), got ('b',)")
-        yield mistyped(fusion, argument, {"a": [True]}, f"'a' of {argument} of type Tensor, got [True]")
-    yield wrong(fusion, "keep", {"a": mask(2, 8)}, "'a' of keep (B=2, N=9), got (2, 8)")
-    yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "'a' of complete (B=2, N=9, D=6), got (2, 8, 6)")
+        yield wrong(fusion, argument, {"b": mask(2, 9)}, "of the modalities ('a',)")
+        yield mistyped(fusion, argument, {"a": [True]}, f"{argument}['a'] of type Tensor, got [True]")
+    yield wrong(fusion, "keep", {"a": mask(2, 8)}, "keep['a'] of shape (B=2, N=9), got (2, 8)")
+    yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "complete['a'] of shape (B=2, N=9, D=6), got (2, 8, 6)")
 
     for value in ([], [{}], [{"a": None}]):
         yield wrong("collate", "samples", value, "at least one modality in samples, got ()")
     yield mistyped("collate", "samples", [zeros(2, 6)], "samples[0] of type Mapping, got torch.float32 (2, 6)")
     for value in (zeros(1, 2, 6), 0.5):
-        yield wrong("collate", "samples", [{"a": value}], "'a' of samples[0] of shape (L, D) or (D,), got (")
+        yield wrong("collate", "samples", [{"a": value}], "samples[0]['a'] of shape (L, D) or (D,), got (")
     for value in (zeros(2, 5), zeros(2, 6, dtype=torch.float64)):
-        words = "'a' of samples[1] of width 6 in torch.float32, like earlier samples, got"
+        words = "samples[1]['a'] of width 6 in torch.float32, like earlier samples, got"
         yield wrong("collate", "samples", [{"a": zeros(6)}, {"a": value}], words)
 
     for name in ("ops.expert_mixture", "ops.explain"):
@@ -445,14 +452,16 @@ def make_rows() -> Iterator[Row]:
                     name,
                     argument,
                     torch.zeros(shape, device="meta"),
-                    "on cpu like the rest, got device(type='meta')",
+                    "on cpu, the device of x, got meta",
                 )
                 if argument in SPELLED:
-                    words = f"{argument} ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
+                    words = f"{argument} of shape ({SPELLED[argument]}), got {(*shape[:-1], 9)}"
                     yield wrong(name, argument, zeros(*shape[:-1], 9), words)
-        yield wrong(name, "x", zeros(1, 5, 8), "x (T, D_in), got (1, 5, 8)")
-        yield wrong(name, "x", zeros(5, 8, dtype=torch.float64), "x in torch.float32 like the rest, got torch.float64")
-        yield wrong(name, "w2", zeros(3, 4), "w2 (E=3, H=4, D_out), got (3, 4)")
+        yield wrong(name, "x", zeros(1, 5, 8), "x of shape (T, D_in), got (1, 5, 8)")
+        yield wrong(
+            name, "x", zeros(5, 8, dtype=torch.float64), "x in torch.float32, the dtype of w1, got torch.float64"
+        )
+        yield wrong(name, "w2", zeros(3, 4), "w2 of shape (E=3, H=4, D_out), got (3, 4)")
         for value, words in WRONG_GROUPS:
             yield wrong(name, "group_sizes", value, words)
         for value, words in (*GROUPS_OF_WRONG_TYPE, (None, "group_sizes of type Collection, got None")):
@@ -471,10 +480,10 @@ def make_rows() -> Iterator[Row]:
         for value in (None, [zeros(2, 3, 8)]):
             yield mistyped(name, argument, value, f"{of} of type Mapping, got ")
         for value in ({}, {"a": None}):
-            yield wrong(name, argument, value, f"{of} of ")
-        yield mistyped(name, argument, {"a": [1.0]}, f"'a' of {of} of type Tensor, got [1.0]")
+            yield wrong(name, argument, value, f"{of} with ")
+        yield mistyped(name, argument, {"a": [1.0]}, f"{of}['a'] of type Tensor, got [1.0]")
         found = zeros(2, 3, 8, dtype=torch.int64)
-        yield wrong(name, argument, {"a": found}, f"'a' of {of} in a floating-point dtype, got torch.int64")
+        yield wrong(name, argument, {"a": found}, f"{of}['a'] in a floating-point dtype, got torch.int64")
 
     loss = "losses.orthogonality_loss"
     for value in (None, A, (A, A, A)):
@@ -485,9 +494,9 @@ def make_rows() -> Iterator[Row]:
             yield row._replace(value=views()._replace(**{view: row.value}))
     for view in ("private", "shared"):
         both = A | {"b": zeros(2, 3, 8)}
-        words = "shared of modalities "
+        words = "shared with the modalities "
         yield wrong(loss, "disentangled", views()._replace(**{view: both}), words)
-    words = "'a' of shared (B=2, N=3, D=8), got (2, 1, 8)"
+    words = "shared['a'] of shape (B=2, N=3, D=8), got (2, 1, 8)"
     yield wrong(loss, "disentangled", views(shared=zeros(2, 1, 8)), words)
     yield from presence(loss, "present", 3)
     yield from choices(loss, "penalty")
@@ -499,11 +508,11 @@ def make_rows() -> Iterator[Row]:
         yield mistyped(loss, "target_disentangled", value, words)
     words = "target_disentangled of type Mapping, got None"
     yield mistyped(loss, "target_disentangled", views()._replace(private=None), words)
-    yield wrong(loss, "reconstruction", REBUILT._replace(input={}), "reconstruction of at least one modality, got ()")
+    yield wrong(loss, "reconstruction", REBUILT._replace(input={}), "reconstruction with at least one modality, got ()")
     yield from parts(loss, "target_features", "target_features")
     for value, words in (
-        ({"b": zeros(2, 3, 8)}, "target_features of modalities ('a',), got ('b',)"),
-        ({"a": zeros(1, 3, 8)}, "'a' of target_features (B=2, N=3, D=8), got (1, 3, 8)"),
+        ({"b": zeros(2, 3, 8)}, "target_features with the modalities ('a',) of "),
+        ({"a": zeros(1, 3, 8)}, "target_features['a'] of shape (B=2, N=3, D=8), got (1, 3, 8)"),
     ):
         yield wrong(loss, "target_features", value, words)
     yield from presence(loss, "present", 3)
@@ -514,7 +523,7 @@ def make_rows() -> Iterator[Row]:
         if of == "mask":
             yield from tensors(name, "mask")
             for found in (mask(4), mask(2, 4, 1)):
-                yield wrong(name, "mask", found, f"mask (B, T), got {tuple(found.shape)}")
+                yield wrong(name, "mask", found, f"mask of shape (B, T), got {tuple(found.shape)}")
             yield wrong(name, "mask", zeros(2, 4), "mask to be bool, got torch.float32; compare it")
         else:
             for value in (None, mask(2, 4), ["a"]):
@@ -522,12 +531,12 @@ def make_rows() -> Iterator[Row]:
             yield wrong(name, "masks", {}, "masks of at least one modality, got {}")
             yield mistyped(name, "masks", {"a": [[True]]}, "masks['a'] of type Tensor, got [[True]]")
             yield wrong(name, "masks", {"a": zeros(2, 4)}, "masks['a'] to be bool, got torch.float32")
-            yield wrong(name, "masks", {"a": mask(2, 4), "b": mask(3, 4)}, "masks['b'] (B=2, T), got (3, 4)")
+            yield wrong(name, "masks", {"a": mask(2, 4), "b": mask(3, 4)}, "masks['b'] of shape (B=2, T), got (3, 4)")
         if name == "missing.keep_modalities":
             return
         for value in (1.5, -0.1, 30, float("nan"), scores(0.5, 2.0)):
             yield wrong(name, "rate", value, "rate in [0, 1], got ")
-        yield wrong(name, "rate", scores(0.1, 0.2, 0.3), "(B=2), got (3,)")
+        yield wrong(name, "rate", scores(0.1, 0.2, 0.3), "(B=2,), got (3,)")
         for value in (None, "0.5", True, [[0.5], 0.5]):
             yield mistyped(name, "rate", value, f"rate of type float or Tensor, got {value!r}")
         for found in (mask(2), zeros(2, dtype=torch.complex64)):
@@ -540,9 +549,7 @@ def make_rows() -> Iterator[Row]:
     for name in ("drop", "drop_modalities", "drop_together", "unequal_rates", "keep_modalities"):
         yield from dropping(f"missing.{name}", "masks")
     for value in (0, -1, float("nan"), float("inf")):
-        yield wrong(
-            "missing.drop_bursts", "mean_length", value, f"mean_length to be finite and >= 1, got {float(value)}"
-        )
+        yield wrong("missing.drop_bursts", "mean_length", value, f"a finite mean_length >= 1, got {float(value)}")
     for value in (None, "5", True):
         yield mistyped(
             "missing.drop_bursts",
@@ -550,7 +557,7 @@ def make_rows() -> Iterator[Row]:
             value,
             f"mean_length of type float or Tensor, got {value!r}",
         )
-    yield wrong("missing.drop_bursts", "mean_length", scores(2, 2, 2), "(B=2), got (3,)")
+    yield wrong("missing.drop_bursts", "mean_length", scores(2, 2, 2), "(B=2,), got (3,)")
     yield wrong(
         "missing.drop_bursts",
         "rate",
@@ -591,37 +598,37 @@ def make_rows() -> Iterator[Row]:
 
     for value, words in (
         (floats, "pattern 'floats' for 'a' to be bool, got torch.float32"),
-        (narrows, "pattern 'narrows' for 'a' (B=2, T=4), got (2, 3)"),
+        (narrows, "pattern 'narrows' for 'a' of shape (B=2, T=4), got (2, 3)"),
         (restores, "pattern 'restores' to keep no element outside the mask of 'a', got 8"),
     ):
         yield wrong("missing.drop", "pattern", value, words, masks={"a": ~mask(2, 4)})
     yield mistyped("missing.drop", "pattern", nothing, "pattern 'nothing' for 'a' of type Tensor, got None")
     for found in ({}, {"a": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}):
-        words = f"rate for each of ('a', 'b'), got {tuple(found)}"
+        words = f"a rate for each of ('a', 'b'), got {tuple(found)}"
         yield wrong("missing.drop", "rate", found, words)
     yield wrong("missing.drop", "rate", {"a": 0.5, "b": 30}, "rate['b'] in [0, 1], got 30")
     yield mistyped("missing.drop", "rate", {"a": 0.5, "b": None}, "rate['b'] of type float or Tensor, got None")
     words = "one rate for pattern 'together', which drops across modalities, got {'a': 0.5, 'b': 0.5}"
     yield wrong("missing.drop", "rate", {"a": 0.5, "b": 0.5}, words, pattern="together")
-    yield wrong("missing.drop", "generator", {}, "generator for each of ('a', 'b'), got ()")
+    yield wrong("missing.drop", "generator", {}, "a generator for each of ('a', 'b'), got ()")
     yield mistyped("missing.drop", "generator", {"a": 0, "b": 0}, "generator['a'] of type Generator or NoneType, got 0")
     for value in (0, "cpu", {}):
         words = f"shared_generator of type Generator or NoneType, got {value!r}"
         yield mistyped("missing.drop", "shared_generator", value, words)
     own = {name: torch.Generator() for name in MASKS}
-    words = "shared_generator, since modalities share a draw, got None"
+    words = "shared_generator for draws across modalities, got None"
     for pattern in ("modalities", "frames+block"):
         yield wrong("missing.drop", "shared_generator", None, words, generator=own, pattern=pattern)
 
     for name in ("drop", "drop_modalities", "unequal_rates"):
         for value in ((), ("a",), ("a", "c"), ("a", "b", "b"), ("a", "b", "c"), "ab", 3):
-            words = f"order to be a sequence of all modalities of masks, ('a', 'b'), each once, got {value!r}"
+            words = f"order to contain each of the modalities ('a', 'b') once, got {value!r}"
             yield wrong(f"missing.{name}", "order", value, words)
 
     for value in ("", "a+b", "two words", "end "):
-        words = "name to be a word without spaces or plus signs"
+        words = "name to be a new name without spaces or plus signs"
         yield wrong("missing.register_pattern", "name", value, words)
-    yield wrong("missing.register_pattern", "name", "block", "other than ")
+    yield wrong("missing.register_pattern", "name", "block", "not one of ")
     for value in (None, 3):
         yield mistyped("missing.register_pattern", "name", value, f"name of type str, got {value!r}")
     for value in (None, "frames"):
@@ -631,15 +638,15 @@ def make_rows() -> Iterator[Row]:
 
     yield from tensors("missing.erase", "values")
     for found, words in (
-        (zeros(2, 4), "values (B, T, D), got (2, 4)"),
-        (zeros(2, 4, 1, dtype=torch.long), "values (B, T), got (2, 4, 1)"),
-        (mask(2, 4), "values to hold ints, got torch.bool"),
-        (zeros(2, 4, dtype=torch.complex64), "values to hold ints, got torch.complex64"),
+        (zeros(2, 4), "values of shape (B, T, D), got (2, 4)"),
+        (zeros(2, 4, 1, dtype=torch.long), "values of shape (B, T), got (2, 4, 1)"),
+        (mask(2, 4), "values to hold integers, got torch.bool"),
+        (zeros(2, 4, dtype=torch.complex64), "values to hold integers, got torch.complex64"),
     ):
         yield wrong("missing.erase", "values", found, words)
     yield from tensors("missing.erase", "keep")
     yield wrong("missing.erase", "keep", zeros(2, 4), "keep to be bool, got torch.float32")
-    yield wrong("missing.erase", "keep", mask(2, 3), "keep (B=2, T=4), got (2, 3)")
+    yield wrong("missing.erase", "keep", mask(2, 3), "keep of shape (B=2, T=4), got (2, 3)")
     yield wrong("missing.erase", "unk_token_id", None, "unk_token_id for token ids, got None; pass the tokenizer")
     for value in (1.5, "[UNK]", True):
         yield mistyped("missing.erase", "unk_token_id", value, f"unk_token_id of type int, got {value!r}")
@@ -655,8 +662,8 @@ def make_rows() -> Iterator[Row]:
     for name in ("metrics.sentiment_metrics", "metrics.SentimentMetrics.update"):
         for argument in ("preds", "target"):
             yield from tensors(name, argument)
-            yield wrong(name, argument, zeros(2, 1), f"{argument} (N")
-            yield wrong(name, argument, zeros(3), "target (N=")
+            yield wrong(name, argument, zeros(2, 1), f"{argument} of shape (N")
+            yield wrong(name, argument, zeros(3), "target of shape (N=")
             found = zeros(2, dtype=torch.long)
             yield wrong(name, argument, found, f"{argument} in a floating-point dtype, got torch.int64")
             for value in (float("nan"), float("inf")):
@@ -676,7 +683,7 @@ def make_rows() -> Iterator[Row]:
         yield wrong(name, "router_weights", found, "router_weights in a floating-point dtype, got torch.int64")
         yield from tensors(name, "mask", optional=True)
         for found in (mask(2, 4), mask(5)):
-            yield wrong(name, "mask", found, f"mask (...=(2, 5)), got {tuple(found.shape)}")
+            yield wrong(name, "mask", found, f"mask of shape (2, 5), got {tuple(found.shape)}")
         yield wrong(name, "mask", zeros(2, 5), "mask to be bool, got torch.float32")
 
 
