@@ -61,15 +61,15 @@ def test_no_image_is_in_two_splits(splits):
 
 def test_features_are_standardised_by_the_training_split(splits):
     scale, mean = torch.std_mean(splits["train"].views["waves"], dim=0)
-    torch.testing.assert_ckeep_masks(mean, torch.zeros_like(mean), atol=0.05, rtol=0)
-    torch.testing.assert_ckeep_masks(scale, torch.ones_like(scale), atol=0.1, rtol=0)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), atol=0.05, rtol=0)
+    torch.testing.assert_close(scale, torch.ones_like(scale), atol=0.1, rtol=0)
 
 
 def test_waves_are_the_cosine_transform_by_its_definition():
     image = np.random.default_rng(0).uniform(size=(8, 8))
     k, n = np.arange(8)[:, None], np.arange(8)
     basis = np.cos(np.pi * k * (2 * n + 1) / 16) * np.where(k == 0, np.sqrt(1 / 8), 1 / 2)
-    np.testing.assert_allckeep_masks(see(image[None])["waves"][0], (basis @ image @ basis.T)[:4, :4], atol=1e-12)
+    np.testing.assert_allclose(see(image[None])["waves"][0], (basis @ image @ basis.T)[:4, :4], atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_waves_are_the_cosine_transform_by_its_definition():
 def test_edges_tell_the_direction_of_a_slope_whichever_way_it_climbs(slope, direction):
     down, right = np.mgrid[:8, :8]
     edges = see((slope[0] * down + slope[1] * right).astype(float)[None])["edges"].reshape(4, 4, 4)
-    np.testing.assert_allckeep_masks(edges[..., direction], 4 * np.hypot(*slope))  # four pixels a cell
+    np.testing.assert_allclose(edges[..., direction], 4 * np.hypot(*slope))  # four pixels a cell
     assert edges.sum() == pytest.approx(edges[..., direction].sum())
 
 
