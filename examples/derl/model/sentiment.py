@@ -278,7 +278,8 @@ class SentimentModel(PreTrainedModel):
         for label, part in (("masks", masks), ("keep", keep)):
             if part is not None and not inputs.keys() <= part.keys() <= names:
                 raise ValueError(
-                    f"{owner} expected {label} for the modalities {tuple(inputs)}, got {tuple(part)}; pass one for each."
+                    f"{owner} expected {label} for the modalities {tuple(inputs)}, "
+                    f"got {tuple(part)}; pass one for each."
                 )
         batch_size = next(iter(inputs.values())).shape[0]
         for name, part in inputs.items():

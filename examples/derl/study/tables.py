@@ -136,7 +136,7 @@ def table5(view: View) -> list[Sheet]:
     add_printed(view, sheet, "Table 5")
     sheet.caption += {
         "valid": " Every checkpoint is selected by validation MAE.",
-        "paper": " Each metric has its own selected epoch, as in Table 1. The epochs shown are those with the lowest MAE.",
+        "paper": " Each metric has its own selected epoch, as in Table 1. The epochs shown are for MAE.",
     }[view.protocol]
     title = "Table 5, read as a training rate: corrupted samples drop frames at one rate (DERL, averaged over r)"
     return [sheet, averages(view, "table5_training", title, TRAINED_AT, "Table 5")]

@@ -525,7 +525,7 @@ def test_only_available_modalities_survive(synthetic, available):
         ({"pattern": "holes"}, r"expected pattern to be distinct names from .*, got 'holes'"),
         ({"rate": 1.5}, r"rate in \[0, 1\], got 1.5"),
         ({"rate": float("nan")}, r"rate in \[0, 1\]"),
-        ({"available": ("smell",)}, r"names out of \('text', 'audio', 'vision'\), got \('smell',\)"),
+        ({"available": ("smell",)}, r"names from \('text', 'audio', 'vision'\), got \('smell',\)"),
         ({"available": "text"}, "collection of names"),
         ({"modalities": ("text", "smell")}, "expected modalities to be distinct names from"),
         ({"modalities": ()}, "expected modalities to be distinct names from"),

@@ -292,7 +292,10 @@ def test_runs_in_other_dtypes(model_class, dtype):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda inputs, masks, keep: inputs.update(dict.fromkeys(inputs)), "expected inputs of the modalities .* got ()"),
+        (
+            lambda inputs, masks, keep: inputs.update(dict.fromkeys(inputs)),
+            "expected inputs of the modalities .* got ()",
+        ),
         (lambda inputs, masks, keep: inputs.update(smell=inputs["audio"]), "expected inputs of the modalities"),
         (lambda inputs, masks, keep: keep.pop("text"), "expected keep for the modalities"),
         (lambda inputs, masks, keep: inputs.update(audio=torch.zeros(6, 12, 4)), r"got 'audio' of shape \(6, 12, 4\)"),

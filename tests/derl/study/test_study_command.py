@@ -129,7 +129,7 @@ def test_missing_cells_are_named_and_not_filled_in(whole, tmp_path):
     text = (study / "valid" / "table3.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| without MRF"))
     assert row.count("missing") == 8
-    assert "INCOMPLETE, and nothing is filled in: fusion=mean,recipe=paper,seed=0." in text
+    assert "INCOMPLETE. Missing cells: fusion=mean,recipe=paper,seed=0." in text
     assert next(line for line in text.splitlines() if line.startswith("| DERL")).count("missing") == 0
     run(study, "table3")
     assert (study / "valid" / "table3.md").read_bytes() == (whole / "valid" / "table3.md").read_bytes()
@@ -139,7 +139,7 @@ def test_missing_cells_are_named_and_not_filled_in(whole, tmp_path):
 def test_a_study_with_no_cell_at_all_reports_so(tmp_path, what, capsys):
     open_study(tmp_path, parse(["--preset", "smoke"]), [])
     assert main([what, "--study", str(tmp_path), "--report_only"]) == 0
-    assert "INCOMPLETE, and nothing is filled in" in " ".join(capsys.readouterr().out.split())  # however it is wrapped
+    assert "INCOMPLETE. Missing cells" in " ".join(capsys.readouterr().out.split())  # however it is wrapped
 
 
 @pytest.mark.slow
