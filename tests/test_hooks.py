@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves, tree_map
 
 from blocks import every_block
-from modx import Experts, TransformerBlock
+from modx import BottleneckEncoder, Experts, MissingModalityFusion, TransformerBlock
 
 LAYERS = ("query_norm", "key_norm", "value_norm", "query", "key", "value", "proj", "ffn_norm", "ffn")
 
@@ -40,7 +40,7 @@ def test_hooks_change_no_value(block, kind):
     module.zero_grad()
     called = []
     for name, part in owners(module).items():
-        if next(part.children(), None) is not None:
+        if isinstance(part, BottleneckEncoder | MissingModalityFusion):
             continue  # PyTorch calls no backward hook of a module that returns mappings
         register = {
             "pre": part.register_forward_pre_hook,

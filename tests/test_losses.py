@@ -76,9 +76,9 @@ def test_load_balance_takes_the_weights_of_the_disentangler_and_their_zeros_do_n
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (({"text": torch.rand(2, 3)},), "load_balance expected 'text' of router_weights (B, N, K), got (2, 3)"),
-        (({"text": torch.ones(2, 3, 4, dtype=torch.long)},), "'text' of router_weights in a floating-point dtype"),
-        (({"text": torch.rand(2, 3, 4)}, {}), "load_balance expected present for modalities ('text',), got ()"),
+        (({"text": torch.rand(2, 3)},), "load_balance expected router_weights['text'] of shape (B, N, K), got (2, 3)"),
+        (({"text": torch.ones(2, 3, 4, dtype=torch.long)},), "router_weights['text'] in a floating-point dtype"),
+        (({"text": torch.rand(2, 3, 4)}, {}), "load_balance expected present for the modalities ('text',), got ()"),
     ],
 )
 def test_load_balance_refuses_what_does_not_fit(given, message):
