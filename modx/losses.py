@@ -136,10 +136,10 @@ def load_balance(router_weights: Mapping[str, Tensor], present: Mapping[str, Ten
 
     :math:`K \sum_k m_k^2`, where :math:`m_k` is the mean weight of expert k of K over the tokens that are present. It
     is 1 if all experts have the same mean weight, K if one has all, and 0 if there are no tokens. It is summed over
-    modalities. It is the loss of the Switch Transformer (Fedus et al., eq. 4), with the mean weight in place of the
-    fraction of tokens sent to an expert, because here every token runs through every expert. It equals 1 plus the
+    modalities. It is the loss of the Switch Transformer (Fedus et al., equation 4), with the mean weight in place of
+    the fraction of tokens sent to an expert, because here every token runs through every expert. It equals 1 plus the
     squared coefficient of variation of the weights (Shazeer et al., "Outrageously Large Neural Networks: The
-    Sparsely-Gated Mixture-of-Experts Layer", eq. 6 and 7). Scale it by a small number such as 0.01.
+    Sparsely-Gated Mixture-of-Experts Layer", equations 6 and 7). Scale it by a small number such as 0.01.
 
     Args:
         router_weights: ``(B, N_m, K)`` per modality m, such as the ``router_weights`` of
@@ -162,7 +162,7 @@ def load_balance(router_weights: Mapping[str, Tensor], present: Mapping[str, Ten
     owner = "load_balance"
     check_type(owner, Mapping, router_weights=router_weights)
     for name, part in router_weights.items():
-        check_shapes(owner, **{f"{name!r} of router_weights": (part, "B N K?")})
+        check_shapes(owner, **{f"router_weights[{name!r}]": (part, "B N K?")})
     (weights,), _ = read_parts(owner, present, router_weights=router_weights)
     losses = []
     for part in weights.values():

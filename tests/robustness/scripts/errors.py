@@ -536,7 +536,7 @@ def make_rows() -> Iterator[Row]:
     loss = "losses.load_balance"
     yield from parts(loss, "router_weights", "router_weights")
     found = {"a": zeros(2, 3)}
-    yield wrong(loss, "router_weights", found, "'a' of router_weights (B, N, K), got (2, 3)")
+    yield wrong(loss, "router_weights", found, "router_weights['a'] of shape (B, N, K), got (2, 3)")
     yield from presence(loss, "present", 3)
 
     def dropping(name: str, of: str) -> Iterator[Row]:
