@@ -89,11 +89,9 @@ def tune(splits: dict[str, Split], epochs: int, seeds: int, console: Console) ->
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per model")
-    parser.add_argument("--epochs", type=_count, default=40, help="number of epochs")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per model (default: 1)")
+    parser.add_argument("--epochs", type=_count, default=40, help="number of epochs (default: 40)")
     parser.add_argument("--out", type=_target, help="JSON file for per-seed results")
     parser.add_argument("--picture", type=_picture, help="image file for the plot")
     parser.add_argument("--tune", action="store_true", help="compare all settings on the validation split instead")
