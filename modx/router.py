@@ -23,7 +23,8 @@ class Router(nn.Module):
 
     With ``top_k``, a token gives weight to the k experts with the largest logits only, and the softmax runs over these
     k (Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer", equations 3
-    and 5, without noise). This saves no time: :func:`modx.ops.expert_mixture` is dense and also computes experts of weight 0.
+    and 5, without noise). This saves no time: :func:`modx.ops.expert_mixture` is dense and also computes experts of
+    weight 0.
 
     Args:
         dim: D, width of a token.
