@@ -48,7 +48,16 @@ class Run:
         """Run the command in a temporary folder; return its averages and their provenance."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "run"
-            options = ["--recipe", "paper", "--seed", str(self.seed), *data, *CHOICES[self.choice]]
+            options = [
+                "--recipe",
+                "paper",
+                "--precision",
+                "fp32",
+                "--seed",
+                str(self.seed),
+                *data,
+                *CHOICES[self.choice],
+            ]
             command = [sys.executable, str(ROOT / "examples" / "derl_mosi.py"), *options]
             environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
             subprocess.run(

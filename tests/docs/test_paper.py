@@ -16,7 +16,7 @@ from derl.data.printed import printed_rows
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "paper.md"
 EQUATIONS = range(1, 19)
-NUMBERS = re.compile(r"\beqs?\.\s+(\d+(?:(?:-|, (?:and )?| and | to )\d+)*)")
+NUMBERS = re.compile(r"\b[Ee]qs?\.\s+(\d+(?:(?:-|, (?:and )?| and | to )\d+)*)")
 
 
 def equations(text: str) -> set[int]:
@@ -86,6 +86,31 @@ def cited() -> list[tuple[str, int]]:
     return [(str(path.relative_to(TOP)), n) for path in files for n in sorted(equations(path.read_text()))]
 
 
+def documented() -> list[tuple[str, int]]:
+    """The name of every class and function whose docstring cites an equation, with its number."""
+    found = []
+    for folder in (TOP / "modx", TOP / "examples"):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(TOP if folder.name == "modx" else folder).with_suffix("").parts
+            queue = [(ast.parse(path.read_text()), ".".join(parts).removesuffix(".__init__"))]
+            for node, name in queue:  # grows
+                if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                    found += [(name, number) for number in sorted(equations(ast.get_docstring(node) or ""))]
+                queue += [
+                    (child, f"{name}.{child.name}" if isinstance(child, ast.ClassDef | ast.FunctionDef) else name)
+                    for child in ast.iter_child_nodes(node)
+                ]
+    return found
+
+
+def own_name(span: str) -> str:
+    """The name of a code place where it is defined; of a file, that of its module."""
+    if is_path(span):
+        return span.removeprefix("examples/").removesuffix(".py").replace("/", ".")
+    found = resolve(span)
+    return f"{found.__module__}.{found.__qualname__}" if isinstance(found, type | FunctionType) else span
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
@@ -99,6 +124,7 @@ def cited() -> list[tuple[str, int]]:
         ("(eq. 10; D_in = 2 D)", {10}),
         ("eq.\n    # 4, in words", {4}),
         ("eq. 7, targets", {7}),
+        ("Eq. 4", {4}),
         ("seq. 7", set()),
     ],
 )
@@ -109,6 +135,15 @@ def test_citations_are_read(text, numbers):
 @pytest.mark.parametrize("number", EQUATIONS)
 def test_every_equation_has_a_row(number):
     assert [row[0] for row in table_rows()].count(f"eq. {number}") == 1
+
+
+@pytest.mark.parametrize(("name", "number"), documented())
+def test_a_docstring_that_cites_an_equation_is_named_in_its_row(name, number):
+    of_equation = [" ".join(row) for row in table_rows() if number in equations(row[0])]
+    places = [own_name(span) for row in of_equation for span in spans(row) if is_place(span) or is_path(span)]
+    assert any(name == place or name.startswith(f"{place}.") or place.startswith(f"{name}.") for place in places), (
+        f"{name} cites eq. {number}, whose row names {places}"
+    )
 
 
 @pytest.mark.parametrize(("file", "number"), cited())

@@ -9,6 +9,7 @@ from derl.train.options import Options, fill_in
 from derl.train.recipes import PAPER_EPOCHS
 
 ENCODER = "bert-base-uncased"
+NO_WARMUP = 0.0  # section 4.2 has none; LNLN, whose protocol it follows, warms up over a tenth of the epochs
 OF_A_RUN = {
     "data",
     "text_features",
@@ -32,7 +33,7 @@ def departures(options: Options) -> list[str]:
     Example:
         >>> from derl.train.options import parse
         >>> departures(parse(["--data", "mosi.pkl", "--epochs", "50"]))
-        ['epochs 50 instead of 200']
+        ['epochs 50 instead of 200', "warmup 0.1 (LNLN's) instead of 0"]
     """
     paper = fill_in(Options(data="", text_encoder=ENCODER))
     config = DerlConfig.mosei() if options.preset == "mosei" else DerlConfig()
@@ -45,6 +46,8 @@ def departures(options: Options) -> list[str]:
         if field.name in ("num_private_experts", "num_shared_experts"):
             theirs = getattr(config, field.name)
             own = theirs if own is None else own
+        if field.name == "warmup":
+            theirs, own = NO_WARMUP, f"{own:g} (LNLN's)" if own == theirs else own
         if field.name not in OF_A_RUN and own != theirs:
             found.append(f"{field.name} {_shown(own)} instead of {_shown(theirs)}")
     if options.preset == "smoke":

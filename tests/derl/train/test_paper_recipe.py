@@ -45,7 +45,7 @@ def test_the_papers_recipe_on_a_file_means_the_papers_settings():
     expected = LOSSES | TRAINING | CORRUPTION | SELECTION | EXTRAS | LNLN
     assert {name: getattr(options, name) for name in expected} == expected
     assert options.text_encoder == "bert-base-uncased"
-    assert departures(options) == []
+    assert departures(options) == ["warmup 0.1 (LNLN's) instead of 0"]
     assert options == parse(["--data", "unaligned_50.pkl"])
 
 
@@ -68,14 +68,19 @@ def test_the_trainer_anneals_by_a_cosine_with_adamw_and_clips_nothing(tmp_path):
 
 def test_a_run_says_how_long_it_is_and_where_it_departs():
     assert announce(parse(["--data", "a.pkl"])) == (
-        "Training for 200 epochs, as in the paper; --epochs shortens it. Departs from the paper's recipe in: nothing."
+        "Training for 200 epochs, as in the paper; --epochs shortens it. Departs from the paper's recipe in: "
+        "warmup 0.1 (LNLN's) instead of 0."
+    )
+    assert announce(parse(["--data", "a.pkl", "--warmup", "0"])).endswith(
+        "Departs from the paper's recipe in: nothing."
     )
     assert announce(parse(["--data", "a.pkl", "--epochs", "1", "--text_encoder", "models/minilm"])) == (
         "Training for 1 epoch. Departs from the paper's recipe in: text encoder minilm instead of bert-base-uncased; "
-        "epochs 1 instead of 200."
+        "epochs 1 instead of 200; warmup 0.1 (LNLN's) instead of 0."
     )
     robust = announce(parse(["--recipe", "robust"]))
     assert "orthogonality_weight 0.1 instead of 1" in robust
+    assert "reconstruction_weight 0.1 instead of 1" in robust
     assert "train_pattern frames+bursts+block+modalities instead of frames" in robust
     assert "standardize True instead of False" in robust
 
@@ -83,6 +88,7 @@ def test_a_run_says_how_long_it_is_and_where_it_departs():
 @pytest.mark.parametrize(("preset", "private"), [("mosi", "1"), ("mosei", "3")])
 def test_the_papers_own_numbers_are_no_departure(preset, private):
     arguments = ["--data", "a.pkl", "--preset", preset, "--num_private_experts", private, "--num_shared_experts", "3"]
+    arguments += ["--warmup", "0"]
     assert departures(parse(arguments)) == []
     assert departures(parse([*arguments, "--train_rate", "0.5"])) == [
         "train_rate 0.5 instead of one drawn from U(0, 1)"
@@ -99,11 +105,12 @@ def test_equation_18_by_hand(monkeypatch):
     assert model.train()(inputs, labels=torch.zeros(2)).loss.item() == 2.0 - 0.75 + 4.5
 
 
-def test_the_run_without_arguments_is_short_and_departs_in_data_length_and_learning_rates_alone():
+def test_the_run_without_arguments_is_short_and_departs_in_data_length_learning_rates_and_warmup_alone():
     assert [line.split(" instead")[0] for line in departures(parse([]))] == [
         "synthetic data",
         "text encoder (small, trained from scratch)",
         "epochs 15",
         "learning_rate 0.0002",
         "text_learning_rate 0.001",
+        "warmup 0.1 (LNLN's)",
     ]
