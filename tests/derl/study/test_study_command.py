@@ -95,7 +95,7 @@ def by_both(whole):
 
 @pytest.mark.slow
 def test_every_table_names_its_protocol_and_its_data(by_both):
-    for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best on the TEST split")):
+    for protocol, words in (("valid", "Protocol valid: one checkpoint"), ("paper", "best epoch on the TEST split")):
         for name, content in written(by_both, protocol).items():
             if name.endswith(".md"):
                 one_choice = "differences" in name or name.startswith(("table1_bias", "recipes", "patterns", "figure4"))
