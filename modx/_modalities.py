@@ -58,6 +58,11 @@ def reset(module: nn.Module) -> None:
         reset_children(module)
 
 
+def dtype_of(module: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a module's first floating-point parameter; None without one, as in a DataParallel replica."""
+    return next((parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()), None)
+
+
 def is_name(name: object) -> bool:
     """Whether a modality can have this name: ``nn.ModuleDict`` and ``nn.ParameterDict`` must accept it as a key."""
     owners = nn.ModuleDict(), nn.ParameterDict()

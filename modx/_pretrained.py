@@ -18,8 +18,9 @@ class Pretrained(ModalityModule):
 
     _config: dict[str, Any]
 
+    @property
     def config(self) -> dict[str, Any]:
-        """Return the constructor arguments, except device and dtype."""
+        """The constructor arguments, except device and dtype."""
         return copy.deepcopy(self._config)
 
     @classmethod
@@ -33,7 +34,7 @@ class Pretrained(ModalityModule):
         """Build a module with newly initialized parameters.
 
         Args:
-            config: The result of :meth:`config`.
+            config: The value of :attr:`config`.
             device: Device of the parameters. Default: PyTorch's default device.
             dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check_range
-from ._modalities import ModalityModule, check_names, read_parts
+from ._modalities import ModalityModule, check_names, dtype_of, read_parts
 from .experts import Experts, by_group
 from .router import Router
 
@@ -79,6 +79,7 @@ class HybridExpertDisentangler(ModalityModule):
         self.dim = dim
         self.num_private_experts = num_private_experts
         self.num_shared_experts = num_shared_experts
+        self.implementation = implementation
         self.routers = nn.ModuleDict(
             {
                 name: Router(
@@ -122,7 +123,7 @@ class HybridExpertDisentangler(ModalityModule):
             ValueError: A modality is unknown, there are no modalities, or a shape or dtype does not match.
         """
         dims = dict.fromkeys(self.modalities, self.dim)
-        (x,), there = read_parts(self, present, dims, self.experts.w1.dtype, features=features)
+        (x,), there = read_parts(self, present, dims, dtype_of(self), features=features)
         weights = {
             name: self.routers[name](part, there[name][..., None] if there else None) for name, part in x.items()
         }
@@ -132,5 +133,5 @@ class HybridExpertDisentangler(ModalityModule):
     def extra_repr(self) -> str:
         return (
             f"{self.modalities}, dim={self.dim}, num_private_experts={self.num_private_experts}, "
-            f"num_shared_experts={self.num_shared_experts}, implementation={self.experts.implementation!r}"
+            f"num_shared_experts={self.num_shared_experts}, implementation={self.implementation!r}"
         )

@@ -83,7 +83,7 @@ class BottleneckEncoder(ModalityModule):
             }
         )
         self.tokens = nn.Parameter(torch.empty(num_tokens, dim, device=device, dtype=dtype))
-        self.positions = nn.ParameterDict(
+        self.positions = Positions(
             {
                 name: nn.Parameter(torch.empty(num_tokens + length, dim, device=device, dtype=dtype))
                 for name, length in self.max_lengths.items()
@@ -129,10 +129,24 @@ class BottleneckEncoder(ModalityModule):
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)
         tokens = self.tokens.to(projected.dtype).expand(batch_size, -1, -1)
-        x = torch.cat([tokens, projected], dim=1) + self.positions[name][: self.num_tokens + length]
+        x = self.positions(name, torch.cat([tokens, projected], dim=1))
         encoded: Tensor = self.transformers[name](x, mask, num_queries=self.num_tokens)
         return encoded
 
     def extra_repr(self) -> str:
         dim = self.tokens.shape[1]
         return f"{self.input_dims}, {dim}, num_tokens={self.num_tokens}, max_lengths={self.max_lengths}"
+
+
+class Positions(nn.ParameterDict):
+    """Learned positions ``(L, D)`` by modality.
+
+    Unlike its base class it can be called, because offloading loads the parameters of a module when it is called.
+    """
+
+    __call__ = nn.Module.__call__
+
+    def forward(self, name: str, x: Tensor) -> Tensor:
+        """Add the first T positions of a modality to ``(B, T, D)``."""
+        positions: Tensor = self[name]
+        return x + positions[: x.shape[1]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check, check_layer, check_shapes
-from ._modalities import ModalityModule, check_names, read_parts
+from ._modalities import ModalityModule, check_names, dtype_of, read_parts
 from .router import Router
 
 
@@ -88,7 +88,7 @@ class ModalityRouter(ModalityModule):
             ValueError: The number of views is wrong, a modality is unknown, there are no modalities, views differ in
                 modalities or number of tokens, or a shape or dtype does not match.
         """
-        dims, dtype = dict.fromkeys(self.modalities, self.dim), self.router.log_temperature.dtype
+        dims, dtype = dict.fromkeys(self.modalities, self.dim), dtype_of(self)
         check(len(views) == self.num_views, self, f"{self.num_views} views", len(views), "pass one mapping per view")
         given = {f"views[{number}]": view for number, view in enumerate(views)}
         parts, there = read_parts(self, present, dims, dtype, **given)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_layer, check_type
-from ._modalities import ModalityModule, check_names, hide, read_parts
+from ._modalities import ModalityModule, check_names, dtype_of, hide, read_parts
 from .disentangle import Disentangled
 from .experts import Experts, Group, by_group
 
@@ -108,7 +108,7 @@ class MultiLevelReconstructor(ModalityModule):
             ValueError: A modality is unknown, there are no modalities, or a shape or dtype does not match.
         """
         check_type(self, Disentangled, disentangled=disentangled)
-        dims, dtype = dict.fromkeys(self.modalities, self.dim), next(self.parameters()).dtype
+        dims, dtype = dict.fromkeys(self.modalities, self.dim), dtype_of(self)
         given = {"features": features, "private": disentangled.private, "shared": disentangled.shared}
         (x, private, shared), there = read_parts(self, present, dims, dtype, **given)
         rebuilt: dict[str, dict[str, Tensor]] = {}

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_layer, check_range, check_shapes
-from ._modalities import reset_children
+from ._modalities import dtype_of, reset_children
+from ._plain import is_plain
 from .experts import Experts
 
 
@@ -48,6 +49,7 @@ class TransformerBlock(nn.Module):
         ffn_dim = dim if ffn_dim is None else ffn_dim
         check_layer(self, dtype, dim=dim, num_heads=num_heads, head_dim=head_dim, ffn_dim=ffn_dim)
         check_range(self, 0.0, 1.0, dropout=dropout)
+        self.dim = dim
         self.num_heads = num_heads
         self.head_dim = head_dim
         inner_dim = num_heads * head_dim
@@ -83,27 +85,33 @@ class TransformerBlock(nn.Module):
             TypeError: An argument has the wrong type.
             ValueError: A shape or dtype does not match, or ``num_queries`` is not in [1, T].
         """
-        dim, dtype = self.query_norm.normalized_shape[0], self.query_norm.weight.dtype
-        check_shapes(self, {"D": dim}, dtype, x=(x, "B T D"), mask=(mask, "bool B T?"))
-        x = _hide(x, mask)
-        if num_queries is None:
-            attention = self._attend(x, mask)
-        else:
+        check_shapes(self, {"D": self.dim}, dtype_of(self), x=(x, "B T D"), mask=(mask, "bool B T?"))
+        tokens = x = _hide(x, mask)
+        if num_queries is not None:
             check_range(self, 1, x.shape[1], num_queries=num_queries)
-            x, frames = x[:, :num_queries], x
-            attention = self._attend_absorbed(x, frames, mask)
+            x = x[:, :num_queries]
+        absorbs = num_queries is not None and self._can_absorb()
+        attention = self._attend_absorbed(x, tokens, mask) if absorbs else self._attend(x, tokens, mask)
         x = x + self.dropout(self.proj(attention))
         return _hide(x + self.dropout(self.ffn(self.ffn_norm(x))), mask)
 
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         def split(y: Tensor) -> Tensor:
             heads: Tensor = y.unflatten(-1, (self.num_heads, self.head_dim))
             return heads.transpose(1, 2)
 
         query = split(self.query(self.query_norm(x)))
-        key = split(self.key(self.key_norm(x)))
-        value = split(self.value(self.value_norm(x)))
+        key = split(self.key(self.key_norm(tokens)))
+        value = split(self.value(self.value_norm(tokens)))
         return _masked_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+
+    def _can_absorb(self) -> bool:
+        """Whether the layers of keys and values can be read instead of called."""
+        return (
+            all(is_plain(layer, nn.Linear) and layer.bias is None for layer in (self.key, self.value))
+            and all(is_plain(norm, nn.LayerNorm) and norm.bias is not None for norm in (self.key_norm, self.value_norm))
+            and self.key_norm.eps == self.value_norm.eps
+        )
 
     def _attend_absorbed(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from a few queries x to all tokens without computing keys or values.
@@ -116,7 +124,8 @@ class TransformerBlock(nn.Module):
         query = self.query(self.query_norm(x)).unflatten(-1, heads) * self.head_dim**-0.5
         key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
         absorbed = torch.einsum("bqhd,hdc->bhqc", query, key).flatten(1, 2)
-        offset = torch.einsum("bqhd,hd->bhq", query, self.key(self.key_norm.bias).unflatten(0, heads)).flatten(1)
+        shift = F.linear(self.key_norm.bias, self.key.weight)
+        offset = torch.einsum("bqhd,hd->bhq", query, shift.unflatten(0, heads)).flatten(1)
         # plain matmuls: for so few queries, fused attention took three times as long on a CPU
         scores = torch.baddbmm(offset[..., None], absorbed, normalized.mT)
         if mask is not None:
@@ -126,7 +135,7 @@ class TransformerBlock(nn.Module):
         return torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
 
     def extra_repr(self) -> str:
-        return f"{self.proj.out_features}, num_heads={self.num_heads}, head_dim={self.head_dim}"
+        return f"{self.dim}, num_heads={self.num_heads}, head_dim={self.head_dim}"
 
 
 class TransformerEncoder(nn.Module):

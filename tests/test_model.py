@@ -249,7 +249,7 @@ def test_with_no_level_there_is_no_reconstructor_and_its_loss_is_zero():
     fusion = make(levels=())
     assert fusion.reconstructor is None
     assert fusion(*draw()).losses.reconstruction == 0
-    assert fusion.config()["levels"] == []
+    assert fusion.config["levels"] == []
 
 
 def test_a_reconstructor_can_be_removed_after_training():
@@ -272,18 +272,18 @@ def test_every_block_is_run_by_calling_it(name):
 
 def test_a_config_is_json_and_builds_the_same_model():
     fusion = make(num_private_experts=2, levels=("joint", "input"), expert_dim=5, ffn_dim=7, dropped_modality="absent")
-    config = json.loads(json.dumps(fusion.config()))
+    config = json.loads(json.dumps(fusion.config))
     torch.manual_seed(0)
     other = MissingModalityFusion.from_config(config)
-    assert other.config() == fusion.config()
+    assert other.config == fusion.config
     assert repr(other) == repr(fusion)
     torch.testing.assert_close(other.state_dict(), fusion.state_dict(), rtol=0, atol=0)
-    config["input_dims"]["text"] = fusion.config()["input_dims"]["audio"] = 99
-    assert fusion.config()["input_dims"] == DIMS
+    config["input_dims"]["text"] = fusion.config["input_dims"]["audio"] = 99
+    assert fusion.config["input_dims"] == DIMS
 
 
 def test_a_config_holds_every_argument_of_the_constructor():
-    assert [*make().config(), "device", "dtype"] == list(inspect.signature(MissingModalityFusion).parameters)
+    assert [*make().config, "device", "dtype"] == list(inspect.signature(MissingModalityFusion).parameters)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

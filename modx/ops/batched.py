@@ -29,7 +29,6 @@ class BatchedMixture(torch.autograd.Function):
         if first_shared:
             tokens = _fold(x, group_sizes)
             folded = None if weights is None else _fold(weights, group_sizes)
-            kept.append(tokens)
             parts: list[Tensor] = []
             for k in range(num_private):
                 experts = slice(k, first_shared, num_private)
@@ -47,7 +46,7 @@ class BatchedMixture(torch.autograd.Function):
                 scaled = (a.view(len(x), num_shared, -1) * weights[:, num_private:, None]).view_as(a)
                 bias = weights[:, num_private:] @ b2[first_shared:]
             shared = torch.addmm(bias, scaled, w2[first_shared:].flatten(0, 1))
-            kept += [z, a, scaled]
+            kept += [z, a] if weights is None else [z, a, scaled]  # nothing is saved twice, as offloading would pay
         ctx.layout = mixture.layout
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(*mixture.tensors, *kept)
@@ -82,7 +81,7 @@ class BatchedMixture(torch.autograd.Function):
         )
         need_dz = needs.x or needs.w1 or needs.b1
         if first_shared:
-            tokens, incoming = next(kept), _fold(d_private.contiguous(), group_sizes)
+            tokens, incoming = _fold(x, group_sizes), _fold(d_private.contiguous(), group_sizes)
             folded = None if weights is None else _fold(weights, group_sizes)
             for k in range(num_private):
                 z, a, y = next(kept), next(kept), next(kept)
@@ -105,7 +104,8 @@ class BatchedMixture(torch.autograd.Function):
                     part = _unfold(torch.bmm(dz, w1[experts]), group_sizes)
                     dx = part if dx is None else dx.add_(part)
         if num_shared:
-            z, a, scaled = next(kept), next(kept), next(kept)
+            z, a = next(kept), next(kept)
+            scaled = a if weights is None else next(kept)
             shared_weights = None if weights is None else weights[:, num_private:]
             if db2 is not None:
                 db2[first_shared:] = d_shared.sum(0) if shared_weights is None else shared_weights.T @ d_shared

@@ -1,6 +1,6 @@
 """SentimentModel: base class of DERL and its plain baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -106,8 +106,40 @@ class SentimentModel(PreTrainedModel):
         model.text_encoder = _without_pooler(pretrained)
         return model
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters after the text encoder, in replicas of ``DataParallel`` too; float32 if quantized."""
+        children = (child for name, child in self.named_children() if name != "text_encoder")
+        owned = (
+            getattr(part, "_former_parameters", part._parameters) for child in children for part in child.modules()
+        )
+        found = (tensor for tensors in owned for tensor in tensors.values() if tensor is not None)
+        return next((tensor.dtype for tensor in found if tensor.is_floating_point()), torch.float32)
+
+    def post_init(self) -> None:
+        self._keep_in_fp32_modules_strict = [name for name, _ in self.named_buffers(recurse=False)]  # as _apply does
+        super().post_init()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SentimentModel":
+        """Keep the statistics of features in float32: raw features can exceed the range of float16."""
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, wide in kept.items():
+            if self._buffers[name].itemsize < wide.itemsize:
+                self._buffers[name] = wide.to(self._buffers[name].device)
+        return self
+
+    def init_weights(self) -> None:
+        """Keep the values that the constructors drew."""
+        self.tie_weights(recompute_mapping=False)
+
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep the initialization of the modules' constructors."""
+        """Draw what a checkpoint lacks or holds in another shape; transformers protects what was loaded."""
+        if module is self:
+            for name, statistic in self.named_buffers(recurse=False):
+                nn.init.constant_(statistic, float(name.endswith("_scale")))
+        elif list(module.parameters(recurse=False)) and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
     def input_dims(self) -> dict[str, int]:
         """Width of a frame per modality, as :meth:`embed` returns it."""
@@ -134,12 +166,15 @@ class SentimentModel(PreTrainedModel):
         self.feature_scale.copy_(torch.cat(scales))
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Scale every feature to mean 0 and standard deviation 1, so that an erased (zero) frame is an average one."""
+        """Scale every feature to mean 0 and standard deviation 1, so that an erased (zero) frame is an average one.
+
+        Features of any dtype are standardized in float32 or wider, then cast to the model's dtype.
+        """
         standard = {name: inputs[name] for name in self.config.modalities}
         widths = self._frame_dims()
         statistics = (part.split(list(widths.values())) for part in (self.feature_mean, self.feature_scale))
         for name, mean, scale in zip(widths, *statistics, strict=True):
-            standard[name] = (inputs[name] - mean) / scale
+            standard[name] = ((inputs[name] - mean) / scale).to(self.dtype)
         return standard
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
@@ -167,7 +202,7 @@ class SentimentModel(PreTrainedModel):
     def score(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
+            prediction: Tensor = self.head(pooled.to(self.dtype)).squeeze(-1)
         return prediction
 
     @property

@@ -9,6 +9,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from derl.data.classes import seven_classes
+from derl.data.split import DataError
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample
@@ -130,18 +131,23 @@ class Predictor:
 
     @torch.inference_mode()
     def judge(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
-        """Score a batch of the processor; a modality with nothing kept has weight 0."""
+        """Score a batch of the processor; a modality with nothing kept has weight 0.
+
+        Raises:
+            DataError: A score is not finite, as when features overflow float16.
+        """
         present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
-        inputs = {
-            name: part.to(self.model.dtype) if part.is_floating_point() else part
-            for name, part in batch["inputs"].items()
-        }
-        output = self.model(**send_to_device(batch | {"inputs": inputs}, self.model.device))
+        output = self.model(**send_to_device(batch, self.model.device))
         scores = output.prediction.float().cpu()
+        if not scores.isfinite().all():
+            raise DataError(
+                f"Predictor expected finite scores, got {scores[~scores.isfinite()][0].item()} from a model in "
+                f"{self.model.dtype}; load it in float32, or standardize its features in training."
+            )
         classes = seven_classes(scores).int()
         weights: list[dict[str, float] | None] = [None] * len(scores)
         if output.fusion_weights is not None:
-            shares = _shares(output.fusion_weights.double().cpu(), present)
+            shares = _shares(output.fusion_weights.cpu().double(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
         return [Answer(*row) for row in zip(scores.tolist(), classes.tolist(), weights, strict=True)]
 

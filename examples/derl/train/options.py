@@ -90,7 +90,7 @@ class Options:
         None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 on synthetic data)"
     )
     warmup: float = _option(0.1, "share of steps for linear warmup (from LNLN's code), followed by cosine decay")
-    weight_decay: float = _option(1e-4, "weight decay of parameters with two or more dimensions")
+    weight_decay: float = _option(1e-4, "weight decay of all parameters but biases, norms and temperatures")
     max_grad_norm: float | None = _option(None, "maximum gradient norm; 0: no clipping (default: set by --recipe)")
     task_loss: str = _option("mse", "loss of the score", ["mse", "mae"])
     orthogonality_weight: float | None = _option(None, "weight of eq. 5 in the loss (default: set by --recipe)")

@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from torch.utils.data import Sampler
+from transformers import TrainingArguments
 
 Result = TypeVar("Result")
 
@@ -49,6 +50,20 @@ def any_process(flag: bool) -> bool:
     if state.num_processes == 1:
         return flag
     return bool(reduce(torch.tensor(float(flag), device=state.device)).item())
+
+
+def use_one_gpu(arguments: TrainingArguments) -> None:
+    """Use one GPU per process; if there are more, say how to use them.
+
+    With several GPUs and one process, transformers would wrap the model in ``DataParallel``, and every batch would
+    silently grow by their number.
+    """
+    if arguments.n_gpu > 1:
+        print(
+            f"using one of {arguments.n_gpu} GPUs; to use all of them, start with "
+            f"torchrun --nproc-per-node {arguments.n_gpu} instead of python"
+        )
+        arguments._n_gpu = 1
 
 
 class SharedBatches(Sampler[list[int]]):

@@ -21,8 +21,9 @@ from derl.evaluate.protocol import average, measure
 from derl.model.sentiment import SentimentModel
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
+from derl.train.decay import decayed
 from derl.train.options import Options, describe_rates
-from derl.train.processes import SharedBatches, any_process
+from derl.train.processes import SharedBatches, any_process, use_one_gpu
 from derl.train.recipes import LAST
 from derl.train.stopping import at_stop, interrupt
 
@@ -65,7 +66,7 @@ class SentimentTrainer(SafeTrainer):
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make AdamW with a separate learning rate for the text encoder, and no weight decay of biases and scales."""
+        """Make AdamW with a separate learning rate for the text encoder, and weight decay of weights."""
         if self.optimizer is None:
             self.optimizer = make_optimizer(self.model if model is None else model, self.options)
         return self.optimizer
@@ -208,6 +209,7 @@ def make_trainer(
         label_names=["labels"],
         ddp_find_unused_parameters=False,
     )
+    use_one_gpu(arguments)
     trainer = trainer_class(
         model=model,
         args=arguments,
@@ -247,16 +249,17 @@ def has_bf16_units() -> bool:
 
 def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    decays = decayed(model)
     for name, parameter in model.named_parameters():
-        key = ("text_encoder" in name, parameter.ndim > 1)
+        key = ("text_encoder" in name, name in decays)
         groups.setdefault(key, []).append(parameter)
     settings = [
         {
             "params": parameters,
             "lr": options.text_learning_rate if is_text else options.learning_rate,
-            "weight_decay": options.weight_decay if is_matrix else 0.0,
+            "weight_decay": options.weight_decay if is_decayed else 0.0,
         }
-        for (is_text, is_matrix), parameters in groups.items()
+        for (is_text, is_decayed), parameters in groups.items()
     ]
     if options.average_decay:
         return AveragedAdamW(settings, average_decay=options.average_decay)
