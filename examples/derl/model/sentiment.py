@@ -40,6 +40,7 @@ class DerlOutput(ModelOutput):
         prediction: sentiment scores ``(B,)``.
         expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
+        nothing_left: ``(B,)`` bool, True where nothing was kept of any modality.
     """
 
     loss: Tensor | None = None
@@ -50,6 +51,7 @@ class DerlOutput(ModelOutput):
     prediction: Tensor | None = None
     expert_weights: Features | None = None
     fusion_weights: Tensor | None = None
+    nothing_left: Tensor | None = None
 
 
 class SentimentModel(PreTrainedModel):
@@ -74,6 +76,7 @@ class SentimentModel(PreTrainedModel):
         width = sum(self._frame_dims().values())
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
+        self.register_buffer("feature_fill", torch.zeros(width))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> "SentimentModel":
@@ -150,31 +153,39 @@ class SentimentModel(PreTrainedModel):
         """Widths in the order of the buffers, by sorted name."""
         return {name: self.config.input_dims[name] for name in sorted(self.config.modalities) if name != "text"}
 
-    def fit_features(self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor]) -> None:
-        """Compute each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
+    def fit_features(
+        self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor], *, standardize: bool = True
+    ) -> None:
+        """Compute each feature's mean and standard deviation over the values observed in training.
 
         Args:
             features: modality (except text) -> n rows ``(L, D_m)``; a few rows at a time are in memory.
-            lengths: modality -> ``(n,)``, number of real frames per sample.
+            lengths: modality -> ``(n,)``, number of frames per sample.
+            standardize: whether :meth:`standardize` scales features; if not, it only fills in missing values.
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
         for name in self._frame_dims():
             scale, mean = _std_mean(features[name], lengths[name].tolist())
             means.append(mean.float())
             scales.append(torch.where(scale > 0, scale, 1).float())
-        self.feature_mean.copy_(torch.cat(means))
-        self.feature_scale.copy_(torch.cat(scales))
+        self.feature_fill.copy_(torch.cat(means))
+        if standardize:
+            self.feature_mean.copy_(torch.cat(means))
+            self.feature_scale.copy_(torch.cat(scales))
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Scale every feature to mean 0 and standard deviation 1, so that an erased (zero) frame is an average one.
+        """Fill in missing (NaN) values by the training mean, then scale features to mean 0 and standard deviation 1.
 
+        An erased (zero) frame is then an average one. The statistics do nothing until :meth:`fit_features` is called.
         Features of any dtype are standardized in float32 or wider, then cast to the model's dtype.
         """
         standard = {name: inputs[name] for name in self.config.modalities}
         widths = self._frame_dims()
-        statistics = (part.split(list(widths.values())) for part in (self.feature_mean, self.feature_scale))
-        for name, mean, scale in zip(widths, *statistics, strict=True):
-            standard[name] = ((inputs[name] - mean) / scale).to(self.dtype)
+        buffers = (self.feature_fill, self.feature_mean, self.feature_scale)
+        statistics = (part.split(list(widths.values())) for part in buffers)
+        for name, fill, mean, scale in zip(widths, *statistics, strict=True):
+            filled = torch.where(inputs[name].isnan(), fill, inputs[name])
+            standard[name] = ((filled - mean) / scale).to(self.dtype)
         return standard
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
@@ -189,11 +200,20 @@ class SentimentModel(PreTrainedModel):
             for name in self.config.modalities
         }
 
+    def present(self, masks: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None) -> Features:
+        """Return the masks without the modalities that were dropped whole, if the configuration calls them absent."""
+        if keep is None or self.config.dropped_modality == "erased":
+            return dict(masks)
+        return {name: mask & (mask & keep[name]).any(1, keepdim=True) for name, mask in masks.items()}
+
     def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
         """Replace token ids with the text encoder's states; other modalities are unchanged."""
         embedded = {name: inputs[name] for name in self.config.modalities}
         if "text" in embedded:
-            embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], masks["text"])
+            mask = masks["text"]
+            alone = ~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0)
+            # attention over no token at all can be NaN; the states of an absent text are not read
+            embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], mask | alone)
         return embedded
 
     def drop_training_parts(self) -> None:
@@ -204,6 +224,10 @@ class SentimentModel(PreTrainedModel):
         with torch.autocast(pooled.device.type, enabled=False):
             prediction: Tensor = self.head(pooled.to(self.dtype)).squeeze(-1)
         return prediction
+
+    def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
+        """Replace the scores ``(B,)`` of samples of which nothing is present by the mean of the training labels."""
+        return torch.where(_any(present), scores, self.config.mean_label)
 
     @property
     def compares_scores(self) -> bool:
@@ -305,16 +329,29 @@ class SentimentModel(PreTrainedModel):
 
 
 def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983)."""
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983).
+
+    NaN is left out. A feature that was never observed has mean 0.
+    """
+    count, mean, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for start in range(0, len(lengths), _CHUNK):
         part = torch.cat([rows[row][: lengths[row]] for row in range(len(lengths))[start : start + _CHUNK]]).double()
-        if len(part):
-            total, shift = count + len(part), part.mean(0) - mean
-            squares = squares + (part - part.mean(0)).square().sum(0) + shift.square() * count * len(part) / total
-            mean = mean + shift * len(part) / total
-            count = total
-    return (squares / count).sqrt(), mean
+        own = (~part.isnan()).sum(0)
+        own_mean = part.nansum(0) / own.clamp(min=1)
+        total, shift = count + own, own_mean - mean
+        divisor = total.clamp(min=1)
+        squares = squares + (part - own_mean).square().nansum(0) + shift.square() * count * own / divisor
+        mean, count = mean + shift * own / divisor, total
+    return (squares / count.clamp(min=1)).sqrt(), mean
+
+
+def nothing_left(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None) -> Tensor:
+    """Return which samples have nothing left, bool ``(B,)``."""
+    return ~_any(masks if keep is None else {name: mask & keep[name] for name, mask in masks.items()})
+
+
+def _any(masks: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([mask.any(1) for mask in masks.values()]).any(0)
 
 
 def dropped_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from derl.data.absence import PARTLY_MISSING
 from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
+from modx.model import DROPPED
 from modx.reconstruct import LEVELS
 
 LEAST = {
@@ -119,6 +121,17 @@ class Options:
     )
     standardize: bool | None = _option(
         None, "scale every feature to mean 0 and standard deviation 1 on the training split (default: set by --recipe)"
+    )
+    dropped_modality: str | None = _option(
+        None,
+        "a modality that is dropped whole is erased (zeros or [UNK], as in the paper), or absent, as if it had been "
+        "left out (default: absent if any sample of the data lacks a modality, else erased)",
+        DROPPED,
+    )
+    partly_missing: str = _option(
+        "impute",
+        "fill in missing (NaN) values in a frame by the training mean, or mask the frame",
+        PARTLY_MISSING,
     )
     consistency_weight: float | None = _option(
         None,

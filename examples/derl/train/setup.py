@@ -1,10 +1,11 @@
 """From options to data, tokenizer and model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
 
@@ -13,7 +14,7 @@ from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import load_data
 from derl.data.missing import MissingDataset
-from derl.data.split import Split
+from derl.data.split import DataError, Split
 from derl.data.synthetic import SyntheticMosi, make_synthetic
 from derl.evaluate.conditions import Condition
 from derl.model.config import MAX_TOKENS, DerlConfig
@@ -49,12 +50,19 @@ class Setup:
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
             splits = main_first(
-                partial(load_data, options.data, folder.path / DATA, text_features=options.text_features)
+                partial(
+                    load_data,
+                    options.data,
+                    folder.path / DATA,
+                    text_features=options.text_features,
+                    partly_missing=options.partly_missing,
+                )
             )
             tokenizer, data_name = None, Path(options.data).name
             if options.resume is None and options.evaluate is None:
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
+        options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
         encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:
             tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
@@ -69,12 +77,19 @@ class Setup:
                     model = model_class.from_text_pretrained(encoder, config)
             else:
                 model = model_class(config)
-            if options.standardize:
-                model.fit_features(splits["train"].features, splits["train"].lengths)
+            train = splits["train"]
+            model.config.mean_label = train.labels.double().mean().item()
+            model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
             lengths = setup.dataset("train").lengths()
-            model.config.typical_lengths = {name: max(int(part.median()), 1) for name, part in lengths.items()}
+            for name, part in lengths.items():
+                if not part.any():
+                    raise DataError(
+                        f"{data_name}: expected {name} in at least one training sample, found it in none; remove it "
+                        "from the data."
+                    )
+            model.config.typical_lengths = {name: int(part[part > 0].median()) for name, part in lengths.items()}
         return setup
 
     @property
@@ -97,6 +112,7 @@ class Setup:
             corrupted_share=options.corrupted_share,
             corrupt_by=options.corrupt_by,
             train_rate=options.train_rate,
+            partly_missing=config.partly_missing,
         )
 
     @property
@@ -146,6 +162,31 @@ def _explained(encoder: str) -> Iterator[None]:
             f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
             f"({str(error).splitlines()[0]}); name a folder that holds a tokenizer and a model."
         ) from error
+
+
+def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: str) -> str:
+    """Return the run's setting; say so if holes in the data, which have nothing to erase, decide it.
+
+    Raises:
+        DataError: The data has holes, and "erased" was asked for.
+    """
+    holes = {
+        modality: f"{modality} is missing from {count} samples of {name}"
+        for name, split in reversed(splits.items())
+        for modality, missing in split.missing().items()
+        if (count := missing.samples + (missing.partly if options.partly_missing == "mask" else 0))
+    }
+    if not holes:
+        return options.dropped_modality or "erased"
+    lacking = ", ".join(holes.values())
+    if options.dropped_modality == "erased":
+        raise DataError(
+            f"{data_name}: expected every modality in every sample for --dropped_modality erased, found that "
+            f"{lacking}; leave the option out, or give absent."
+        )
+    if options.evaluate is None:
+        print(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
+    return "absent"
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:

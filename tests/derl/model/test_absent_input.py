@@ -19,7 +19,13 @@ TEXT = BertConfig(
     attention_probs_dropout_prob=0.0,
 )
 SMALL = {"dim": 16, "num_heads": 2, "head_dim": 8, "ffn_dim": 16, "expert_dim": 24, "reconstructor_dim": 16}
-ABLATIONS = ({}, {"disentangler": "mlp"}, {"fusion": "mean"}, {"complete_weight": 0.5, "consistency_weight": 0.5})
+ABLATIONS = (
+    {},
+    {"dropped_modality": "absent"},
+    {"disentangler": "mlp"},
+    {"fusion": "mean"},
+    {"complete_weight": 0.5, "consistency_weight": 0.5},
+)
 
 
 def make(model_class, dtype=torch.float32, **overrides):
