@@ -3,25 +3,26 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from derl.data.absence import describe_missing
 from derl.data.files import checksum
-from derl.data.mmsa import describe_left_out, describe_repairs, read_mmsa
+from derl.data.mmsa import describe_left_out, read_mmsa
 from derl.data.shards import INDEX, ShardedSplit, open_shards
 from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, save_splits
 
 
 def load_data(
-    path: str | Path, cache: str | Path, *, text_features: bool = False
+    path: str | Path, cache: str | Path, *, text_features: bool = False, partly_missing: str = "impute"
 ) -> Mapping[str, Split | ShardedSplit]:
     """Load splits from an MMSA pickle (through a safetensors cache), a ``.safetensors`` file, or shards.
 
     The first call converts the pickle to ``cache``, stores its SHA-256 there, and prints a line. Later calls read only
-    the cache, as long as the checksum matches. Every call prints which keys were left out and which values were
-    repaired.
+    the cache, as long as the checksum matches. Every call prints which keys were left out, and what is absent.
 
     Args:
         path: the pickle, the ``.safetensors`` file, or the folder of shards.
         cache: file for the converted pickle.
         text_features: passed to :func:`derl.data.mmsa.read_mmsa`.
+        partly_missing: how the model will treat frames of which some values are missing, for the line about them.
 
     Raises:
         DataError: The pickle or the cache cannot be read or written, or ``text_features`` is set and the data is not a
@@ -30,9 +31,10 @@ def load_data(
     path, cache = Path(path), Path(cache)
     if text_features and (path.is_dir() or path.suffix == ".safetensors"):
         raise DataError(f"{path}: expected a pickle for --text_features, found converted data; leave it out.")
+    splits: Mapping[str, Split | ShardedSplit]
     if path.is_dir():
-        return open_shards(path)
-    if path.suffix == ".safetensors":
+        splits = open_shards(path)
+    elif path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
         source = data_checksum(path) + (" text_features" if text_features else "")
@@ -40,7 +42,7 @@ def load_data(
             print(f"converting {path} to {cache}")
             save_splits(read_mmsa(path, text_features=text_features), cache, source=source)
         splits = load_splits(cache)
-    for line in [*describe_left_out(splits), *describe_repairs(splits)]:
+    for line in [*describe_left_out(splits), *describe_missing(splits, partly_missing)]:
         print(line)
     return splits
 

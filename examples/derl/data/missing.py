@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from derl.data.absence import PARTLY_MISSING, observed
 from derl.data.shards import ShardedSplit
 from derl.data.split import DataError, Split
+from derl.data.tokens import tokenize
 from modx.missing import PATTERNS, drop, keep_modalities, parse_pattern
 
 _ROWS = 1024  # rows tokenized per call
@@ -33,11 +35,12 @@ class MissingDataset(Dataset[dict[str, Any]]):
     order. Samples with the same id are told apart by their order in the split. Which samples a training epoch corrupts
     also depends on the ids in the split.
 
-    Item i is a dict. L is the sample's own length; a sample of length 0 gets one masked frame of zeros.
+    Item i is a dict. L is the sample's own length. A modality that the sample lacks is one masked frame of zeros.
 
-    - ``inputs``: modality -> token ids ``(L,)`` int64 or features ``(L, D)``, with nothing erased.
-    - ``masks``: modality -> ``(L,)`` bool, True where real.
-    - ``keep``: modality -> ``(L,)`` bool, True where real and not dropped.
+    - ``inputs``: modality -> token ids ``(L,)`` int64 or features ``(L, D)``, with nothing erased. Values that were not
+      observed are NaN in frames that were, and 0 in frames that were not.
+    - ``masks``: modality -> ``(L,)`` bool, True where observed.
+    - ``keep``: modality -> ``(L,)`` bool, True where observed and not dropped. Rates apply to what was observed.
     - ``labels``: a float.
     - ``index``: i.
 
@@ -54,11 +57,12 @@ class MissingDataset(Dataset[dict[str, Any]]):
         corrupted_share: share of the training samples to corrupt per epoch.
         corrupt_by: "sample" corrupts the same samples in every modality; "modality" draws samples per modality.
         train_rate: missing rate of corrupted training samples. Default: drawn from U(0, 1).
+        partly_missing: "impute" serves frames of which some values are missing, "mask" masks them.
 
     Raises:
         DataError: The split lacks a modality, or a sample has more frames than ``max_lengths`` allows.
         ValueError: Both ``rate`` and ``available`` are given, ``rate`` or ``corrupted_share`` is not in [0, 1], or a
-            modality or the pattern is unknown.
+            modality, the pattern or ``partly_missing`` is unknown.
     """
 
     def __init__(
@@ -75,14 +79,19 @@ class MissingDataset(Dataset[dict[str, Any]]):
         corrupted_share: float = 0.5,
         corrupt_by: str = "sample",
         train_rate: float | None = None,
+        partly_missing: str = "impute",
     ) -> None:
         _check_kinds(split, tokenizer, modalities, max_lengths, available, seed)
+        if partly_missing not in PARTLY_MISSING:
+            raise ValueError(
+                f"MissingDataset expected partly_missing out of {PARTLY_MISSING}, got {partly_missing!r}; pass one."
+            )
         _check_protocol(modalities, rate, available, corrupted_share, corrupt_by, train_rate)
         _check_split(split, modalities, max_lengths)
         self.split, self.modalities, self.seed = split, tuple(modalities), seed
         self.rate, self.available = rate, None if available is None else tuple(available)
         self.pattern, self._patterns, self.corrupted_share = pattern, parse_pattern(pattern), corrupted_share
-        self.corrupt_by, self.train_rate = corrupt_by, train_rate
+        self.corrupt_by, self.train_rate, self.partly_missing = corrupt_by, train_rate, partly_missing
         text = split.text if "text" in modalities else None
         self._tokens, self._token_ends = _tokenize(text or [], tokenizer, max_lengths.get("text", 0))
         self._names = _distinct(split.ids)
@@ -102,7 +111,7 @@ class MissingDataset(Dataset[dict[str, Any]]):
         return len(self.split)
 
     def lengths(self) -> dict[str, Tensor]:
-        """Return the number of real elements per sample, by modality."""
+        """Return the number of elements per sample, by modality; 0 where the sample lacks it."""
         return {
             modality: self._token_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
             if modality == "text"
@@ -124,17 +133,19 @@ class MissingDataset(Dataset[dict[str, Any]]):
         }
 
     def _real(self, modality: str, index: int) -> tuple[Tensor, Tensor]:
-        """Return a sample's content and mask; an empty sample becomes one masked frame of zeros."""
+        """Return a sample's content and mask; a modality that it lacks becomes one masked frame of zeros."""
         if modality == "text":
             start = int(self._token_ends[index - 1]) if index else 0
             content = self._tokens[start : int(self._token_ends[index])].long()
-            length = len(content)
+            mask = torch.ones(len(content), dtype=torch.bool)
         else:
-            content = self.split.features[modality][index]
-            length = int(self.split.lengths[modality][index])
-        if not length:
+            content = self.split.features[modality][index][: int(self.split.lengths[modality][index])]
+            mask = observed(content, self.partly_missing)
+            if not mask.all():
+                content = torch.where(mask[:, None], content, 0)
+        if not len(content):
             return content.new_zeros(1, *content.shape[1:]), torch.zeros(1, dtype=torch.bool)
-        return content[:length], torch.ones(length, dtype=torch.bool)
+        return content, mask
 
     def _keep(self, masks: dict[str, Tensor], name: str) -> dict[str, Tensor]:
         rows = {modality: mask[None] for modality, mask in masks.items()}
@@ -195,11 +206,11 @@ def _distinct(ids: list[str]) -> list[str]:
     return names
 
 
-def _tokenize(text: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
+def _tokenize(text: Sequence[str | None], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
     """Return the token ids of all rows, concatenated, and the end of each row."""
     ids, lengths = [torch.empty(0, dtype=torch.int32)], []
     for start in range(0, len(text), _ROWS):
-        rows = tokenizer(list(text[start : start + _ROWS]), truncation=True, max_length=max_length)["input_ids"]
+        rows = tokenize(text[start : start + _ROWS], tokenizer, max_length)
         ids.append(torch.tensor([token for row in rows for token in row], dtype=torch.int32))
         lengths += [len(row) for row in rows]
     return torch.cat(ids), torch.tensor(lengths, dtype=torch.int64).cumsum(0)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from derl.data.absence import lacks_text
 from derl.data.split import SPLITS, DataError, Split
 from derl.data.unpickle import Array, kind, load_pickle, plain, refuse
 from modx._modalities import is_name
@@ -25,8 +26,9 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
 
     Each split holds ``id``, ``regression_labels`` and its modalities: ``raw_text``, and every numeric array ``(N, L,
     D)``, e.g. ``audio``, ``vision`` or ``heart``, whose lengths are in ``heart_lengths``. Without lengths (aligned
-    files), an utterance ends at its last frame that is not all zero. Non-finite values are set to 0 and counted.
-    ``Split.left_out`` maps each key that was not read to the reason.
+    files), an utterance ends at its last frame that is not all zero. A value that is not finite counts as missing. An
+    utterance without any frame that was observed lacks the modality, and one whose text is None, NaN or blank lacks the
+    text. ``Split.left_out`` maps each key that was not read to the reason.
 
     MMSA's keys ``text`` and ``text_bert`` hold precomputed features and BERT token ids. They are left out; the words
     are read from ``raw_text``.
@@ -52,17 +54,6 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
             f"{type(error).__name__}: {error}; get the file again."
         ) from error
     return splits
-
-
-def describe_repairs(splits: Mapping[str, Split]) -> list[str]:
-    """Report repaired values, one line per split and modality; empty if there are none."""
-    return [
-        f"{name}: {count} values of {modality} were not finite and are now 0, first in row "
-        f"{split.first_repaired[modality]}"
-        for name, split in splits.items()
-        for modality, count in split.repaired.items()
-        if count
-    ]
 
 
 def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
@@ -103,7 +94,9 @@ def _split(entry: dict[Any, Any], text_features: bool) -> Split:
             refuse(f"key {key!r}", f"only {_names(entry)}", "use an MMSA file that has it")
     labels = _labels(entry["regression_labels"])
     keys, left_out = _choose(entry, len(labels), text_features)
-    columns = {key: _column(key, entry[key], str) for key in ("id", "raw_text") if key in entry and key not in left_out}
+    columns = {"id": _column("id", entry["id"], str)}
+    if "raw_text" in entry and "raw_text" not in left_out:
+        columns["raw_text"] = _text(entry["raw_text"])
     if not keys and "raw_text" not in columns:
         missing = "key 'raw_text', 'audio' or 'vision', or another numeric array (N, L, D)"
         refuse(missing, f"only {_names(entry)}", "use an MMSA file that has it")
@@ -112,15 +105,12 @@ def _split(entry: dict[Any, Any], text_features: bool) -> Split:
     counts = {key: len(column) for key, column in rows.items()}
     if len(set(counts.values())) > 1 or not len(labels):
         refuse("one row per utterance in every key", f"{counts} rows", "the file is damaged; get it again")
-    repairs = {name: _repair(values) for name, values in frames.items()}
     return Split(
         ids=columns["id"],
         text=columns.get("raw_text"),
         features={name: torch.from_numpy(values) for name, values in frames.items()},
         lengths={name: _lengths(keys[name], entry, values) for name, values in frames.items()},
         labels=torch.from_numpy(labels),
-        repaired={name: count for name, (count, _) in repairs.items()},
-        first_repaired={name: row for name, (count, row) in repairs.items() if count},
         left_out=left_out,
     )
 
@@ -200,6 +190,15 @@ def _column(key: str, value: Any, *types: type) -> list[Any]:
     return values
 
 
+def _text(value: Any) -> list[str | None]:
+    """Return transcripts, None for those that are absent: None, blank, or NaN, which is pandas' empty cell."""
+    values = plain(value)
+    if isinstance(values, list):
+        absent = (None if item is None or (type(item) is float and math.isnan(item)) else item for item in values)
+        values = ["" if item is None else item for item in absent]
+    return [None if lacks_text(item) else item for item in _column("raw_text", values, str)]
+
+
 def _labels(value: Any) -> np.ndarray:
     labels = np.array(_column("regression_labels", value, float, int), dtype=np.float64)
     wrong = np.flatnonzero(~(np.abs(labels) <= LABEL_LIMIT))
@@ -210,36 +209,34 @@ def _labels(value: Any) -> np.ndarray:
 
 
 def _frames(key: str, value: Any) -> np.ndarray:
-    """Return a float32 copy ``(N, L, D)``; float64 values out of range become infinite and are repaired later."""
+    """Return a float32 copy ``(N, L, D)`` with NaN for every value that is not finite, or too large for float32."""
     array = value.content if isinstance(value, Array) else None
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
         refuse(f"key {key!r} to be a numeric array (N, L, D)", kind(value), "is it an MMSA file?")
     if not array.size:
         refuse(f"frames in key {key!r}", kind(value), "use an MMSA file that has them")
     with np.errstate(over="ignore", invalid="ignore"):  # a signaling NaN warns
-        return np.array(array, dtype=np.float32)
-
-
-def _repair(values: np.ndarray) -> tuple[int, int]:
-    """Set non-finite values to 0 in place; return their count and the first row with one, or 0."""
-    wrong = ~np.isfinite(values)
-    values[wrong] = 0
-    rows = wrong.any(axis=(1, 2))
-    return int(wrong.sum()), int(rows.argmax())
+        frames = np.array(array, dtype=np.float32)
+    frames[np.isinf(frames)] = np.nan
+    return frames
 
 
 def _lengths(key: str, entry: dict[str, Any], frames: np.ndarray) -> Tensor:
+    """Return lengths ``(N,)``, each up to the last frame that was observed."""
     name, (rows, limit, _) = f"{key}_lengths", frames.shape
+    there = ~np.isnan(frames).all(axis=2)
     if name not in entry:
-        position = np.arange(1, limit + 1) * frames.any(axis=2)
-        return torch.from_numpy(np.maximum(position.max(axis=1), 1).astype(np.int64))
-    lengths = _column(name, entry[name], int)
-    if len(lengths) != rows:
-        refuse(f"{name} of {rows} rows, as {key}", f"{len(lengths)}", "the file is damaged; get it again")
-    for row, length in enumerate(lengths):
-        if not 0 <= length <= limit:
-            refuse(f"{name} in 0 to {limit}", f"{length} in row {row}", "the file is damaged; get it again")
-    return torch.tensor(lengths, dtype=torch.int64)
+        there &= frames.any(axis=2)  # zeros are padding; NaN counts as not zero
+    else:
+        lengths = _column(name, entry[name], int)
+        if len(lengths) != rows:
+            refuse(f"{name} of {rows} rows, as {key}", f"{len(lengths)}", "the file is damaged; get it again")
+        for row, length in enumerate(lengths):
+            if not 0 <= length <= limit:
+                refuse(f"{name} in 0 to {limit}", f"{length} in row {row}", "the file is damaged; get it again")
+        there &= np.arange(limit) < np.array(lengths)[:, None]
+    ends = np.where(there, np.arange(1, limit + 1), 0).max(axis=1)
+    return torch.from_numpy(ends.astype(np.int64))
 
 
 def _names(mapping: dict[Any, Any]) -> str:

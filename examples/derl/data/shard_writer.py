@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from derl.data.absence import Missing, count_frames, count_text
 from derl.data.files import checksum
-from derl.data.shards import FORMAT, INDEX, finite
+from derl.data.shards import FORMAT, INDEX, finite, no_infinity
 from derl.data.split import SPLITS, DataError, check_name
 
 
@@ -59,6 +60,7 @@ class ShardWriter:
         self._index: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
         self._waiting: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
         self._bytes = dict.fromkeys(SPLITS, 0)
+        self._missing: dict[str, dict[str, Missing]] = {name: {} for name in SPLITS}
         self._layout: tuple[bool, dict[str, int]] | None = None
         self._explain(self._temporary.mkdir, parents=True)
 
@@ -89,9 +91,9 @@ class ShardWriter:
             split: "train", "valid" or "test".
             name: id of the sample.
             label: a finite number.
-            text: the transcript. Either every sample has one or none has.
-            features: modality -> ``(T, D)``, the real frames, finite; T may be 0. Every sample has the same modalities
-                and widths.
+            text: the transcript, or "" if this sample has none; None if no sample has one.
+            features: modality -> ``(T, D)``, the real frames, with NaN where a value was not observed. T is 0 if this
+                sample lacks the modality. Every sample has the same modalities and widths.
         """
         if split not in SPLITS:
             raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}; correct it.")
@@ -122,7 +124,7 @@ class ShardWriter:
                     f"ShardWriter expected features as tensors (T, D) of modalities other than text, got {modality!r} "
                     f"as {found} for {name!r}; convert it, e.g. with torch.as_tensor."
                 )
-            sample[modality] = finite(frames.detach().to("cpu", torch.float32), f"{modality} of {name!r}")
+            sample[modality] = no_infinity(frames.detach().to("cpu", torch.float32), f"{modality} of {name!r}")
         layout = (text is not None, {modality: frames.shape[1] for modality, frames in features.items()})
         self._layout = self._layout or layout
         if layout != self._layout or not any(layout):
@@ -137,6 +139,10 @@ class ShardWriter:
                     f"ShardWriter expected at most {self._limits[modality]} frames of {modality}, got {len(frames)} "
                     f"for {name!r}; truncate them, or raise max_lengths."
                 )
+        counts = {} if text is None else {"text": count_text([text])}
+        counts |= {modality: count_frames(sample[modality]) for modality in features}
+        for modality, count in counts.items():
+            self._missing[split][modality] = self._missing[split].get(modality, Missing()) + count
         self._waiting[split].append(sample)
         self._bytes[split] += len(text or "") + sum(sample[modality].nbytes for modality in features)
         if self._bytes[split] >= self.shard_bytes:
@@ -171,6 +177,10 @@ class ShardWriter:
             "text": self._layout[0],
             "widths": self._layout[1],
             "max_lengths": {name: max(self._limits.get(name, length), 1) for name, length in self._longest.items()},
+            "missing": {
+                name: {modality: count._asdict() for modality, count in counts.items()}
+                for name, counts in self._missing.items()
+            },
             "splits": self._index,
         }
         self._explain((self._temporary / INDEX).write_text, json.dumps(index, indent=2))

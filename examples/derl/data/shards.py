@@ -4,8 +4,8 @@
 A shard concatenates the tensors of its samples, without padding:
 
 - ``labels``: ``(n,)`` float32.
-- Each modality's frames: ``(frames, D)`` float32.
-- ``ids`` and ``text``: UTF-8 bytes.
+- Each modality's frames: ``(frames, D)`` float32, NaN where a value was not observed.
+- ``ids`` and ``text``: UTF-8 bytes. A sample without text has none.
 - ``NAME_ends`` for all of these but the labels: ``(n,)`` int64, the end of each sample.
 """
 
@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from derl.data.absence import Missing
 from derl.data.files import checksum
 from derl.data.split import SPLITS, DataError, check_name
 
@@ -45,11 +46,11 @@ class ShardedRows:
 
     def __getitem__(self, index: int) -> Tensor:
         frames = self._shards.read(self._name, index)
-        return finite(frames, f"{self._name} in row {index} of {self._shards.folder}")
+        return no_infinity(frames, f"{self._name} in row {index} of {self._shards.folder}")
 
 
-class ShardedText(Sequence[str]):
-    """Transcripts, read from the shards on access."""
+class ShardedText(Sequence[str | None]):
+    """Transcripts, read from the shards on access; None where a sample has none."""
 
     def __init__(self, shards: "_Shards") -> None:
         self._shards = shards
@@ -60,7 +61,7 @@ class ShardedText(Sequence[str]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[row] for row in range(len(self))[index]]
-        return bytes(self._shards.read("text", range(len(self))[index]).tolist()).decode()
+        return bytes(self._shards.read("text", range(len(self))[index]).tolist()).decode() or None
 
 
 class ShardedSplit:
@@ -69,14 +70,20 @@ class ShardedSplit:
     Ids, labels and lengths are in memory: a few hundred bytes per sample.
     """
 
-    def __init__(self, shards: "_Shards", has_text: bool, widths: Mapping[str, int], limits: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        shards: "_Shards",
+        has_text: bool,
+        widths: Mapping[str, int],
+        limits: Mapping[str, int],
+        missing: Mapping[str, Missing],
+    ) -> None:
         self.ids = shards.strings("ids")
         self.text = ShardedText(shards) if has_text else None
         self.features = {name: ShardedRows(shards, name, limits[name], width) for name, width in widths.items()}
         self.lengths = {name: shards.lengths(name) for name in widths}
         self.labels = finite(shards.whole("labels"), f"labels of {shards.folder}")
-        self.repaired: dict[str, int] = {}
-        self.first_repaired: dict[str, int] = {}
+        self._missing = dict(missing)
         self.left_out: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -86,6 +93,10 @@ class ShardedSplit:
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, text first."""
         return (("text",) if self.text is not None else ()) + tuple(self.features)
+
+    def missing(self) -> dict[str, Missing]:
+        """Return what each modality lacks, counted when the shards were written."""
+        return {name: self._missing.get(name, Missing()) for name in self.modalities}
 
 
 def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
@@ -106,7 +117,8 @@ def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
         splits = {}
         for name in SPLITS:
             shards = _Shards(folder, index["splits"][name], has_text, widths, limits)
-            splits[name] = ShardedSplit(shards, has_text, widths, limits)
+            missing = {modality: Missing(**counts) for modality, counts in index["missing"][name].items()}
+            splits[name] = ShardedSplit(shards, has_text, widths, limits, missing)
     except Exception as error:
         raise DataError(
             f"{folder}: expected a folder that ShardWriter wrote, found {type(error).__name__}: {error}; write it "
@@ -220,4 +232,11 @@ def finite(values: Tensor, label: str) -> Tensor:
     """Return the values; raise if any is not finite."""
     if not values.isfinite().all():
         raise DataError(f"expected finite {label}, found nan or infinity; repair the values or leave the sample out.")
+    return values
+
+
+def no_infinity(values: Tensor, label: str) -> Tensor:
+    """Return the values, which may be NaN where they are missing; raise if any is infinite."""
+    if values.isinf().any():
+        raise DataError(f"expected {label} without infinity, found one; put NaN where a value is missing.")
     return values

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from derl.data.absence import Missing, count_frames, count_text
 from derl.data.files import whole
 from modx._modalities import is_name
 
@@ -28,25 +29,22 @@ class Split:
 
     Attributes:
         ids: n ids, not necessarily distinct.
-        text: n transcripts, or None.
-        features: modality -> ``(n, L, D)`` float32, finite; frames past an utterance's length are padding.
-        lengths: modality -> ``(n,)`` int64, number of real frames per utterance, 0 to L.
+        text: n transcripts, each None or blank where an utterance has none; or None if no utterance has one.
+        features: modality -> ``(n, L, D)`` float32. NaN stands for a value that was not observed, a frame of NaN for a
+            frame that was not. Frames past an utterance's length are padding.
+        lengths: modality -> ``(n,)`` int64, number of frames per utterance, 0 to L; 0 if it lacks the modality.
         labels: ``(n,)`` float32, finite.
-        repaired: modality -> number of non-finite values that were set to 0.
-        first_repaired: modality -> first row with such a value.
         left_out: key of the source file that was not read -> the reason.
 
     Raises:
-        DataError: A field has the wrong type, shape or dtype, or holds a non-finite value.
+        DataError: A field has the wrong type, shape or dtype, or holds infinity or, in the labels, NaN.
     """
 
     ids: list[str]
-    text: list[str] | None
+    text: list[str | None] | None
     features: dict[str, Tensor]
     lengths: dict[str, Tensor]
     labels: Tensor
-    repaired: dict[str, int] = field(default_factory=dict)
-    first_repaired: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,13 +52,13 @@ class Split:
             if not isinstance(getattr(self, name), dict):
                 found = type(getattr(self, name)).__name__
                 raise DataError(f"Split expected {name} to be a dict by modality, found {found}; pass {{}} for none.")
-        _check_strings("ids", self.ids, len(self.ids))
+        _check_strings("ids", self.ids, len(self.ids), (str,))
         if not self.ids:
             raise DataError("Split expected at least one row, found none; was the split filtered empty?")
         if not self.modalities:
             raise DataError("Split expected text or features, found neither; pass at least one modality.")
         if self.text is not None:
-            _check_strings("text", self.text, len(self.ids))
+            _check_strings("text", self.text, len(self.ids), (str, type(None)))
         if self.lengths.keys() != self.features.keys():
             raise DataError(
                 f"Split expected lengths for the modalities of features, {tuple(self.features)}, found "
@@ -69,10 +67,11 @@ class Split:
         for name in self.features:
             check_name("Split", name)
         _check_tensor("labels", self.labels, (len(self.ids),), torch.float32)
-        _check_finite("labels", self.labels)
+        _check_rows("labels", ~self.labels.isfinite(), "nan or infinity", "correct it, or leave the row out")
         for name, frames in self.features.items():
             _check_tensor(f"features[{name!r}]", frames, (len(self.ids), None, None), torch.float32)
-            _check_finite(f"features[{name!r}]", frames)
+            infinite = frames.isinf().flatten(1).any(1)
+            _check_rows(f"features[{name!r}]", infinite, "infinity", "put NaN where a value is missing")
             _check_tensor(f"lengths[{name!r}]", self.lengths[name], (len(self.ids),), torch.int64)
             wrong = (self.lengths[name] < 0) | (self.lengths[name] > frames.shape[1])
             if wrong.any():
@@ -89,6 +88,14 @@ class Split:
     def modalities(self) -> tuple[str, ...]:
         """The modalities held, text first."""
         return (("text",) if self.text is not None else ()) + tuple(self.features)
+
+    def missing(self) -> dict[str, Missing]:
+        """Count what each modality lacks."""
+        found = {} if self.text is None else {"text": count_text(self.text)}
+        for name, frames in self.features.items():
+            rows = zip(frames, self.lengths[name].tolist(), strict=True)
+            found[name] = sum((count_frames(row[:length]) for row, length in rows), Missing())
+        return found
 
 
 def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = "") -> None:
@@ -108,8 +115,6 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
             "ids": split.ids,
             "text": split.text,
             "modalities": list(split.features),
-            "repaired": split.repaired,
-            "first_repaired": split.first_repaired,
             "left_out": split.left_out,
         }
     metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
@@ -160,8 +165,6 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
         features={m: file.get_tensor(f"{name}/features/{m}") for m in entry["modalities"]},
         lengths={m: file.get_tensor(f"{name}/lengths/{m}") for m in entry["modalities"]},
         labels=file.get_tensor(f"{name}/labels"),
-        repaired=entry["repaired"],
-        first_repaired=entry["first_repaired"],
         left_out=entry["left_out"],
     )
 
@@ -179,10 +182,11 @@ def check_name(owner: str, name: Any) -> None:
         )
 
 
-def _check_strings(name: str, values: Any, rows: int) -> None:
-    if not isinstance(values, list) or len(values) != rows or not all(isinstance(v, str) for v in values):
+def _check_strings(name: str, values: Any, rows: int, kinds: tuple[type, ...]) -> None:
+    if not isinstance(values, list) or len(values) != rows or not all(isinstance(value, kinds) for value in values):
+        what = "str" if len(kinds) == 1 else "str or None"
         found = f"{type(values).__name__} of {len(values)} items"
-        raise DataError(f"Split expected {name} to be a list of {rows} str, found {found}; convert it first.")
+        raise DataError(f"Split expected {name} to be a list of {rows} {what}, found {found}; convert it first.")
 
 
 def _check_tensor(name: str, tensor: Any, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
@@ -198,10 +202,7 @@ def _check_tensor(name: str, tensor: Any, shape: tuple[int | None, ...], dtype: 
         raise DataError(f"Split expected {name} to be {dtype} ({sizes}), found {found}; convert it first.")
 
 
-def _check_finite(name: str, tensor: Tensor) -> None:
-    rows = (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()
+def _check_rows(name: str, wrong: Tensor, found: str, remedy: str) -> None:
+    rows = wrong.nonzero()
     if len(rows):
-        raise DataError(
-            f"Split expected finite {name}, found nan or infinity first in row {int(rows[0])}; repair the "
-            "values, as read_mmsa does, or drop the row."
-        )
+        raise DataError(f"Split expected {name} without {found}, found one in row {int(rows[0])}; {remedy}.")

@@ -42,6 +42,7 @@ class DerlConfig(PreTrainedConfig):
         detach_target: whether the reconstruction loss treats the complete views as constants. As printed, it does not.
         consistency_weight: weight of the squared distance to the complete input's (detached) score; not in the paper.
         complete_weight: weight of the task loss of the complete input's score; not in the paper.
+        partly_missing: "impute" replaces missing (NaN) values in a frame by the training mean; "mask" masks the frame.
 
     Raises:
         ValueError: A value is not allowed for its field, or a modality lacks a width or a length.
@@ -82,6 +83,7 @@ class DerlConfig(PreTrainedConfig):
     detach_target: bool = False
     consistency_weight: float = 0.0
     complete_weight: float = 0.0
+    partly_missing: str = "impute"
 
     def __post_init__(self, **kwargs: Any) -> None:
         check(self)

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from derl.data.absence import PARTLY_MISSING
 from modx._modalities import is_name
 from modx.losses import PENALTIES
 from modx.reconstruct import LEVELS
@@ -94,4 +95,5 @@ RULES: dict[str, Rule] = {
     "detach_target": _one_of(False, True),
     "consistency_weight": _WEIGHT,
     "complete_weight": _WEIGHT,
+    "partly_missing": _one_of(*PARTLY_MISSING),
 }

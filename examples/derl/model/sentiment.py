@@ -74,6 +74,7 @@ class SentimentModel(PreTrainedModel):
         width = sum(self._frame_dims().values())
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
+        self.register_buffer("feature_fill", torch.zeros(width))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> "SentimentModel":
@@ -118,28 +119,37 @@ class SentimentModel(PreTrainedModel):
         """Widths in the order of the buffers, by sorted name."""
         return {name: self.config.input_dims[name] for name in sorted(self.config.modalities) if name != "text"}
 
-    def fit_features(self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor]) -> None:
-        """Compute each feature's mean and standard deviation over real training frames, for :meth:`standardize`.
+    def fit_features(
+        self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor], *, standardize: bool = True
+    ) -> None:
+        """Compute each feature's mean and standard deviation over the values observed in training.
 
         Args:
             features: modality (except text) -> n rows ``(L, D_m)``; a few rows at a time are in memory.
-            lengths: modality -> ``(n,)``, number of real frames per sample.
+            lengths: modality -> ``(n,)``, number of frames per sample.
+            standardize: whether :meth:`standardize` scales features; if not, it only fills in missing values.
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
         for name in self._frame_dims():
             scale, mean = _std_mean(features[name], lengths[name].tolist())
             means.append(mean.float())
             scales.append(torch.where(scale > 0, scale, 1).float())
-        self.feature_mean.copy_(torch.cat(means))
-        self.feature_scale.copy_(torch.cat(scales))
+        self.feature_fill.copy_(torch.cat(means))
+        if standardize:
+            self.feature_mean.copy_(torch.cat(means))
+            self.feature_scale.copy_(torch.cat(scales))
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Scale every feature to mean 0 and standard deviation 1, so that an erased (zero) frame is an average one."""
+        """Fill in missing (NaN) values by the training mean, then scale features to mean 0 and standard deviation 1.
+
+        An erased (zero) frame is then an average one. The statistics do nothing until :meth:`fit_features` is called.
+        """
         standard = {name: inputs[name] for name in self.config.modalities}
         widths = self._frame_dims()
-        statistics = (part.split(list(widths.values())) for part in (self.feature_mean, self.feature_scale))
-        for name, mean, scale in zip(widths, *statistics, strict=True):
-            standard[name] = (inputs[name] - mean) / scale
+        buffers = (self.feature_fill, self.feature_mean, self.feature_scale)
+        statistics = (part.split(list(widths.values())) for part in buffers)
+        for name, fill, mean, scale in zip(widths, *statistics, strict=True):
+            standard[name] = (torch.where(inputs[name].isnan(), fill, inputs[name]) - mean) / scale
         return standard
 
     def corrupt(self, inputs: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Features:
@@ -230,16 +240,20 @@ class SentimentModel(PreTrainedModel):
 
 
 def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983)."""
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983).
+
+    NaN is left out. A feature that was never observed has mean 0.
+    """
+    count, mean, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for start in range(0, len(lengths), _CHUNK):
         part = torch.cat([rows[row][: lengths[row]] for row in range(len(lengths))[start : start + _CHUNK]]).double()
-        if len(part):
-            total, shift = count + len(part), part.mean(0) - mean
-            squares = squares + (part - part.mean(0)).square().sum(0) + shift.square() * count * len(part) / total
-            mean = mean + shift * len(part) / total
-            count = total
-    return (squares / count).sqrt(), mean
+        own = (~part.isnan()).sum(0)
+        own_mean = part.nansum(0) / own.clamp(min=1)
+        total, shift = count + own, own_mean - mean
+        divisor = total.clamp(min=1)
+        squares = squares + (part - own_mean).square().nansum(0) + shift.square() * count * own / divisor
+        mean, count = mean + shift * own / divisor, total
+    return (squares / count.clamp(min=1)).sqrt(), mean
 
 
 def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:

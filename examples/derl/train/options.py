@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from derl.data.absence import PARTLY_MISSING
 from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
@@ -119,6 +120,11 @@ class Options:
     )
     standardize: bool | None = _option(
         None, "scale every feature to mean 0 and standard deviation 1 on the training split (default: set by --recipe)"
+    )
+    partly_missing: str = _option(
+        "impute",
+        "fill in missing (NaN) values in a frame by the training mean, or mask the frame",
+        PARTLY_MISSING,
     )
     consistency_weight: float | None = _option(
         None,

@@ -13,7 +13,7 @@ from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import load_data
 from derl.data.missing import MissingDataset
-from derl.data.split import Split
+from derl.data.split import DataError, Split
 from derl.data.synthetic import SyntheticMosi, make_synthetic
 from derl.evaluate.conditions import Condition
 from derl.model.config import MAX_TOKENS, DerlConfig
@@ -49,7 +49,13 @@ class Setup:
             splits, tokenizer, data_name = synthetic.splits, synthetic.tokenizer, "synthetic MOSI"
         else:
             splits = main_first(
-                partial(load_data, options.data, folder.path / DATA, text_features=options.text_features)
+                partial(
+                    load_data,
+                    options.data,
+                    folder.path / DATA,
+                    text_features=options.text_features,
+                    partly_missing=options.partly_missing,
+                )
             )
             tokenizer, data_name = None, Path(options.data).name
             if options.resume is None and options.evaluate is None:
@@ -69,12 +75,18 @@ class Setup:
                     model = model_class.from_text_pretrained(encoder, config)
             else:
                 model = model_class(config)
-            if options.standardize:
-                model.fit_features(splits["train"].features, splits["train"].lengths)
+            train = splits["train"]
+            model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
             lengths = setup.dataset("train").lengths()
-            model.config.typical_lengths = {name: max(int(part.median()), 1) for name, part in lengths.items()}
+            for name, part in lengths.items():
+                if not part.any():
+                    raise DataError(
+                        f"{data_name}: expected {name} in at least one training sample, found it in none; remove it "
+                        "from the data."
+                    )
+            model.config.typical_lengths = {name: int(part[part > 0].median()) for name, part in lengths.items()}
         return setup
 
     @property
@@ -97,6 +109,7 @@ class Setup:
             corrupted_share=options.corrupted_share,
             corrupt_by=options.corrupt_by,
             train_rate=options.train_rate,
+            partly_missing=config.partly_missing,
         )
 
     @property

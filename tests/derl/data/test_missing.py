@@ -39,8 +39,7 @@ def fields(**changes):
         "features": {"audio": torch.ones(2, 3, 4)},
         "lengths": {"audio": torch.tensor([0, 3])},
         "labels": torch.tensor([0.2, -3.0]),
-        "repaired": {"audio": 2},
-        "first_repaired": {"audio": 1},
+        "left_out": {"mood": "not numbers"},
     } | changes
 
 
@@ -68,8 +67,8 @@ def equal_splits(first, second):
     assert first.keys() == second.keys()
     for name in first:
         a, b = first[name], second[name]
-        assert (a.ids, a.text, a.repaired, a.first_repaired) == (b.ids, b.text, b.repaired, b.first_repaired)
-        torch.testing.assert_close(a.features, b.features, rtol=0, atol=0)
+        assert (a.ids, a.text, a.left_out) == (b.ids, b.text, b.left_out)
+        torch.testing.assert_close(a.features, b.features, rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(a.lengths, b.lengths, rtol=0, atol=0)
         torch.testing.assert_close(a.labels, b.labels, rtol=0, atol=0)
 
@@ -77,9 +76,9 @@ def equal_splits(first, second):
 # --- Split ---
 
 
-def nan_at_row_1():
+def infinity_at_row_1():
     frames = torch.ones(2, 3, 4)
-    frames[1, 2, 0] = torch.nan
+    frames[0, 0, 0], frames[1, 2, 0] = torch.nan, torch.inf
     return frames
 
 
@@ -88,11 +87,11 @@ def nan_at_row_1():
     [
         ({"ids": ("a", "b")}, "expected ids to be a list of 2 str, found tuple"),
         ({"ids": ["a", 1]}, "expected ids"),
-        ({"text": ["one"]}, "expected text to be a list of 2 str, found list of 1"),
+        ({"text": ["one"]}, "expected text to be a list of 2 str or None, found list of 1"),
         ({"labels": torch.ones(2, 1)}, r"expected labels to be torch.float32 \(2\), found .* \(2, 1\)"),
         ({"labels": torch.ones(2, dtype=torch.float64)}, "labels to be torch.float32"),
-        ({"labels": torch.tensor([0, torch.inf])}, "finite labels, .* row 1"),
-        ({"features": {"audio": nan_at_row_1()}}, r"finite features\['audio'\], .* row 1"),
+        ({"labels": torch.tensor([0, torch.inf])}, "labels without nan or infinity, .* row 1"),
+        ({"features": {"audio": infinity_at_row_1()}}, r"features\['audio'\] without infinity, .* row 1"),
         ({"features": {"audio": torch.ones(2, 3)}}, r"features\['audio'\] to be .* \(2, any, any\), found"),
         ({"features": {"audio": torch.ones(3, 3, 4)}}, r"features\['audio'\]"),
         ({"features": {"audio": torch.ones(2, 3, 4).half()}}, r"features\['audio'\] .* found torch.float16"),
@@ -119,7 +118,10 @@ def test_a_split_refuses_what_it_cannot_hold(changes, message):
 
 
 def test_splits_come_back_as_they_were_saved(tmp_path, synthetic):
-    splits = dict(synthetic.splits) | {"odd": Split(**fields()), "no text": Split(**fields(text=None))}
+    holes = torch.ones(2, 3, 4)
+    holes[1, 0], holes[1, 1, 2] = torch.nan, torch.nan
+    odd = Split(**fields(text=["one", None], features={"audio": holes}))
+    splits = dict(synthetic.splits) | {"odd": odd, "no text": Split(**fields(text=None))}
     save_splits(splits, tmp_path / "new folder" / "splits.safetensors")
     equal_splits(load_splits(tmp_path / "new folder" / "splits.safetensors"), splits)
     assert os.listdir(tmp_path / "new folder") == ["splits.safetensors"]
@@ -182,13 +184,13 @@ def test_a_pickle_is_read_once(tmp_path, monkeypatch, capsys):
     first = load_data(path, cache)
     said = capsys.readouterr().out
     assert f"converting {path} to {cache}" in said
-    assert "train: 24 values of audio were not finite" in said
+    assert "train: audio is absent in 2 of 2 samples" in said
 
     monkeypatch.setattr("derl.data.load.read_mmsa", lambda path: pytest.fail("unpickled again"))
     equal_splits(load_data(path, cache), first)
     said = capsys.readouterr().out
     assert "converting" not in said
-    assert "train: 24 values of audio were not finite" in said
+    assert "train: audio is absent in 2 of 2 samples" in said
     equal_splits(load_data(cache, "unused"), first)
 
 

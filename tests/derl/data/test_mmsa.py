@@ -14,9 +14,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from derl.data.absence import describe_missing
 from derl.data.load import load_data
-from derl.data.mmsa import describe_left_out, describe_repairs, read_mmsa
+from derl.data.missing import MissingDataset
+from derl.data.mmsa import describe_left_out, read_mmsa
 from derl.data.split import DataError
+from derl.data.synthetic import make_synthetic
 from derl.data.unpickle import load_pickle
 
 REAL = Path(__file__).parents[4] / "shared/data/mosi/unaligned_text_audio.pkl"
@@ -138,17 +141,82 @@ def test_without_lengths_an_utterance_ends_at_its_last_frame_that_is_not_zero(wr
     audio = np.zeros((4, 5, 2), np.float32)
     audio[0, 2, 1] = audio[1, 4, 0] = audio[2, 0, 0] = 1
     split = read_mmsa(write(changed("test", audio=audio, audio_lengths=None)))["test"]
-    assert split.lengths["audio"].tolist() == [3, 5, 1, 1]
+    assert split.lengths["audio"].tolist() == [3, 5, 1, 0]
 
 
-def test_values_that_are_not_finite_are_zeroed_and_reported(write):
-    audio = np.ones((3, 4, 2), np.float64)
-    audio[1, 0, 0], audio[2, 1, 1], audio[2, 3, 0], audio[2, 0, 0] = -np.inf, np.nan, np.inf, 1e300
-    splits = read_mmsa(write(changed("valid", audio=audio)))
-    assert splits["valid"].repaired == {"audio": 4, "vision": 0}
-    expected = np.where(np.isfinite(audio) & (audio < 1e300), audio, 0)
-    assert splits["valid"].features["audio"].tolist() == expected.tolist()
-    assert describe_repairs(splits) == ["valid: 4 values of audio were not finite and are now 0, first in row 1"]
+NAN = np.nan
+
+
+def frames(*columns):
+    """One row of frames of two features, each frame given by its second feature; the first is 1 where it is a number.
+
+    None is a frame that was not observed, "half" one of which only the first feature was.
+    """
+    spelled = {None: (NAN, NAN), "half": (1, NAN)}
+    return [spelled.get(column) or (1, column) for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("audio", "lengths", "found", "masks", "report"),
+    [  # of the last of three samples; the others are whole
+        (frames(1, 2, 3, 4), [4, 4, 4], 4, [1, 1, 1, 1], None),
+        (frames(None, None, None, None), [4, 4, 4], 0, [0], "audio is absent in 1 of 3 samples"),
+        (frames(None, None, None, None), None, 0, [0], "audio is absent in 1 of 3 samples"),
+        (np.zeros((4, 2)), None, 0, [0], "audio is absent in 1 of 3 samples"),
+        (frames(1, 2, 3, 4), [4, 4, 0], 0, [0], "audio is absent in 1 of 3 samples"),
+        (frames(None, 2, 3, 4), [4, 4, 4], 4, [0, 1, 1, 1], "of audio, 1 of 12 frames are absent"),
+        (frames(1, None, 3, None), [4, 4, 4], 3, [1, 0, 1], "of audio, 1 of 11 frames are absent"),
+        (frames(1, 2, None, None), [4, 4, 3], 2, [1, 1], None),  # a shorter sample, nothing more
+        (frames(1, "half", 3, 4), [4, 4, 4], 4, [1, 1, 1, 1], "of audio, 1 values in 1 frames are missing"),
+        (frames(1, np.inf, 3, 1e300), [4, 4, 4], 4, [1, 1, 1, 1], "of audio, 2 values in 2 frames are missing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_what_was_not_observed_is_absent_and_counted(
+    write, tmp_path, capsys, name, audio, lengths, found, masks, report
+):
+    columns = np.stack([np.ones((4, 2)), np.ones((4, 2)), np.asarray(audio, np.float64)])
+    content = layout(audio_lengths=None) if lengths is None else layout()
+    content[name] = entry(rows=3, audio=columns, audio_lengths=lengths)
+    split = load_data(write(content), tmp_path / "cache.safetensors")[name]
+    said = capsys.readouterr().out
+    assert split.lengths["audio"].tolist() == [4, 4, found]
+    data = MissingDataset(split, None, max_lengths={"audio": 4}, modalities=["audio"], seed=0, rate=0.0)
+    item = data[2]
+    assert item["masks"]["audio"].tolist() == item["keep"]["audio"].tolist() == [bool(mask) for mask in masks]
+    assert not item["inputs"]["audio"][~item["masks"]["audio"]].any()
+    real = [frame for frame, mask in zip(audio, masks, strict=False) if mask]
+    given = item["inputs"]["audio"][item["masks"]["audio"]].tolist()
+    assert [[x for x in row if x == x] for row in given] == [[x for x in row if abs(x) < 1e30] for row in real]
+    assert (f"{name}: {report}" in said) if report else ("absent" not in said and "missing" not in said)
+
+
+@pytest.mark.parametrize("text", [None, "", "  \t", NAN], ids=repr)
+def test_a_text_that_is_none_is_absent_and_counted(write, tmp_path, capsys, text):
+    column = np.array(["one", "two", text], dtype=object)
+    content = layout()
+    content["test"] = entry(rows=3, raw_text=column)
+    tokenizer = make_synthetic(sizes={"train": 7, "valid": 7, "test": 7}).tokenizer
+    split = load_data(write(content), tmp_path / "cache.safetensors")["test"]
+    data = MissingDataset(split, tokenizer, max_lengths={"text": 9}, modalities=["text"], seed=0, rate=0.0)
+    masks = [item["masks"]["text"].tolist() for item in data]
+    assert masks == [[True] * 3, [True] * 3, [False]]
+    assert "test: text is absent in 1 of 3 samples" in capsys.readouterr().out
+
+
+def test_frames_of_which_a_part_is_missing_are_masked_on_request(write, tmp_path, capsys):
+    audio = np.array([frames(1, 2, 3, 4), frames(1, "half", None, 4), frames("half", "half", "half", "half")])
+    content = layout()
+    content["valid"] = entry(rows=3, audio=audio)
+    path = write(content)
+    split = load_data(path, tmp_path / "cache", partly_missing="mask")["valid"]
+    assert "5 values in 5 frames are missing (these frames count as absent)" in capsys.readouterr().out
+    options = {"max_lengths": {"audio": 4}, "modalities": ["audio"], "seed": 0, "rate": 0.0}
+    for partly, expected in (("impute", [4, 3, 4]), ("mask", [4, 2, 0])):
+        data = MissingDataset(split, None, partly_missing=partly, **options)
+        assert [int(item["masks"]["audio"].sum()) for item in data] == expected
+    with pytest.raises(ValueError, match=r"partly_missing out of .*'impute', 'mask'.*, got 'zero'"):
+        MissingDataset(split, None, partly_missing="zero", **options)
 
 
 # --- which modalities, and what is left out ---
@@ -276,6 +344,7 @@ def test_one_array_under_many_keys_is_refused_before_it_is_copied(write):
         (changed("train", regression_labels=[10**400, 0.0]), "breaks its reader"),
         (changed("train", regression_labels=[True, 0.0]), "float or int .* found bool in row 0"),
         (changed("train", regression_labels=np.zeros((2, 1))), r"array \(N,\) of float"),
+        (changed("train", raw_text=["a", 1.5]), "expected str in key 'raw_text', found float in row 1"),
         (changed("train", raw_text=["a", 1]), "expected str in key 'raw_text', found int in row 1"),
         (changed("train", id=7), "key 'id' to be a list"),
         (layout(**{key: [] for key in ("id", "raw_text", "regression_labels")}), "one row per utterance"),
@@ -554,4 +623,4 @@ def test_real_mosi():
         assert split.features["audio"].shape[1:] == (1, 73)
         assert split.lengths["audio"].eq(1).all()
         assert split.labels.abs().max() == 3 or len(split) == 229
-    assert describe_repairs(splits) == []
+    assert describe_missing(splits) == []

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 
 import derl_mosi
 import derl_shards
+from derl.data.absence import describe_missing
 from derl.data.missing import MissingDataset
 from derl.data.shard_writer import ShardWriter
 from derl.data.shards import INDEX, open_shards
@@ -71,13 +72,32 @@ def test_items_are_those_of_a_split_in_memory(synthetic, folder):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def test_what_was_not_observed_survives_and_is_counted(tmp_path):
+    holes = torch.ones(4, 5)
+    holes[1], holes[2, 3] = torch.nan, torch.nan
+    with ShardWriter(tmp_path / "data", shard_bytes=50) as writer:
+        for name in ("train", "valid", "test"):
+            writer.add(name, "a", 0.0, text="", features={"audio": torch.empty(0, 5)})
+            writer.add(name, "b", 0.0, text="so", features={"audio": holes})
+            writer.add(name, "c", 0.0, text="good", features={"audio": torch.full((2, 5), torch.nan)})
+    split = open_shards(tmp_path / "data")["test"]
+    torch.testing.assert_close(split.features["audio"][1], holes, rtol=0, atol=0, equal_nan=True)
+    assert describe_missing({"test": split}) == [
+        "test: text is absent in 1 of 3 samples",
+        "test: audio is absent in 2 of 3 samples; in the others, 1 of 4 frames are absent, 1 values in 1 frames are "
+        "missing (imputed by the training mean)",
+    ]
+    data = MissingDataset(split, None, max_lengths={"audio": 9}, modalities=["audio"], seed=0, rate=0.0)
+    assert [item["masks"]["audio"].tolist() for item in data] == [[False], [True, False, True, True], [False, False]]
+
+
 def test_empty_text_and_modalities_of_no_frame(tmp_path):
     with ShardWriter(tmp_path / "data") as writer:
         for name in SIZES:
             writer.add(name, "", 0.0, text="", features={"audio": torch.empty(0, 5)})
             writer.add(name, "é", -3, text="ça va", features={"audio": torch.ones(2, 5)})
     split = open_shards(tmp_path / "data")["valid"]
-    assert (split.ids, list(split.text)) == (["", "é"], ["", "ça va"])
+    assert (split.ids, list(split.text)) == (["", "é"], [None, "ça va"])
     assert [tuple(split.features["audio"][row].shape) for row in range(2)] == [(0, 5), (2, 5)]
 
 
