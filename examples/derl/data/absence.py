@@ -55,8 +55,13 @@ def observed(frames: Tensor, partly_missing: str = "impute") -> Tensor:
 
 
 def lacks_text(text: str | None) -> bool:
-    """Return whether a transcript is absent: None, or without any word."""
-    return text is None or not text.strip()
+    """Return whether a transcript is absent: None, or nothing but spaces and characters that are never shown.
+
+    Example:
+        >>> [lacks_text(text) for text in (None, "", " \\u200b", "?")]
+        [True, True, True, False]
+    """
+    return text is None or not any(character.isprintable() and not character.isspace() for character in text)
 
 
 def count_frames(frames: Tensor) -> Missing:

@@ -73,6 +73,8 @@ def evaluate(
     incomplete = len(groups["inter_modal"]) - 1
     results = {
         "pattern": pattern,
+        "dropped_modality": config.dropped_modality,
+        "partly_missing": config.partly_missing,
         "intra_modal": {
             "rates": list(RATES),
             "rows": rows["intra_modal"],
@@ -85,6 +87,10 @@ def evaluate(
                 name: average(metrics[:incomplete] or metrics) for name, metrics in rows["inter_modal"].items()
             },
             "average_all": {name: average(metrics) for name, metrics in rows["inter_modal"].items()},
+        },
+        "missing_before": {name: missing._asdict() for name, missing in split.missing().items()},
+        "nothing_left": {
+            name: count for name, answer in predicted.items() if (count := int(answer.nothing_left.sum()))
         },
         "diagnostics": {name: diagnose(answer, labels) for name, answer in predicted.items()},
         "routing": routing([predicted[condition.name] for condition in groups["intra_modal"]], config),

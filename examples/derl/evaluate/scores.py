@@ -17,11 +17,12 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Predicted:
-    """A model's scores of n samples, ``(n,)``, and the weights of its routers, if it has any."""
+    """A model's scores of n samples, the weights of its routers, if any, and which samples had nothing left."""
 
     scores: Tensor
     expert_weights: dict[str, Tensor]
     fusion_weights: Tensor | None
+    nothing_left: Tensor
 
 
 def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[str, Predicted]:
@@ -33,12 +34,14 @@ def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[st
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     back = torch.from_numpy(np.argsort(order))
     parts = [_rows(output, back) for output in outputs]
+    tensors = [part for part in parts[1:] if isinstance(part, Tensor)]
     sizes = [len(dataset) for dataset in datasets.values()]
     return {
         name: Predicted(
             scores=_cut(parts[0], start, size).float(),
             expert_weights=next((_cut(part, start, size) for part in parts[1:] if isinstance(part, dict)), {}),
-            fusion_weights=next((_cut(part, start, size) for part in parts[1:] if isinstance(part, Tensor)), None),
+            fusion_weights=next((_cut(part, start, size) for part in tensors if part.dtype != torch.bool), None),
+            nothing_left=next(_cut(part, start, size) for part in tensors if part.dtype == torch.bool),
         )
         for name, start, size in zip(datasets, np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True)
     }

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows, nothing_left
 
 
 class PlainModel(SentimentModel):
@@ -32,19 +32,20 @@ class PlainModel(SentimentModel):
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)
+        shown = self.present(masks, keep)
         compare = self.training and labels is not None and keep is not None and self.compares_scores
         if compare:
             rows = lost_rows(masks, keep)
-            seen, masks = append_rows(seen, inputs, rows), append_rows(masks, masks, rows)
-        embedded = self.embed(seen, masks)
+            seen, shown = append_rows(seen, inputs, rows), append_rows(shown, masks, rows)
+        embedded = self.embed(seen, shown)
         means = [
-            torch.where(masks[name][..., None], part, 0).sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
+            torch.where(shown[name][..., None], part, 0).sum(1) / shown[name].sum(1, keepdim=True).clamp(min=1)
             for name, part in sorted(embedded.items())
         ]
-        scores = self.score(torch.cat(means, dim=1))
+        scores = self.answer(self.score(torch.cat(means, dim=1)), shown)
         prediction = scores[: next(iter(inputs.values())).shape[0]]
         loss = None if labels is None else self.task_loss(prediction, labels)
-        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
+        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction, nothing_left=nothing_left(masks, keep))
         if compare:
             self.compare(output, scores[len(prediction) :], rows, labels)
         return output

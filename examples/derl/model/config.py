@@ -42,7 +42,11 @@ class DerlConfig(PreTrainedConfig):
         detach_target: whether the reconstruction loss treats the complete views as constants. As printed, it does not.
         consistency_weight: weight of the squared distance to the complete input's (detached) score; not in the paper.
         complete_weight: weight of the task loss of the complete input's score; not in the paper.
+        dropped_modality: how to treat a modality that is dropped whole, and one that a sample lacks in
+            :class:`derl.predict.predictor.Predictor`. "erased": as zeros or [UNK] that are still attended to, as in the
+            paper. "absent": as if it had been left out.
         partly_missing: "impute" replaces missing (NaN) values in a frame by the training mean; "mask" masks the frame.
+        mean_label: mean of the training labels, the answer to a sample of which nothing is present.
 
     Raises:
         ValueError: A value is not allowed for its field, or a modality lacks a width or a length.
@@ -83,7 +87,9 @@ class DerlConfig(PreTrainedConfig):
     detach_target: bool = False
     consistency_weight: float = 0.0
     complete_weight: float = 0.0
+    dropped_modality: str = "erased"
     partly_missing: str = "impute"
+    mean_label: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         check(self)

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from derl.data.absence import PARTLY_MISSING
 from modx._modalities import is_name
 from modx.losses import PENALTIES
+from modx.model import DROPPED
 from modx.reconstruct import LEVELS
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -33,8 +34,12 @@ def _is_int(value: Any, least: int = 0) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _is_weight(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    return _is_number(value) and 0 <= value < math.inf
 
 
 def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
@@ -95,5 +100,7 @@ RULES: dict[str, Rule] = {
     "detach_target": _one_of(False, True),
     "consistency_weight": _WEIGHT,
     "complete_weight": _WEIGHT,
+    "dropped_modality": _one_of(*DROPPED),
     "partly_missing": _one_of(*PARTLY_MISSING),
+    "mean_label": ("a finite number", lambda value: _is_number(value) and math.isfinite(value)),
 }

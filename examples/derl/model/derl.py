@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, lost_rows, nothing_left
 from modx import FusionLosses, MissingModalityFusion
 
 
@@ -47,6 +47,7 @@ class DerlModel(SentimentModel):
             levels=config.reconstruction_levels,
             orthogonality_penalty=config.orthogonality_penalty,
             detach_target=config.detach_target,
+            dropped_modality=config.dropped_modality,
         )
         if config.disentangler == "mlp":
             self.fusion.disentangler = MlpDisentangler(names, config.dim, config.expert_dim)
@@ -66,7 +67,8 @@ class DerlModel(SentimentModel):
 
         Args:
             inputs: modality -> complete input: token ids ``(B, L)`` or features ``(B, L, D_m)``.
-            masks: modality -> bool ``(B, L)``, True where real, False on padding. Default: all real.
+            masks: modality -> bool ``(B, L)``, True where real and observed, False on padding. A modality without True
+                is absent from the sample. Default: all real.
             keep: modality -> bool ``(B, L)``, True where kept. Default: all kept.
             labels: sentiment scores ``(B,)``.
         """
@@ -74,19 +76,24 @@ class DerlModel(SentimentModel):
         masks = all_real(inputs) if masks is None else masks
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)
+        shown = self.present(masks, keep)
         rows = lost_rows(masks, keep) if self.training and labels is not None and keep is not None else None
         if rows is None:
-            fused = self.fusion(self.embed(seen, masks), masks)
+            fused = self.fusion(self.embed(seen, shown), shown)
         else:  # encode the complete input, the target, in the same batch
             batch_size = len(keep[next(iter(keep))])
-            states = self.embed(append_rows(seen, inputs, rows), append_rows(masks, masks, rows))
+            states = self.embed(append_rows(seen, inputs, rows), append_rows(shown, masks, rows))
             seen = {name: part[:batch_size] for name, part in states.items()}
             complete = {name: part.index_copy(0, rows, states[name][batch_size:]) for name, part in seen.items()}
-            fused = self.fusion(seen, masks, complete=complete)
-        prediction = self.score(fused.features.mean(1))
+            dropped = shown if self.config.dropped_modality == "absent" else None
+            fused = self.fusion(seen, masks, dropped, complete=complete)
+        prediction = self.answer(self.score(fused.features.mean(1)), shown)
         weights = [view[name] for view in fused.router_weights for name in self.config.modalities]
         output = DerlOutput(
-            prediction=prediction, expert_weights=fused.expert_weights, fusion_weights=torch.stack(weights, dim=-1)
+            prediction=prediction,
+            expert_weights=fused.expert_weights,
+            fusion_weights=torch.stack(weights, dim=-1),
+            nothing_left=nothing_left(masks, keep),
         )
         if labels is not None:
             output.task_loss = output.loss = self.task_loss(prediction, labels)

@@ -40,6 +40,7 @@ class DerlOutput(ModelOutput):
         prediction: sentiment scores ``(B,)``.
         expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
+        nothing_left: ``(B,)`` bool, True where nothing was kept of any modality.
     """
 
     loss: Tensor | None = None
@@ -50,6 +51,7 @@ class DerlOutput(ModelOutput):
     prediction: Tensor | None = None
     expert_weights: Features | None = None
     fusion_weights: Tensor | None = None
+    nothing_left: Tensor | None = None
 
 
 class SentimentModel(PreTrainedModel):
@@ -164,11 +166,20 @@ class SentimentModel(PreTrainedModel):
             for name in self.config.modalities
         }
 
+    def present(self, masks: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None) -> Features:
+        """Return the masks without the modalities that were dropped whole, if the configuration calls them absent."""
+        if keep is None or self.config.dropped_modality == "erased":
+            return dict(masks)
+        return {name: mask & (mask & keep[name]).any(1, keepdim=True) for name, mask in masks.items()}
+
     def embed(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Features:
         """Replace token ids with the text encoder's states; other modalities are unchanged."""
         embedded = {name: inputs[name] for name in self.config.modalities}
         if "text" in embedded:
-            embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], masks["text"])
+            mask = masks["text"]
+            alone = ~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0)
+            # attention over no token at all can be NaN; the states of an absent text are not read
+            embedded["text"] = encode_by_length(self.text_encoder, inputs["text"], mask | alone)
         return embedded
 
     def drop_training_parts(self) -> None:
@@ -179,6 +190,10 @@ class SentimentModel(PreTrainedModel):
         with torch.autocast(pooled.device.type, enabled=False):
             prediction: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
         return prediction
+
+    def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
+        """Replace the scores ``(B,)`` of samples of which nothing is present by the mean of the training labels."""
+        return torch.where(_any(present), scores, self.config.mean_label)
 
     @property
     def compares_scores(self) -> bool:
@@ -254,6 +269,15 @@ def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         squares = squares + (part - own_mean).square().nansum(0) + shift.square() * count * own / divisor
         mean, count = mean + shift * own / divisor, total
     return (squares / count.clamp(min=1)).sqrt(), mean
+
+
+def nothing_left(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None) -> Tensor:
+    """Return which samples have nothing left, bool ``(B,)``."""
+    return ~_any(masks if keep is None else {name: mask & keep[name] for name, mask in masks.items()})
+
+
+def _any(masks: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([mask.any(1) for mask in masks.values()]).any(0)
 
 
 def lost_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:

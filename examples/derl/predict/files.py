@@ -116,4 +116,4 @@ def _sample(predictor: Predictor, folder: Path, row: Row) -> Sample:
         cell = row.get(name, "")
         if cell.strip():
             given[name] = cell if name == "text" else load_frames(folder / cell.strip())
-    return predictor.processor.read(**given)[0][0]
+    return predictor.processor.read(**given)[0][0] if given else dict.fromkeys(predictor.modalities)

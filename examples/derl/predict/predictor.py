@@ -1,5 +1,6 @@
 """Predictor: from raw text and arrays to a score, its class, and the share of each modality."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from derl.data.classes import seven_classes
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
-from derl.predict.processor import DerlProcessor, Sample
+from derl.predict.processor import DerlProcessor, Sample, is_empty
 
 CLASS_NAMES = {
     -3: "strongly negative",
@@ -32,8 +33,8 @@ class Answer:
         score: sentiment. Labels are in [-3, 3]; a score can be outside.
         sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even.
         weights: modality -> its share of the fusion's router weights, summed over both views and averaged over tokens.
-            A missing modality has share 0; the others sum to 1. None for a model without fusion, i.e. the plain
-            baseline.
+            A missing modality has share 0; the others sum to 1, unless all are missing. None for a model without
+            fusion, i.e. the plain baseline.
     """
 
     score: float
@@ -120,7 +121,17 @@ class Predictor:
         return answers[0] if single else answers
 
     def answer(self, samples: list[Sample]) -> list[Answer]:
-        """Score samples that the processor has read, batching those of similar length."""
+        """Score samples that the processor has read, batching those of similar length.
+
+        A sample without any input is answered by the mean of the training labels, with a warning.
+        """
+        empty = sum(map(is_empty, samples))
+        if empty:
+            warnings.warn(
+                f"{empty} of {len(samples)} samples have no input at all; the mean of the training labels answers "
+                f"them: {self.model.config.mean_label:+.3f}.",
+                stacklevel=2,
+            )
         order = sorted(range(len(samples)), key=lambda row: -_size(samples[row]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):

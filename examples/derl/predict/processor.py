@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from derl.data.absence import observed
 from derl.data.collate import Collator
 from derl.data.split import DataError
+from derl.data.tokens import tokenize
 from derl.model.config import DerlConfig
 
 Sample = dict[str, Tensor | None]
@@ -88,7 +90,8 @@ class DerlProcessor:
 
         Returns:
             ``inputs``, ``masks`` and ``keep``, the arguments of :meth:`derl.model.derl.DerlModel.forward`. A missing
-            modality is a dropped sequence, as in training: as many [UNK] or frames as a typical training sample has.
+            modality is what one dropped whole is in training (``config.dropped_modality``): "erased", as many [UNK] or
+            frames of zeros as a typical training sample has, or "absent", masked.
         """
         return self.batch(self.read(**samples)[0])
 
@@ -99,16 +102,16 @@ class DerlProcessor:
             samples: modality -> one sample or several. One sample is a string for text, and frames ``(L, D)`` for other
                 modalities: an array, a tensor or nested lists, of any length. Several samples are a list of these, or
                 an array ``(B, L, D)``. Leave out a missing modality, or put None in a list. Frames beyond
-                ``config.max_lengths`` are cut off at the end, with a warning. An array without frames counts as
-                missing.
+                ``config.max_lengths`` are cut off at the end, with a warning. A value that is not finite counts as
+                missing, a frame of such values is masked, and an array without any other frame is missing. So is a
+                text without words.
 
         Returns:
             ``(samples, single)``. ``samples`` holds, per sample, modality -> token ids ``(L,)`` or frames ``(L, D)``,
             or None if missing. ``single`` is True if one sample was given outside a list.
 
         Raises:
-            DataError: A modality name, type, width or number of samples is wrong, a value is not finite, or a sample
-                has no input.
+            DataError: A modality name, type, width or number of samples is wrong, or no modality is given.
         """
         names = tuple(self.config.modalities)
         unknown = [name for name in samples if name not in names]
@@ -137,26 +140,34 @@ class DerlProcessor:
             {name: parts[name][row] if name in parts else None for name in names}
             for row in range(next(iter(sizes.values())))
         ]
-        for row, sample in enumerate(read):
-            if all(content is None for content in sample.values()):
-                raise DataError(
-                    f"predict expected at least one of {names} in every sample, got none{_where(row, read)}; pass "
-                    "what there is."
-                )
         return read, all(single.values())
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
         """Pad samples from :meth:`read` to a batch, with stand-ins for missing modalities."""
         items = []
         for sample in samples:
-            inputs = {name: self._absent(name) if part is None else part for name, part in sample.items()}
-            masks = {name: torch.ones(len(part), dtype=torch.bool) for name, part in inputs.items()}
-            keep = {name: mask & (sample[name] is not None) for name, mask in masks.items()}
+            erased = self.config.dropped_modality == "erased" and not is_empty(sample)
+            inputs, masks, keep = {}, {}, {}
+            for name, part in sample.items():
+                content = self._missing(name, erased) if part is None else part
+                keep[name] = self._observed(name, content) & (part is not None)
+                masks[name] = torch.ones_like(keep[name]) if part is None and erased else keep[name]
+                if content.is_floating_point():
+                    content = torch.where(masks[name][:, None], content, 0)
+                inputs[name] = content
             items.append({"inputs": inputs, "masks": masks, "keep": keep})
         return self._collate(items)
 
-    def _absent(self, name: str) -> Tensor:
-        length = self.config.typical_lengths[name]
+    def _observed(self, name: str, content: Tensor) -> Tensor:
+        if name == "text":
+            return torch.ones(len(content), dtype=torch.bool)
+        return observed(content, self.config.partly_missing)
+
+    def _missing(self, name: str, erased: bool) -> Tensor:
+        """Return what stands in for a missing modality: a typical sequence to erase, or one frame to mask."""
+        length = self.config.typical_lengths[name] if erased else 1
+        if name == "text" and not erased:
+            return torch.zeros(1, dtype=torch.int64)
         if name == "text":
             words = " ".join([self.tokenizer.unk_token] * length)
             return torch.tensor(self.tokenizer(words, truncation=True, max_length=length)["input_ids"])
@@ -170,16 +181,10 @@ class DerlProcessor:
                     "words, the model has its own tokenizer."
                 )
         limit = self.config.max_lengths["text"]
-        tokens = [None if text is None else self.tokenizer(text, verbose=False)["input_ids"] for text in rows]
-        self._warn_of_cut("text", "tokens", [0 if part is None else len(part) for part in tokens])
-        cut = [
-            self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-            if part is not None and len(part) > limit
-            else part
-            for text, part in zip(rows, tokens, strict=True)
-        ]
+        self._warn_of_cut("text", "tokens", [len(part) for part in tokenize(rows, self.tokenizer)])
+        cut = tokenize(rows, self.tokenizer, limit)
         special = {self.config.unk_token_id, *self.config.special_token_ids}
-        unknown = sum(part is not None and special.issuperset(part) for part in cut)
+        unknown = sum(bool(part) and special.issuperset(part) for part in cut)
         if unknown:
             warnings.warn(
                 f"text holds no word that the model knows in {unknown} of {len(rows)} samples: it counts as present, "
@@ -199,14 +204,10 @@ class DerlProcessor:
                     f"predict expected {name} of shape (frames, {width}), got {tuple(part.shape)}{_where(row, rows)}; "
                     f"the model was trained on {width} features per frame."
                 )
-            if not part.isfinite().all():
-                raise DataError(
-                    f"predict expected finite {name}, got nan or infinity{_where(row, rows)}; repair the values, or "
-                    "pass None for what is missing."
-                )
         self._warn_of_cut(name, "frames", [0 if part is None else len(part) for part in frames])
         limit = self.config.max_lengths[name]
-        return [None if part is None or not len(part) else part[:limit] for part in frames]
+        cut = [None if part is None else part[:limit] for part in frames]
+        return [None if part is None or not self._observed(name, part).any() else part for part in cut]
 
     def _warn_of_cut(self, name: str, unit: str, lengths: Sequence[int]) -> None:
         limit = self.config.max_lengths[name]
@@ -217,6 +218,11 @@ class DerlProcessor:
                 f"samples; the longest had {max(longer)}.",
                 stacklevel=2,
             )
+
+
+def is_empty(sample: Sample) -> bool:
+    """Return whether a sample lacks every modality."""
+    return all(content is None for content in sample.values())
 
 
 def _is_single(name: str, value: Any) -> bool:
@@ -251,7 +257,7 @@ def _where(row: int, rows: Sequence[Any]) -> str:
 
 def _frames(name: str, value: Any, where: str) -> Tensor:
     try:
-        with np.errstate(over="ignore"):  # values out of range become infinite, which is refused
+        with np.errstate(over="ignore"):  # values out of range become infinite, which counts as missing
             frames = value if isinstance(value, Tensor) else torch.tensor(_numbers(value).astype(np.float32))
         if frames.ndim != 2 or frames.is_complex():
             raise ValueError(f"shape {tuple(frames.shape)} of {frames.dtype}")
@@ -259,7 +265,8 @@ def _frames(name: str, value: Any, where: str) -> Tensor:
         raise DataError(
             f"predict expected {name} to be numbers (frames, features), got {error}{where}; convert it first."
         ) from error
-    return frames.detach().cpu().float()
+    frames = frames.detach().cpu().float()
+    return torch.where(frames.isfinite(), frames, torch.nan)
 
 
 def _numbers(value: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from derl.data.absence import Missing, describe
 from derl.evaluate.diagnostics import is_collapsed
 from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
 from derl.evaluate.scores import Metrics
@@ -119,6 +120,20 @@ def notes(results: dict[str, Any]) -> list[str]:
         f"Checkpoint: epoch {checkpoint['epoch']:.0f}, chosen by {checkpoint['criterion']}"
         + (f", {checkpoint['value']:.3f}." if checkpoint["value"] is not None else "."),
     ]
+    before = [
+        line
+        for name, counts in results["missing_before"].items()
+        if (line := describe(name, Missing(**counts), results["partly_missing"]))
+    ]
+    if before:
+        lines.append(
+            f"Missing from the test data before anything was dropped: {'; '.join(before)}. Rates count what is there."
+        )
+    if results["nothing_left"]:
+        counts = ", ".join(f"{name}: {count}" for name, count in results["nothing_left"].items())
+        erased = results["dropped_modality"] == "erased"
+        how = "from erased input, as in the paper" if erased else "by the training mean"
+        lines.append(f"Test samples of which nothing is left, answered {how}: {counts}.")
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(
             "Best possible: knows how the data was made and how often each class occurs in the test split; each figure "

@@ -12,6 +12,7 @@ from derl.data.absence import PARTLY_MISSING
 from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
 from modx.missing import PATTERNS, parse_pattern
+from modx.model import DROPPED
 from modx.reconstruct import LEVELS
 
 LEAST = {
@@ -120,6 +121,12 @@ class Options:
     )
     standardize: bool | None = _option(
         None, "scale every feature to mean 0 and standard deviation 1 on the training split (default: set by --recipe)"
+    )
+    dropped_modality: str | None = _option(
+        None,
+        "a modality that is dropped whole is erased (zeros or [UNK], as in the paper), or absent, as if it had been "
+        "left out (default: absent if any sample of the data lacks a modality, else erased)",
+        DROPPED,
     )
     partly_missing: str = _option(
         "impute",

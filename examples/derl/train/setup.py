@@ -1,10 +1,11 @@
 """From options to data, tokenizer and model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
 
@@ -61,6 +62,7 @@ class Setup:
             if options.resume is None and options.evaluate is None:
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
+        options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
         encoder = options.text_encoder
         if "text" in splits["train"].modalities and encoder is not None:
             tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
@@ -76,6 +78,7 @@ class Setup:
             else:
                 model = model_class(config)
             train = splits["train"]
+            model.config.mean_label = train.labels.double().mean().item()
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
@@ -159,6 +162,31 @@ def _explained(encoder: str) -> Iterator[None]:
             f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
             f"({str(error).splitlines()[0]}); name a folder that holds a tokenizer and a model."
         ) from error
+
+
+def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: str) -> str:
+    """Return the run's setting; say so if holes in the data, which have nothing to erase, decide it.
+
+    Raises:
+        DataError: The data has holes, and "erased" was asked for.
+    """
+    holes = {
+        modality: f"{modality} is missing from {count} samples of {name}"
+        for name, split in reversed(splits.items())
+        for modality, missing in split.missing().items()
+        if (count := missing.samples + (missing.partly if options.partly_missing == "mask" else 0))
+    }
+    if not holes:
+        return options.dropped_modality or "erased"
+    lacking = ", ".join(holes.values())
+    if options.dropped_modality == "erased":
+        raise DataError(
+            f"{data_name}: expected every modality in every sample for --dropped_modality erased, found that "
+            f"{lacking}; leave the option out, or give absent."
+        )
+    if options.evaluate is None:
+        print(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
+    return "absent"
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:

@@ -214,7 +214,7 @@ def test_infinity_is_named_when_it_is_read(folder):
     tensors["audio"][0, 0] = float("inf")
     save_file(tensors, path, {"format": "derl-shards-1"})
     rows = open_shards(folder)["train"].features["audio"]
-    with pytest.raises(DataError, match="audio in row 0 of .* without infinity"):
+    with pytest.raises(DataError, match=r"audio in row 0 of .* without infinity"):
         rows[0]
 
 

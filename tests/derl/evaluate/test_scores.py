@@ -12,6 +12,8 @@ from derl.train.run import RunFolder
 from derl.train.setup import Setup
 from derl.train.trainer import SentimentTrainer, make_trainer
 
+NONE = torch.zeros(61, dtype=torch.bool)
+
 
 @pytest.fixture(scope="module", params=["derl", "plain"])
 def judged(request, tmp_path_factory):
@@ -49,13 +51,13 @@ def test_the_order_of_samples_does_not_show(judged):
 
 def test_a_collapse_is_named_and_variety_is_not():
     labels = torch.linspace(-3, 3, 61)
-    constant = diagnose(Predicted(torch.full((61,), 0.4), {}, None), labels)
+    constant = diagnose(Predicted(torch.full((61,), 0.4), {}, None, NONE), labels)
     assert constant == pytest.approx({"spread": 0.0, "commonest_class": 0.0, "commonest_share": 1.0}, abs=1e-6)
     assert is_collapsed(constant)
     nearly = torch.where(torch.arange(61) == 60, 3.0, -1.2)
-    assert diagnose(Predicted(nearly, {}, None), labels)["commonest_class"] == -1
-    assert is_collapsed(diagnose(Predicted(nearly, {}, None), labels))
-    perfect = diagnose(Predicted(labels, {}, None), labels)
+    assert diagnose(Predicted(nearly, {}, None, NONE), labels)["commonest_class"] == -1
+    assert is_collapsed(diagnose(Predicted(nearly, {}, None, NONE), labels))
+    perfect = diagnose(Predicted(labels, {}, None, NONE), labels)
     assert perfect["spread"] == pytest.approx(1)
     assert not is_collapsed(perfect)
 

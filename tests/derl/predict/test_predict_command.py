@@ -79,7 +79,6 @@ def test_a_csv_file_is_scored_row_by_row(run, predictor, frames, tmp_path, monke
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,audio\ngreat,audio.npy\n,\n", "in.csv, line 3: predict expected at least one of"),
         ("text,audio\ngreat,vision.npy\n", r"line 2: predict expected audio of shape (frames, 5), got (8, 20)"),
         ("text,audio\ngreat,nowhere.npy\n", "nowhere.npy: expected an array in a .npy file, found No such file"),
         ("text,audio\ngreat,objects.npy\n", "pickled objects, which are never read"),

@@ -47,6 +47,10 @@ def make_results(modalities=("text", "audio"), synthetic=True, routing=True):
         "checkpoint": {"epoch": 7.0, "criterion": "MAE on validation at r = 0.5", "value": 0.9},
         "seconds": {"train": 10.0, "evaluate": 2.0},
         "pattern": "frames",
+        "dropped_modality": "erased",
+        "partly_missing": "impute",
+        "missing_before": {},
+        "nothing_left": {},
         "diagnostics": {"text": {"spread": 0.8, "commonest_class": 1.0, "commonest_share": 0.3}},
         "intra_modal": {
             "rates": RATES,
