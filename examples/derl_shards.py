@@ -14,7 +14,7 @@ from ending import command
 # isort: split
 from derl.data.absence import describe_missing
 from derl.data.load import load_complete
-from derl.data.mmsa import describe_left_out, read_mmsa
+from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
 from derl.data.shard_writer import ShardWriter
 from derl.data.shards import verify_shards
 from derl.data.split import DataError, Split
@@ -50,7 +50,7 @@ def main() -> int:
             splits = load_complete(options.data)
         else:
             splits = read_mmsa(options.data, text_features=options.text_features)
-        for line in [*describe_left_out(splits), *describe_missing(splits)]:
+        for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits)]:
             print(line)
         limits = {m: max(split.features[m].shape[1] for split in splits.values()) for m in splits["train"].features}
         with ShardWriter(options.output_dir, max_lengths=limits, shard_bytes=options.shard_megabytes * 2**20) as writer:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from derl.data.absence import describe_missing
 from derl.data.files import checksum
-from derl.data.mmsa import describe_left_out, read_mmsa
+from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
 from derl.data.shards import INDEX, ShardedSplit, open_shards
 from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, save_splits
 
@@ -42,7 +42,7 @@ def load_data(
             print(f"converting {path} to {cache}")
             save_splits(read_mmsa(path, text_features=text_features), cache, source=source)
         splits = load_splits(cache)
-    for line in [*describe_left_out(splits), *describe_missing(splits, partly_missing)]:
+    for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits, partly_missing)]:
         print(line)
     return splits
 

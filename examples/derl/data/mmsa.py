@@ -11,7 +11,7 @@ from torch import Tensor
 
 from derl.data.absence import lacks_text
 from derl.data.split import SPLITS, DataError, Split
-from derl.data.unpickle import Array, kind, load_pickle, plain, refuse
+from derl.data.unpickle import Array, kind, load_pickle, plain, refuse, remedy
 from modx._modalities import is_name
 
 FEATURES = ("audio", "vision")  # modalities that come first; others follow
@@ -31,7 +31,10 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
     text. ``Split.left_out`` maps each key that was not read to the reason.
 
     MMSA's keys ``text`` and ``text_bert`` hold precomputed features and BERT token ids. They are left out; the words
-    are read from ``raw_text``.
+    are read from ``raw_text``. Without ``raw_text``, ``text`` is read as the modality ``text_features``.
+
+    Frames that are padded at the front are moved to the start. ``Split.notes`` says so, and whatever else was decided.
+    A key that is not needed may hold anything.
 
     Args:
         path: path of the pickle.
@@ -56,6 +59,11 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
     return splits
 
 
+def describe_notes(splits: Mapping[str, Any]) -> list[str]:
+    """Report what was decided about each split, one line per decision."""
+    return [f"{name}: {note}" for name, split in splits.items() for note in split.notes]
+
+
 def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
     """Report the keys that were not read and why, one line per key; empty if all were read."""
     reasons: dict[str, str] = {}
@@ -67,20 +75,25 @@ def describe_left_out(splits: Mapping[str, Split]) -> list[str]:
 def _check_sharing(content: Any, size: int) -> None:
     """Refuse arrays shared by many keys: their copies would take more memory than the file's size suggests."""
     entries = [entry for entry in content.values() if isinstance(entry, dict)] if isinstance(content, dict) else []
-    numbers = sum(math.prod(value.shape) for entry in entries for value in entry.values() if isinstance(value, Array))
+    numbers = sum(math.prod(value.shape) for entry in entries for value in entry.values() if _is_read(value))
     if numbers > size:
-        refuse("arrays with bytes of their own", f"{numbers} numbers in {size} bytes", "do not trust this file")
+        refuse("arrays with bytes of their own", f"{numbers} numbers in {size} bytes", "save a copy under each key")
+
+
+def _is_read(value: Any) -> bool:
+    return isinstance(value, Array) and value.content is not None
 
 
 def _splits(content: Any, text_features: bool) -> dict[str, Split]:
     if not isinstance(content, dict):
-        refuse("a dict of the splits train, valid and test", type(content).__name__, "is it an MMSA file?")
+        refuse("a dict of the splits train, valid and test", kind(content), remedy(content, "is it an MMSA file?"))
     splits = {}
     for name in SPLITS:
         if name not in content:
             refuse(f"split {name!r}", f"only {_names(content)}", "use a file with the official split")
         if not isinstance(content[name], dict):
-            refuse(f"split {name!r} to be a dict", type(content[name]).__name__, "is it an MMSA file?")
+            found = content[name]
+            refuse(f"split {name!r} to be a dict", kind(found), remedy(found, "is it an MMSA file?"))
         try:
             splits[name] = _split(content[name], text_features)
         except DataError as error:
@@ -105,11 +118,16 @@ def _split(entry: dict[Any, Any], text_features: bool) -> Split:
     counts = {key: len(column) for key, column in rows.items()}
     if len(set(counts.values())) > 1 or not len(labels):
         refuse("one row per utterance in every key", f"{counts} rows", "the file is damaged; get it again")
+    notes: list[str] = []
+    if keys.get(TEXT_FEATURES) == "text" and not text_features:
+        notes.append("there is no raw_text: the features in text are read as the modality text_features")
+    lengths = {name: _lengths(keys[name], entry, values, notes) for name, values in frames.items()}
     return Split(
         ids=columns["id"],
         text=columns.get("raw_text"),
         features={name: torch.from_numpy(values) for name, values in frames.items()},
-        lengths={name: _lengths(keys[name], entry, values) for name, values in frames.items()},
+        lengths=lengths,
+        notes=notes,
         labels=torch.from_numpy(labels),
         left_out=left_out,
     )
@@ -119,7 +137,7 @@ def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict
     """Map each modality to its key, and every other key to why it is left out (columns and lengths excepted)."""
     chosen = {key: key for key in FEATURES if key in entry}
     reasons: list[tuple[str, str]] = []
-    if text_features:
+    if text_features or ("raw_text" not in entry and _is_sequence(entry.get("text"), rows)):
         chosen[TEXT_FEATURES] = "text"
         if "raw_text" in entry:
             reasons.append(("raw_text", "the words; the features computed from them are read instead"))
@@ -139,7 +157,11 @@ def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict
     return chosen, left_out
 
 
-def _obstacle(key: Any, value: Any, rows: int) -> str | None:
+def _is_sequence(value: Any, rows: int) -> bool:
+    return isinstance(value, Array) and _obstacle("", value, rows, any_name=True) is None
+
+
+def _obstacle(key: Any, value: Any, rows: int, *, any_name: bool = False) -> str | None:
     """Return why a key is not a modality, or None if it is one."""
     if key == "text_bert":
         return "BERT token ids; the text encoder's own tokenizer reads raw_text instead"
@@ -149,6 +171,8 @@ def _obstacle(key: Any, value: Any, rows: int) -> str | None:
     if array.ndim != 3 or not array.size or len(array) != rows:
         advice = "; as (N, 1, D) it would be one frame per sample" if array.ndim == 2 and len(array) == rows else ""
         return f"not an array (N, L, D) of N = {rows} samples but {_described(value, rows)}{advice}"
+    if any_name:
+        return None
     if key == "text":
         return "features computed from the words; raw_text is read instead (--text_features reads the features)"
     if not is_name(key) or key == TEXT_FEATURES:
@@ -183,10 +207,11 @@ def _column(key: str, value: Any, *types: type) -> list[Any]:
     values = plain(value)
     names = " or ".join(kind.__name__ for kind in types)
     if not isinstance(values, list):
-        refuse(f"key {key!r} to be a list or array (N,) of {names}", kind(value), "is it an MMSA file?")
+        expected = f"key {key!r} to be a list or array (N,) of {names}"
+        refuse(expected, kind(value), remedy(value, "is it an MMSA file?"))
     for row, item in enumerate(values):
         if type(item) not in types:
-            refuse(f"{names} in key {key!r}", f"{kind(item)} in row {row}", f"convert it to {names}")
+            refuse(f"{names} in key {key!r}", f"{kind(item)} in row {row}", remedy(item, f"convert it to {names}"))
     return values
 
 
@@ -212,7 +237,8 @@ def _frames(key: str, value: Any) -> np.ndarray:
     """Return a float32 copy ``(N, L, D)`` with NaN for every value that is not finite, or too large for float32."""
     array = value.content if isinstance(value, Array) else None
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
-        refuse(f"key {key!r} to be a numeric array (N, L, D)", kind(value), "is it an MMSA file?")
+        expected = f"key {key!r} to be a numeric array (N, L, D)"
+        refuse(expected, kind(value), remedy(value, "is it an MMSA file?"))
     if not array.size:
         refuse(f"frames in key {key!r}", kind(value), "use an MMSA file that has them")
     with np.errstate(over="ignore", invalid="ignore"):  # a signaling NaN warns
@@ -221,22 +247,58 @@ def _frames(key: str, value: Any) -> np.ndarray:
     return frames
 
 
-def _lengths(key: str, entry: dict[str, Any], frames: np.ndarray) -> Tensor:
-    """Return lengths ``(N,)``, each up to the last frame that was observed."""
+def _lengths(key: str, entry: dict[str, Any], frames: np.ndarray, notes: list[str]) -> Tensor:
+    """Return lengths ``(N,)``, each up to the last frame that was observed; undo padding at the front in place."""
     name, (rows, limit, _) = f"{key}_lengths", frames.shape
+    position = np.arange(limit)
     there = ~np.isnan(frames).all(axis=2)
-    if name not in entry:
-        there &= frames.any(axis=2)  # zeros are padding; NaN counts as not zero
-    else:
-        lengths = _column(name, entry[name], int)
+    filled = there & frames.any(axis=2)  # zeros are padding; NaN counts as not zero
+    if name in entry:
+        lengths = np.array(_column(name, entry[name], int), dtype=np.int64)
         if len(lengths) != rows:
             refuse(f"{name} of {rows} rows, as {key}", f"{len(lengths)}", "the file is damaged; get it again")
+        for row in np.flatnonzero((lengths < 0) | (lengths > limit))[:1]:
+            refuse(f"{name} in 0 to {limit}", f"{lengths[row]} in row {row}", "the file is damaged; get it again")
+        at_front = _padded_at_front(key, filled, lengths, notes)
+    else:
+        there = filled
+        starts = np.where(filled.any(axis=1), filled.argmax(axis=1), limit)
+        occupied = starts < limit
+        full = filled[occupied, -1].all()
+        at_front = bool(full and (starts[occupied] > 0).sum() > occupied.sum() / 2)
+        lengths = limit - starts if at_front else np.full(rows, limit)
+    if at_front:
+        notes.append(f"{key} is padded at the front: its frames were moved to the start")
         for row, length in enumerate(lengths):
-            if not 0 <= length <= limit:
-                refuse(f"{name} in 0 to {limit}", f"{length} in row {row}", "the file is damaged; get it again")
-        there &= np.arange(limit) < np.array(lengths)[:, None]
-    ends = np.where(there, np.arange(1, limit + 1), 0).max(axis=1)
+            frames[row, :length] = frames[row, limit - length :].copy()
+            there[row, :length] = there[row, limit - length :].copy()
+            frames[row, length:] = 0
+    there &= position < lengths[:, None]
+    ends = np.where(there, position + 1, 0).max(axis=1)
     return torch.from_numpy(ends.astype(np.int64))
+
+
+def _padded_at_front(key: str, filled: np.ndarray, lengths: np.ndarray, notes: list[str]) -> bool:
+    """Return whether all rows end with their frames rather than begin with them, judging by where zeros are."""
+    rows, limit = filled.shape
+    position = np.arange(limit)
+    short = (lengths < limit) & filled.any(axis=1)
+    past = (filled & (position >= lengths[:, None])).any(axis=1)  # frames that the end would be cut off
+    before = (filled & (position < limit - lengths[:, None])).any(axis=1)  # frames that the start would be cut off
+    front = short & past & ~before
+    back = short & ~past & before
+    if front.any() and back.any():
+        refuse(
+            f"{key} padded at one end",
+            f"{front.sum()} rows that begin with zeros, such as row {front.argmax()}, and {back.sum()} that end with "
+            f"them, such as row {back.argmax()}, by {key}_lengths",
+            "pad all rows at the end",
+        )
+    if front.any() and not (short & past & before).any():
+        return True
+    if (short & past).any():
+        notes.append(f"{key} is not zero past {key}_lengths in {(short & past).sum()} of {rows} rows: not read")
+    return False
 
 
 def _names(mapping: dict[Any, Any]) -> str:

@@ -85,6 +85,7 @@ class ShardedSplit:
         self.labels = finite(shards.whole("labels"), f"labels of {shards.folder}")
         self._missing = dict(missing)
         self.left_out: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -35,6 +35,7 @@ class Split:
         lengths: modality -> ``(n,)`` int64, number of frames per utterance, 0 to L; 0 if it lacks the modality.
         labels: ``(n,)`` float32, finite.
         left_out: key of the source file that was not read -> the reason.
+        notes: what was decided when the source file was read.
 
     Raises:
         DataError: A field has the wrong type, shape or dtype, or holds infinity or, in the labels, NaN.
@@ -46,6 +47,7 @@ class Split:
     lengths: dict[str, Tensor]
     labels: Tensor
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("features", "lengths"):
@@ -116,6 +118,7 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
             "text": split.text,
             "modalities": list(split.features),
             "left_out": split.left_out,
+            "notes": split.notes,
         }
     metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
     try:
@@ -166,6 +169,7 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
         lengths={m: file.get_tensor(f"{name}/lengths/{m}") for m in entry["modalities"]},
         labels=file.get_tensor(f"{name}/labels"),
         left_out=entry["left_out"],
+        notes=entry["notes"],
     )
 
 

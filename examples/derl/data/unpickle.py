@@ -1,7 +1,8 @@
 """Read a pickle of plain data and NumPy arrays without running any code in it.
 
-A pickle is a program. This reader refuses every global except the few that NumPy arrays and plain containers need. It
-replaces those with stand-ins that check the file's arguments before NumPy sees them.
+A pickle is a program. This reader refuses every global except the few that NumPy arrays and plain containers need, and
+a few kinds of data that it cannot read. It replaces the first with stand-ins that check the file's arguments before
+NumPy sees them, and the second with :class:`Foreign`, which ignores them.
 """
 
 import math
@@ -9,38 +10,63 @@ import mmap
 import pickle
 import pickletools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from derl.data.foreign import Foreign, foreign
+from derl.data.formats import copied_as_text, recognize
 from derl.data.split import DataError
 
 
 def load_pickle(path: Path) -> Any:
-    """Read a pickle of protocol 0 to 5; arrays are returned as :class:`Array`.
+    """Read a pickle of protocol 0 to 5, of Python 2 or 3; arrays are returned as :class:`Array`.
 
     Raises:
-        DataError: The file cannot be read, is not a complete pickle, or holds anything but plain data and arrays.
-            Damage can also raise other exceptions, which the caller must turn into a DataError.
+        DataError: The file cannot be read, is not a complete pickle, or names anything but data. Damage can also raise
+            other exceptions, which the caller must turn into a DataError.
     """
     try:
         if not path.stat().st_size:
             refuse("a pickle", "an empty file", "get the file again")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-            _inspect(stream)
-            stream.seek(0)
-            return _Unpickler(stream).load()
+        other = recognize(path)
+        if other is not None:
+            refuse("a pickle", *other)
+        try:
+            return _load(path)
+        except OSError:
+            raise
+        except Exception as error:
+            if not copied_as_text(path):
+                raise
+            found = "one in which every line ends in CR LF, as after a copy as text"
+            remedy = "copy it again as binary (in git: '*.pkl binary' in .gitattributes)"
+            raise DataError(f"expected an intact pickle, found {found}; {remedy}.") from error
     except OSError as error:
         refuse("a file that can be read", str(error.strerror or error), "check the path")
 
 
+def _load(path: Path) -> Any:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        _inspect(stream)
+        stream.seek(0)
+        # text of Python 2 is bytes in any encoding, arrays included; utf-8 with escapes keeps them all
+        return _Unpickler(stream, encoding="utf-8", errors=_ESCAPE).load()
+
+
+_ESCAPE = "surrogateescape"
+
+
 _MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
 _MOST_CONTAINERS = 10_000  # an MMSA file has a few hundred; an empty set takes 1 byte of the file and 216 of memory
+_SCALAR = 5  # bytes per tuple or call: where lists hold NumPy's scalars, each takes one of both and at least 11 bytes
 _MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text: a file can make their hashes collide
+_SMALL = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE"}
 _CONTAINERS = {
-    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-    *("FROZENSET", "BYTEARRAY8", "REDUCE", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT"),
+    *("FROZENSET", "BYTEARRAY8", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
 }
 _REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
@@ -52,18 +78,21 @@ def _inspect(stream: mmap.mmap) -> None:
     recurses), too many containers, and too many numeric keys. Persistent ids, extension codes and out-of-band buffers
     are refused as well.
     """
+    most_small = _MOST_CONTAINERS + len(stream) // _SCALAR
     stack: list[str] = []
     memo: dict[int, str] = {}
-    containers = number_keys = 0
+    containers = small = number_keys = 0
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument in _opcodes(stream):
             name = opcode.name
             if name in _REFUSED_OPCODES:
-                refuse("a pickle of plain data and numpy arrays", f"opcode {name}", "do not trust this file")
+                refuse(
+                    "a pickle of plain data and numpy arrays", f"opcode {name}", "save plain arrays with pickle.dump"
+                )
             if name == "MEMOIZE" or name.endswith("PUT"):
                 index = len(memo) if name == "MEMOIZE" else argument
                 if not 0 <= index <= len(memo) + 1:
-                    refuse("memo indices in order", f"{index} after {len(memo)}", "do not trust this file")
+                    refuse("memo indices in order", f"{index} after {len(memo)}", "it is damaged; get it again")
                 memo[index] = stack[-1]
             elif name.endswith("GET"):
                 stack.append(memo[argument])
@@ -71,12 +100,13 @@ def _inspect(stream: mmap.mmap) -> None:
                 taken = _take(stack, opcode)
                 hashed = _hashed(name, taken)
                 if _TUPLE in hashed:
-                    refuse("plain dict keys and set members", "a tuple", "do not trust this file")
+                    refuse("plain dict keys and set members", "a tuple", "use text as keys")
                 number_keys += len(hashed) - hashed.count(_TEXT)
                 containers += name in _CONTAINERS
-                if containers > _MOST_CONTAINERS or number_keys > _MOST_NUMBER_KEYS:
+                small += name in _SMALL
+                if containers > _MOST_CONTAINERS or small > most_small or number_keys > _MOST_NUMBER_KEYS:
                     most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are not text"
-                    refuse(most, "more", "do not trust this file")
+                    refuse(most, "more", "save arrays rather than nested lists, and text as keys")
                 stack.extend(_given(name, taken, opcode))
     except DataError:
         raise
@@ -87,6 +117,22 @@ def _inspect(stream: mmap.mmap) -> None:
             refuse("a pickle", "bytes that are not one", "check the path, or get the file again")
         found = f"an error at byte {stream.tell()}, {type(error).__name__}: {error}"
         refuse("an intact pickle", found, "it is damaged; get the file again")
+
+
+def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:
+    """Yield each opcode and its argument, as pickletools.genops does, which cannot read non-ASCII text of Python 2."""
+    name = ""
+    while name != "STOP":
+        code = stream.read(1)
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError("pickle exhausted before seeing STOP" if not code else f"opcode {code!r} unknown")
+        name = opcode.name
+        if name == "STRING":
+            argument: Any = stream.readline()
+        else:
+            argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        yield opcode, argument
 
 
 def _take(stack: list[str], opcode: Any) -> list[str]:
@@ -125,11 +171,11 @@ class _Unpickler(pickle.Unpickler):
     """Unpickles plain data; NumPy arrays are returned as ``Array``."""
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _GLOBALS[module, name]
-        except KeyError:
+        known = _GLOBALS.get((module, name)) or foreign(module, name)
+        if known is None:
             found = f"{module}.{name}"[:200]
             refuse("a pickle of plain data and numpy arrays", f"global {found}", "do not trust this file")
+        return known
 
 
 class _Callable:
@@ -148,40 +194,53 @@ class _Callable:
 
 
 class _Dtype:
-    """Stand-in for a NumPy dtype: a kind, a size and, set by ``__setstate__``, a byte order."""
+    """Stand-in for a NumPy dtype: a kind, a size and, set by ``__setstate__``, a byte order.
 
-    __slots__ = ("dtype",)
+    ``dtype`` is None for one that is neither numbers, bool, text nor object; ``name`` says what it is.
+    """
+
+    __slots__ = ("dtype", "name")
 
     def __init__(self, spec: Any, align: Any = False, copy: Any = True) -> None:
-        if not isinstance(spec, str) or not re.fullmatch(r"f[248]|[iu][1248]|b1|[US][0-9]{1,6}|O8?", spec):
-            refuse("arrays of numbers, bool or str", f"dtype {kind(spec)}", "save the column as float or str")
-        self.dtype = np.dtype(spec)
+        plain = isinstance(spec, str) and re.fullmatch(r"f[248]|[iu][1248]|b1|[US][0-9]{1,6}|O8?", spec)
+        self.dtype = np.dtype(spec) if plain else None
+        self.name = f"dtype {kind(spec)}"
 
     def __setstate__(self, state: Any) -> None:
         _, order, *fields = state
         if order not in ("<", ">", "|", "=") or any(value is not None for value in fields[:3]):
-            refuse("arrays of numbers, bool or str", "a structured dtype", "save its columns apart")
-        self.dtype = self.dtype.newbyteorder(order)
+            self.dtype, self.name = None, "a structured dtype"
+        if self.dtype is not None:
+            self.dtype = self.dtype.newbyteorder(order)
 
 
 class Array:
-    """Stand-in for a NumPy array: ``content`` is a view of the file's bytes, or a list for dtype object."""
+    """Stand-in for a NumPy array.
+
+    ``content`` is a view of the file's bytes, a list for dtype object, or None where the dtype cannot be read.
+    """
 
     __slots__ = ("content", "dtype", "shape")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        self._set((0,), np.dtype("f4"), False, b"")
+        self._set((0,), _Dtype("f4"), False, b"")
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
-        self._set(shape, dtype.dtype, fortran, content)
+        self._set(shape, dtype, fortran, content)
 
-    def _set(self, shape: Any, dtype: np.dtype, fortran: Any, content: Any) -> None:
+    def _set(self, shape: Any, spec: _Dtype, fortran: Any, content: Any) -> None:
         """Check that the content fills the shape before building anything."""
         whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not whole or len(shape) > 8:
             refuse("arrays of at most 8 sizes >= 0", kind(shape), "the file is damaged; get it again")
+        dtype = spec.dtype
+        if dtype is None:
+            self.shape, self.dtype, self.content = shape, spec.name, None
+            return
+        if isinstance(content, str):  # of Python 2
+            content = content.encode("utf-8", _ESCAPE)
         of_objects = dtype.kind == "O"
         if not isinstance(content, list if of_objects else (bytes, bytearray)):
             refuse("the bytes of an array", type(content).__name__, "the file is damaged; get it again")
@@ -191,6 +250,7 @@ class Array:
             found = f"{len(content)} {unit} for {dtype} {shape}"
             refuse(f"an array of {expected} {unit}", found, "the file is damaged; get it again")
         self.shape, self.dtype = shape, dtype
+        self.content: Any
         if of_objects:
             self.content = content
         else:
@@ -201,24 +261,31 @@ class Array:
 _NDARRAY = _Callable(lambda *args: refuse("numpy's own pickles", "a call of ndarray", "save it again"))
 
 
-def _reconstruct(kind: Any, shape: Any, dtype: Any) -> Array:
+def _reconstruct(kind: Any, shape: Any, dtype: Any) -> "Array | Foreign":
+    if isinstance(kind, type) and issubclass(kind, Foreign):
+        return kind()
     if kind is not _NDARRAY:
         refuse("arrays of numpy.ndarray", "another class", "save them as plain arrays")
     return Array()
 
 
 def _from_buffer(content: Any, dtype: _Dtype, shape: Any, order: str, axis_order: Any = None) -> Array:
-    if order not in ("C", "F", "K") or axis_order is not None:
-        refuse("arrays in C or Fortran order", f"order {kind(order)}", "save contiguous arrays")
     array = Array()
-    array._set(shape, dtype.dtype, order == "F", content)
+    array._set(shape, dtype, order == "F", content)
+    moved = axis_order is not None
+    known = isinstance(axis_order, tuple) and all(type(axis) is int for axis in axis_order)
+    if order not in ("C", "F", "K") or (moved and not (known and sorted(axis_order) == list(range(len(shape))))):
+        refuse("arrays in C or Fortran order, or with their axes moved", f"order {kind(order)}", "save them again")
+    if moved and order == "K" and isinstance(array.content, np.ndarray):  # NumPy 2.3 and later
+        array.content = array.content.transpose(axis_order)
+        array.shape = array.content.shape
     return array
 
 
 def _scalar(dtype: _Dtype, content: Any) -> Any:
     array = Array()
-    array._set((1,), dtype.dtype, False, content)
-    return plain(array)[0]
+    array._set((1,), dtype, False, content)
+    return array if array.content is None else plain(array)[0]
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -268,17 +335,27 @@ for _builtins in ("builtins", "__builtin__"):  # protocols 0 to 2 use the old na
 
 
 def plain(value: Any) -> Any:
-    """Return a one-dimensional array as a list, and anything else unchanged."""
-    if isinstance(value, Array) and len(value.shape) == 1:
-        return value.content if isinstance(value.content, list) else value.content.tolist()
-    return value
+    """Return a one-dimensional array as a list, bytes in it as text, and anything else unchanged."""
+    if not isinstance(value, Array) or len(value.shape) != 1 or value.content is None:
+        return value
+    if isinstance(value.content, list):
+        return value.content
+    items = value.content.tolist()
+    return [item.decode("utf-8", _ESCAPE) for item in items] if value.dtype.kind == "S" else items
 
 
 def kind(value: Any) -> str:
     """Describe a value of the file without printing it, since nested values can be endless."""
     if isinstance(value, str):
         return f"str {value[:60]!r}"
+    if isinstance(value, Foreign):
+        return value.what
     return f"array {value.dtype} {value.shape}" if isinstance(value, Array) else type(value).__name__
+
+
+def remedy(value: Any, otherwise: str) -> str:
+    """Return what to do about a value of the file that cannot be used."""
+    return value.remedy if isinstance(value, Foreign) else otherwise
 
 
 def refuse(expected: str, found: str, remedy: str) -> NoReturn:
