@@ -40,7 +40,7 @@ def load_data(
     elif path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
-        if not path.exists() and cache.exists():
+        if not path.exists() and _was_converted(cache):
             print(f"{path} is not there any more; {cache} holds what was read from it")
             return _described(load_complete(cache), partly_missing)
         source = data_checksum(path) + (" text_features" if text_features else "")
@@ -56,6 +56,13 @@ def _described(splits: Loaded, partly_missing: str) -> Loaded:
     for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits, partly_missing)]:
         print(line)
     return splits
+
+
+def _was_converted(cache: Path) -> bool:
+    try:
+        return bool(read_source(cache))
+    except DataError:
+        return False
 
 
 def load_complete(path: str | Path) -> dict[str, Split]:
