@@ -66,9 +66,11 @@ def draw(accuracies: Accuracies) -> Figure:
         middle, spread = _statistics(accuracies[name], by_view)
         places = [place + offset for place in range(len(by_view))]
         right.bar(places, middle, 0.4, yerr=spread, capsize=3, color=color, hatch=hatch, edgecolor="white", label=name)
+    bottom = _bottom(accuracies, by_view)
     left.axhline(10, color="#555555", linestyle=":", label="chance")
     left.set(xlabel="share of frames missing in every view", ylabel="accuracy (%)", ylim=(0, 101))
-    right.set(xlabel="views that are there", ylabel="accuracy (%), axis cut at 80", ylim=(80, 101))
+    right.set(xlabel="views that are there", ylim=(bottom, 101))
+    right.set_ylabel(f"accuracy (%), axis cut at {bottom}" if bottom else "accuracy (%)")
     right.set_xticks(range(len(by_view)), [name.replace(" ", "\n") for name in by_view])
     for axes in (left, right):
         axes.grid(axis="y", alpha=0.3)
@@ -87,6 +89,12 @@ def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
 def _statistics(seeds: list[dict[str, float]], conditions: list[str]) -> tuple[list[float], list[float] | None]:
     columns = [[one[condition] for one in seeds] for condition in conditions]
     return [mean(column) for column in columns], [stdev(column) for column in columns] if len(seeds) > 1 else None
+
+
+def _bottom(accuracies: Accuracies, conditions: list[str]) -> int:
+    """Return where the axis of the bars starts: at 80, or at the multiple of ten below the lowest figure."""
+    lowest = min(one[condition] for seeds in accuracies.values() for one in seeds for condition in conditions)
+    return min(80, 10 * int(lowest // 10))
 
 
 def _many(accuracies: Accuracies) -> bool:

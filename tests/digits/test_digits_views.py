@@ -14,7 +14,7 @@ import digits_views
 from digits.baseline import ConcatBaseline
 from digits.missing import CONDITIONS, everything, keep_masks
 from digits.model import ViewsModel
-from digits.report import BASELINE, OURS, rows
+from digits.report import BASELINE, OURS, draw, rows
 from digits.training import evaluate, train
 from digits.views import SHAPES, Split, load_views, see
 
@@ -195,3 +195,14 @@ def test_a_bad_option_is_one_clear_line_before_any_training(arguments, message, 
         digits_views.main()
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lowest", "bottom", "label"), [(93.0, 80, "cut at 80"), (61.5, 60, "cut at 60"), (4.0, 0, "")]
+)
+def test_no_bar_of_the_picture_is_cut_off(lowest, bottom, label):
+    accuracies = {name: [dict.fromkeys(CONDITIONS, 95.0) | {"only waves": lowest}] for name in (OURS, BASELINE)}
+    assert "only waves" in CONDITIONS
+    right = draw(accuracies).axes[1]
+    assert right.get_ylim() == (bottom, 101)
+    assert label in right.get_ylabel()

@@ -9,14 +9,17 @@ from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
 from derl.data.shards import INDEX, ShardedSplit, open_shards
 from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, save_splits
 
+Loaded = Mapping[str, Split | ShardedSplit]
+
 
 def load_data(
     path: str | Path, cache: str | Path, *, text_features: bool = False, partly_missing: str = "impute"
-) -> Mapping[str, Split | ShardedSplit]:
+) -> Loaded:
     """Load splits from an MMSA pickle (through a safetensors cache), a ``.safetensors`` file, or shards.
 
     The first call converts the pickle to ``cache``, stores its SHA-256 there, and prints a line. Later calls read only
-    the cache, as long as the checksum matches. Every call prints which keys were left out, and what is absent.
+    the cache, as long as the checksum matches or the pickle is gone. Every call prints which keys were left out, and
+    what is absent.
 
     Args:
         path: the pickle, the ``.safetensors`` file, or the folder of shards.
@@ -31,20 +34,35 @@ def load_data(
     path, cache = Path(path), Path(cache)
     if text_features and (path.is_dir() or path.suffix == ".safetensors"):
         raise DataError(f"{path}: expected a pickle for --text_features, found converted data; leave it out.")
-    splits: Mapping[str, Split | ShardedSplit]
+    splits: Loaded
     if path.is_dir():
         splits = open_shards(path)
     elif path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
+        if not path.exists() and _was_converted(cache):
+            print(f"{path} is not there any more; {cache} holds what was read from it")
+            return _described(load_complete(cache), partly_missing)
         source = data_checksum(path) + (" text_features" if text_features else "")
         if not cache.exists() or read_source(cache) != source:
             print(f"converting {path} to {cache}")
             save_splits(read_mmsa(path, text_features=text_features), cache, source=source)
         splits = load_splits(cache)
+    return _described(splits, partly_missing)
+
+
+def _described(splits: Loaded, partly_missing: str) -> Loaded:
+    """Print what was left out, decided and absent."""
     for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits, partly_missing)]:
         print(line)
     return splits
+
+
+def _was_converted(cache: Path) -> bool:
+    try:
+        return bool(read_source(cache))
+    except DataError:
+        return False
 
 
 def load_complete(path: str | Path) -> dict[str, Split]:

@@ -283,5 +283,6 @@ def _check_split(split: Split | ShardedSplit, modalities: Sequence[str], max_len
             row = int(too_long[0])
             raise DataError(
                 f"MissingDataset expected at most max_lengths[{modality!r}] = {max_lengths[modality]} frames "
-                f"of {modality}, found {int(split.lengths[modality][row])} in row {row}; raise the maximum."
+                f"of {modality}, found {int(split.lengths[modality][row])} in row {row}; cut them to that number in "
+                "the data, or pass a larger maximum."
             )

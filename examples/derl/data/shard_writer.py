@@ -15,7 +15,7 @@ from torch import Tensor
 from derl.data.absence import Missing, count_frames, count_text
 from derl.data.files import checksum
 from derl.data.shards import FORMAT, INDEX, finite, no_infinity
-from derl.data.split import SPLITS, DataError, check_name
+from derl.data.split import SPLITS, DataError, check_name, check_text
 
 
 class ShardWriter:
@@ -99,6 +99,8 @@ class ShardWriter:
             raise DataError(f"ShardWriter expected split to be one of {SPLITS}, got {split!r}.")
         if not isinstance(name, str) or not (text is None or isinstance(text, str)):
             raise DataError(f"ShardWriter expected name and text to be str, got {name!r} and {text!r}; convert them.")
+        for what, value in (("name", name), ("text", text or "")):
+            check_text("ShardWriter", f"{what} of {name!r}", value)
         features = {} if features is None else features
         if not isinstance(features, Mapping):
             raise DataError(

@@ -124,12 +124,22 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, draft, metadata)
+            save_file(_apart(tensors), draft, metadata)
     except Exception as error:
         raise DataError(
             f"{path}: expected a place to write the splits to, found {type(error).__name__}: {error}; choose "
             "a writable folder with free space."
         ) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy a tensor that shares memory with an earlier one, which safetensors refuses."""
+    apart: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        known = {other.untyped_storage().data_ptr() for other in apart.values()}
+        own = tensor.contiguous()
+        apart[key] = own.clone() if own.untyped_storage().data_ptr() in known else own
+    return apart
 
 
 def load_splits(path: str | Path) -> dict[str, Split]:
@@ -186,11 +196,30 @@ def check_name(owner: str, name: Any) -> None:
         )
 
 
+def check_text(owner: str, name: str, text: str) -> None:
+    """Refuse text with half an emoji, which tokenizers and files cannot hold.
+
+    Raises:
+        DataError: The text cannot be encoded.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{owner} expected {name} to be text that UTF-8 can encode, found half a character (such as half an emoji) "
+            f"at position {error.start}: {text[max(error.start - 10, 0) : error.end + 10]!r}; repair it with "
+            "text.encode('utf-8', 'replace').decode()."
+        ) from error
+
+
 def _check_strings(name: str, values: Any, rows: int, kinds: tuple[type, ...]) -> None:
     if not isinstance(values, list) or len(values) != rows or not all(isinstance(value, kinds) for value in values):
         what = "str" if len(kinds) == 1 else "str or None"
         found = f"{type(values).__name__} of {len(values)} items"
         raise DataError(f"Split expected {name} to be a list of {rows} {what}, found {found}; convert it first.")
+    for row, value in enumerate(values):
+        if value is not None:
+            check_text("Split", f"{name} in row {row}", value)
 
 
 def _check_tensor(name: str, tensor: Any, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:

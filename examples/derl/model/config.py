@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from derl.model.config_rules import check
+from derl.model.config_rules import RULES, check
 from modx.reconstruct import LEVELS
 
 MAX_TOKENS = 50  # of a text
@@ -92,6 +93,8 @@ class DerlConfig(PreTrainedConfig):
     mean_label: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name in RULES:
+            setattr(self, name, _plain(getattr(self, name)))
         check(self)
         self.input_dims = {"audio": 5, "vision": 20} if self.input_dims is None else dict(self.input_dims)
         if self.max_lengths is None:
@@ -142,3 +145,15 @@ class DerlConfig(PreTrainedConfig):
             "router_dim": 16,
         }
         return cls(**(preset | overrides))
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's numbers into Python's, which JSON can hold."""
+    match value:
+        case dict():
+            return {name: _plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return type(value)(map(_plain, value))
+        case np.generic():
+            return value.item()
+    return value

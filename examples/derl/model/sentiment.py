@@ -102,8 +102,13 @@ class SentimentModel(PreTrainedModel):
 
     @classmethod
     def from_text_pretrained(cls, text_encoder: str, config: DerlConfig) -> "SentimentModel":
-        """Build the model around a pretrained text encoder, given its folder or its name on the Hub."""
+        """Build the model around a pretrained text encoder, given its folder or its name on the Hub.
+
+        Raises:
+            DataError: The model is no encoder of text, or cannot read ``config.max_lengths["text"]`` tokens.
+        """
         pretrained = own_weights(AutoModel.from_pretrained(text_encoder, dtype=torch.float32))
+        _check_encoder(text_encoder, pretrained, config)
         config.text_config = pretrained.config
         model = cls(config)
         model.text_encoder = _without_pooler(pretrained)
@@ -378,6 +383,29 @@ def own_weights(model: nn.Module) -> nn.Module:
         if tensor.data_ptr() % _ALIGNMENT:
             tensor.data = tensor.data.clone()
     return model
+
+
+def _check_encoder(name: str, encoder: PreTrainedModel, config: DerlConfig) -> None:
+    """Encode the longest text that the model may get, before anything is trained."""
+    length = config.max_lengths["text"]
+    ids = torch.full((1, length), config.unk_token_id)
+    try:
+        with torch.inference_mode():
+            states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        width = encoder.config.hidden_size
+    except Exception as error:
+        positions = getattr(encoder.config, "max_position_embeddings", length)
+        found = f"{positions} positions" if positions < length else f"{type(error).__name__}: {str(error).strip()}"
+        found = found.splitlines()[0][:200]
+        raise DataError(
+            f"--text_encoder {name}: expected an encoder of text such as BERT that reads {length} tokens, found "
+            f"{type(encoder).__name__} with {found}; name another encoder, such as bert-base-uncased."
+        ) from error
+    if tuple(states.shape) != (1, length, width):
+        raise DataError(
+            f"--text_encoder {name}: expected states of shape (1, {length}, {width}), found "
+            f"{tuple(states.shape)}; name another encoder, such as bert-base-uncased."
+        )
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from derl.data.absence import observed
 from derl.data.collate import Collator
-from derl.data.split import DataError
+from derl.data.split import DataError, check_text
 from derl.data.tokens import tokenize
 from derl.model.config import DerlConfig
 
@@ -182,6 +182,8 @@ class DerlProcessor:
                     f"predict expected text to be strings, got {type(text).__name__}{_where(row, rows)}; pass the raw "
                     "words, the model has its own tokenizer."
                 )
+            if text is not None:
+                check_text("predict", f"text{_where(row, rows)}", text)
         limit = self.config.max_lengths["text"]
         self._warn_of_cut("text", "tokens", [len(part) for part in tokenize(rows, self.tokenizer)])
         cut = tokenize(rows, self.tokenizer, limit)

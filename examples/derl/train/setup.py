@@ -75,6 +75,7 @@ class Setup:
             if "text" in config.modalities and encoder is not None:
                 with _explained(encoder):
                     model = model_class.from_text_pretrained(encoder, config)
+                _check_vocabulary(encoder, model, tokenizer)
             else:
                 model = model_class(config)
             train = splits["train"]
@@ -83,6 +84,8 @@ class Setup:
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
             lengths = setup.dataset("train").lengths()
+            for name in ("valid", "test"):
+                setup._check(name)
             for name, part in lengths.items():
                 if not part.any():
                     raise DataError(
@@ -114,6 +117,22 @@ class Setup:
             train_rate=options.train_rate,
             partly_missing=config.partly_missing,
         )
+
+    def _check(self, split: str) -> None:
+        """Refuse a split that the model cannot read, before it is trained.
+
+        Raises:
+            DataError: A sample has more frames than every training array; the message says which.
+        """
+        for modality, limit in self.model.config.max_lengths.items():
+            lengths = self.splits[split].lengths.get(modality)
+            if lengths is not None and lengths.max() > limit:
+                raise DataError(
+                    f"{self.data_name}: expected at most {limit} frames of {modality} in {split}, as the training "
+                    f"arrays have, found {int(lengths.max())} in row {int(lengths.argmax())}; cut them, or pad the "
+                    "training arrays with zeros to that length."
+                )
+        self.dataset(split)
 
     @property
     def best_possible(self) -> Callable[[MissingDataset], dict[str, float]] | None:
@@ -157,11 +176,23 @@ def _explained(encoder: str) -> Iterator[None]:
     """Turn a failure to load into a one-line error."""
     try:
         yield
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise RunError(
             f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
             f"({str(error).splitlines()[0]}); name a folder that holds a tokenizer and a model."
         ) from error
+
+
+def _check_vocabulary(encoder: str, model: SentimentModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    known = model.text_encoder.get_input_embeddings().num_embeddings
+    needed = max(tokenizer.get_vocab().values()) + 1 if tokenizer is not None else 0
+    if needed > known:
+        raise RunError(
+            f"--text_encoder {encoder}: expected an embedding for each of the tokenizer's {needed} tokens, found "
+            f"{known}; name a folder whose tokenizer and model belong together."
+        )
 
 
 def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: str) -> str:

@@ -262,7 +262,7 @@ def test_text_is_truncated_and_frames_are_not(synthetic):
     data = dataset(synthetic, max_lengths=MAX_LENGTHS | {"text": 6})
     assert {len(item["inputs"]["text"]) for item in data} == {6}
     longest = synthetic.splits["train"].lengths["vision"]
-    with pytest.raises(DataError, match=r"max_lengths\['vision'\] = 5 .* in row \d+; raise the maximum"):
+    with pytest.raises(DataError, match=r"max_lengths\['vision'\] = 5 .* in row \d+; cut them to that number"):
         dataset(synthetic, max_lengths=MAX_LENGTHS | {"vision": 5})
     dataset(synthetic, max_lengths=MAX_LENGTHS | {"vision": int(longest.max())})
 
