@@ -39,6 +39,7 @@ WRONG = {
         (-0.1, math.nan, math.inf, "0.1", None, True),
     ),
     "detach_target": ("yes", 1, None),
+    "mean_label": (math.nan, math.inf, "8", None, True, [8]),
 }
 
 

@@ -124,8 +124,8 @@ class Options:
     )
     dropped_modality: str | None = _option(
         None,
-        "a modality that is dropped whole is erased (zeros or [UNK], as in the paper), or absent, as if it had been "
-        "left out (default: absent if any sample of the data lacks a modality, else erased)",
+        "a modality that is dropped whole is erased (zeros or [UNK], as in the paper) or absent, as if the sample had "
+        "none (default: absent if any sample of the data lacks a modality, else erased)",
         DROPPED,
     )
     partly_missing: str = _option(

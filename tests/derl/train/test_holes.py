@@ -64,6 +64,7 @@ def run(made, encoder, folder, *more, holes=True):
     path = folder / "data.pkl"
     path.write_bytes(pickle.dumps({name: layout(split, holes=holes) for name, split in made.splits.items()}))
     options = ["--preset", "smoke", "--epochs", "2", "--batch_size", "12", "--learning_rate", "0.02"]
+    options += ["--precision", "fp32"]  # predict does not run in bf16
     with pytest.MonkeyPatch.context() as patch:
         arguments = ["--data", str(path), "--text_encoder", str(encoder), *options, *more]
         patch.setattr(sys, "argv", ["derl_mosi.py", *arguments, "--output_dir", str(folder / "run")])
