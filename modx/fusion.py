@@ -19,11 +19,11 @@ class Fused(NamedTuple):
 
 
 class ModalityRouter(ModalityModule):
-    r"""Fuse the views of all modalities into one sequence by a weighted sum per token (MRF of DERL, Li et al.).
+    r"""Fuse the views of all modalities into one sequence by a weighted sum per token (DERL, Li et al.).
 
     :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)` and :math:`y = \sum_i w_i x_i` (eq. 13-15).
-    The I inputs x are all views of all modalities. They are concatenated view by view, and by sorted name within a
-    view.
+    The I inputs x are all views of all modalities. They are concatenated in order of view, and within a view in
+    alphabetical order of modality name.
 
     Args:
         modalities: Names of the modalities, in any order.

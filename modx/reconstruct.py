@@ -68,7 +68,8 @@ class MultiLevelReconstructor(ModalityModule):
         self.modalities = check_names(self, modalities)
         check_layer(self, dtype, dim=dim, hidden_dim=hidden_dim)
         known = isinstance(levels, Collection) and all(level in LEVELS for level in levels)
-        check(known and levels, self, f"levels to be one or more of {LEVELS}", levels, "for none, build no block")
+        expected = f"levels to be one or more of {LEVELS}"
+        check(known and levels, self, expected, levels, "to reconstruct none, leave the block out")
         self.dim = dim
         self.levels = tuple(levels)
         count = len(self.modalities)

@@ -138,9 +138,8 @@ def test_nothing_is_rebuilt_from_nothing(shape):
 
 @pytest.mark.parametrize("levels", [(), ("input", "output"), "inputs", "joint"])
 def test_refuses_levels_it_does_not_know(levels):
-    message = (
-        f"levels to be one or more of ('input', 'disentangled', 'joint'), got {levels!r}; for none, build no block"
-    )
+    message = f"levels to be one or more of ('input', 'disentangled', 'joint'), got {levels!r}; to reconstruct none, "
+    message += "leave the block out"
     with pytest.raises(ValueError, match="MultiLevelReconstructor expected " + re.escape(message)):
         make(levels)
 
