@@ -38,6 +38,7 @@ WRONG = {
         ("orthogonality_weight", "reconstruction_weight", "consistency_weight", "complete_weight"),
         (-0.1, math.nan, math.inf, "0.1", None, True),
     ),
+    "mean_label": (math.nan, math.inf, "0.1", None, True),
     "detach_target": ("yes", 1, None),
 }
 
