@@ -63,7 +63,18 @@ def run(made, encoder, folder, *more, holes=True):
     """Run the command on synthetic data; return its exit code."""
     path = folder / "data.pkl"
     path.write_bytes(pickle.dumps({name: layout(split, holes=holes) for name, split in made.splits.items()}))
-    options = ["--preset", "smoke", "--epochs", "2", "--batch_size", "12", "--learning_rate", "0.02"]
+    options = [
+        "--preset",
+        "smoke",
+        "--epochs",
+        "2",
+        "--batch_size",
+        "12",
+        "--learning_rate",
+        "0.02",
+        "--precision",
+        "fp32",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         arguments = ["--data", str(path), "--text_encoder", str(encoder), *options, *more]
         patch.setattr(sys, "argv", ["derl_mosi.py", *arguments, "--output_dir", str(folder / "run")])
