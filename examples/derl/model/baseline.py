@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows, nothing_left
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
 
 
 class PlainModel(SentimentModel):
@@ -45,7 +45,7 @@ class PlainModel(SentimentModel):
         scores = self.answer(self.score(torch.cat(means, dim=1)), shown)
         prediction = scores[: next(iter(inputs.values())).shape[0]]
         loss = None if labels is None else self.task_loss(prediction, labels)
-        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction, nothing_left=nothing_left(masks, keep))
+        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
         if compare:
             self.compare(output, scores[len(prediction) :], rows, labels)
         return output

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows, nothing_left
+from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
 from modx import FusionLosses, MissingModalityFusion
 
 
@@ -94,7 +94,6 @@ class DerlModel(SentimentModel):
             prediction=prediction,
             expert_weights=fused.expert_weights,
             fusion_weights=torch.stack(weights, dim=-1),
-            nothing_left=nothing_left(masks, keep),
         )
         if labels is not None:
             output.task_loss = output.loss = self.task_loss(prediction, labels)

@@ -40,7 +40,7 @@ class DerlOutput(ModelOutput):
         prediction: scores ``(B,)``, or logits of classes ``(B, num_labels)``.
         expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
-        nothing_left: ``(B,)`` bool, True where nothing was kept of any modality.
+        nothing_left: ``(B,)`` bool, True where nothing was kept of any modality; set by the trainer in evaluation.
     """
 
     loss: Tensor | None = None

@@ -20,7 +20,7 @@ from derl.data.missing import MissingDataset
 from derl.evaluate.protocol import average
 from derl.evaluate.task import Task
 from derl.evaluate.tasks import task_of
-from derl.model.sentiment import SentimentModel
+from derl.model.sentiment import SentimentModel, nothing_left
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
 from derl.train.decay import decayed
@@ -79,6 +79,8 @@ class SentimentTrainer(SafeTrainer):
             weight = self._batches.weight(self.state.global_step)
             output.loss = output.loss * weight
             self._parts = {name: output[name].detach() * weight for name in LOSS_PARTS if output.get(name) is not None}
+        elif return_outputs:
+            output["nothing_left"] = nothing_left(inputs["masks"], inputs.get("keep"))
         return (output.loss, output) if return_outputs else output.loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
