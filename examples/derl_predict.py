@@ -2,7 +2,7 @@
 
 python examples/derl_predict.py MODEL --text "great lovely ship"
 python examples/derl_predict.py MODEL --text "great lovely ship" --audio audio.npy --vision vision.npy
-python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # columns text, audio, vision: .npy files
+python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # a column per modality
 """
 
 import sys
@@ -16,9 +16,10 @@ from ending import Stopped, command
 # isort: split
 from transformers.utils.logging import disable_progress_bar
 
+from derl.data.frames import read_frames
 from derl.data.split import DataError
 from derl.model.config import DerlConfig
-from derl.predict.files import load_frames, predict_csv
+from derl.predict.files import predict_csv
 from derl.predict.predictor import Answer, Predictor, load
 
 
@@ -65,7 +66,7 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
         text = (
             "text of the sample"
             if name == "text"
-            else f"{name} frames: .npy file of shape (frames, features), any length"
+            else f"{name}: a .npy, .npz or .csv file of shape (frames, features), or a .wav file"
         )
         one.add_argument(f"--{name}", metavar="TEXT" if name == "text" else "FILE", dest=f"sample {name}", help=text)
     many = parser.add_argument_group("many samples")
@@ -73,7 +74,7 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
         "--csv",
         metavar="FILE",
         help=f"CSV file with any of the columns {', '.join(names)}: text as words, the others as paths "
-        "of .npy files relative to this file; an empty cell is a missing modality",
+        "of .npy, .npz, .csv or .wav files relative to this file; an empty cell is a missing modality",
     )
     many.add_argument("--out", metavar="FILE", help="CSV file to write: the same columns, and score, class and weights")
     options = parser.parse_args(arguments)
@@ -91,7 +92,7 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
 def score(predictor: Predictor, samples: dict[str, str]) -> Answer:
     """Score one sample: text as given, frames from files."""
     return predictor.predict(
-        **{name: value if name == "text" else load_frames(Path(value)) for name, value in samples.items()}
+        **{name: value if name == "text" else read_frames(value) for name, value in samples.items()}
     )
 
 

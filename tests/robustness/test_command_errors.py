@@ -72,7 +72,7 @@ WRONG = {
     "derl_mosi": [
         (("--data", "empty.pkl", *NEW), "expected a pickle, found an empty file"),
         (("--data", "keys.pkl", *NEW), "split 'train': expected key 'id'"),
-        (("--data", "empty", *NEW), "expected a folder that ShardWriter wrote"),
+        (("--data", "empty", *NEW), "expected table.csv, Parquet, a Hugging Face data set or shards"),
         (("--data", "index", *NEW), "expected a folder that ShardWriter wrote, found KeyError: 'format'"),
         (("--data", "foreign.safetensors", *NEW), "expected splits written by save_splits"),
         (("--data", "part.safetensors", "--text_encoder", "encoder", *NEW), "expected the splits ('train', 'valid'"),

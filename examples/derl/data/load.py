@@ -1,48 +1,65 @@
-"""Load splits from an MMSA pickle (cached), a ``.safetensors`` file, or shards."""
+"""Load splits from a table or an MMSA pickle (both cached), a ``.safetensors`` file, or shards."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from derl.data.absence import describe_missing
 from derl.data.files import checksum
 from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
+from derl.data.rows import find_table
 from derl.data.shards import INDEX, ShardedSplit, open_shards
 from derl.data.split import SPLITS, DataError, Split, load_splits, read_source, save_splits
+from derl.data.table import Table
 
 Loaded = Mapping[str, Split | ShardedSplit]
 
 
 def load_data(
-    path: str | Path, cache: str | Path, *, text_features: bool = False, partly_missing: str = "impute"
+    path: str | Path,
+    cache: str | Path,
+    *,
+    text_features: bool = False,
+    table: Table | None = None,
+    partly_missing: str = "impute",
 ) -> Loaded:
-    """Load splits from an MMSA pickle (through a safetensors cache), a ``.safetensors`` file, or shards.
+    """Load splits from a table, an MMSA pickle, a ``.safetensors`` file, or shards.
 
-    The first call converts the pickle to ``cache``, stores its SHA-256 there, and prints a line. Later calls read only
-    the cache, as long as the checksum matches or the pickle is gone. Every call prints which keys were left out, and
-    what is absent.
+    The first call converts a table or a pickle to ``cache``, stores its checksum there, and prints a line. Later calls
+    read only the cache, as long as the checksum matches or the table or pickle is gone. Every call prints what was left
+    out, and what is absent.
 
     Args:
-        path: the pickle, the ``.safetensors`` file, or the folder of shards.
-        cache: file for the converted pickle.
+        path: the table or its folder, the pickle, the ``.safetensors`` file, or the folder of shards.
+        cache: file for the converted data.
         text_features: passed to :func:`derl.data.mmsa.read_mmsa`.
+        table: how to read a table.
         partly_missing: how the model will treat frames of which some values are missing, for the line about them.
 
     Raises:
-        DataError: The pickle or the cache cannot be read or written, or ``text_features`` is set and the data is not a
+        DataError: The data or the cache cannot be read or written, or ``text_features`` is set and the data is not a
             pickle.
     """
     path, cache = Path(path), Path(cache)
-    if text_features and (path.is_dir() or path.suffix == ".safetensors"):
-        raise DataError(f"{path}: expected a pickle for --text_features, found converted data; leave it out.")
+    is_table = find_table(path) is not None
+    if text_features and (is_table or path.is_dir() or path.suffix == ".safetensors"):
+        raise DataError(f"{path}: expected a pickle for --text_features, found another kind of data; leave it out.")
     splits: Loaded
-    if path.is_dir():
+    if not path.exists() and _was_converted(cache):
+        print(f"{path} is not there any more; {cache} holds what was read from it")
+        splits = load_complete(cache)
+    elif is_table:
+        splits = _load_table(path, cache, Table() if table is None else table)
+    elif path.is_dir() and not (path / INDEX).is_file():
+        raise DataError(
+            f"{path}: expected table.csv, Parquet, a Hugging Face data set or shards in the folder, found none; "
+            "put one there, or check the path."
+        )
+    elif path.is_dir():
         splits = open_shards(path)
     elif path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
-        if not path.exists() and _was_converted(cache):
-            print(f"{path} is not there any more; {cache} holds what was read from it")
-            return _described(load_complete(cache), partly_missing)
         source = data_checksum(path) + (" text_features" if text_features else "")
         if not cache.exists() or read_source(cache) != source:
             print(f"converting {path} to {cache}")
@@ -63,6 +80,16 @@ def _was_converted(cache: Path) -> bool:
         return bool(read_source(cache))
     except DataError:
         return False
+
+
+def _load_table(path: Path, cache: Path, table: Table) -> dict[str, Split]:
+    source = table.checksum(path)
+    if not cache.exists() or read_source(cache) != source:
+        print(f"converting {path} to {cache}")
+        save_splits(table.read(path), cache, source=source)
+        for note in table.notes:
+            print(textwrap.fill(note, 80, break_long_words=False))
+    return load_splits(cache)
 
 
 def load_complete(path: str | Path) -> dict[str, Split]:

@@ -86,6 +86,7 @@ class ShardedSplit:
         self._missing = dict(missing)
         self.left_out: dict[str, str] = {}
         self.notes: list[str] = []
+        self.classes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -36,6 +36,7 @@ class Split:
         labels: ``(n,)`` float32, finite.
         left_out: key of the source file that was not read -> the reason.
         notes: what was decided when the source file was read.
+        classes: names of the classes whose numbers are the labels; empty if the labels are no classes.
 
     Raises:
         DataError: A field has the wrong type, shape or dtype, or holds infinity or, in the labels, NaN.
@@ -48,6 +49,7 @@ class Split:
     labels: Tensor
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("features", "lengths"):
@@ -119,6 +121,7 @@ def save_splits(splits: Mapping[str, Split], path: str | Path, *, source: str = 
             "modalities": list(split.features),
             "left_out": split.left_out,
             "notes": split.notes,
+            "classes": split.classes,
         }
     metadata = {"format": _FORMAT, "source": source, "splits": json.dumps(strings)}
     try:
@@ -180,6 +183,7 @@ def _split(file: Any, name: str, entry: dict[str, Any]) -> Split:
         labels=file.get_tensor(f"{name}/labels"),
         left_out=entry["left_out"],
         notes=entry["notes"],
+        classes=entry["classes"],
     )
 
 

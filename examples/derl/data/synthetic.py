@@ -17,13 +17,13 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from derl.data.classes import seven_classes
 from derl.data.printed import PRINTED
 from derl.data.split import Split
+from derl.data.words import SPECIAL_TOKENS, finish
 
 GRID = np.round(np.arange(-15, 16) * 0.2, 1)
 CLASSES = np.arange(-3, 4)
@@ -61,13 +61,6 @@ class Sensor:
 SENSORS = {
     "audio": Sensor(width=5, signal=0.050, confounder=0.112),
     "vision": Sensor(width=20, signal=0.050, confounder=0.085),
-}
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
 }
 LEVELS = [  # worst to best, four words each
     "abysmal atrocious appalling vile",
@@ -216,7 +209,4 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate([*specials, *LEVEL_OF_WORD, *topic_words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a word, not a password
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+    return finish(tokenizer)

@@ -1,4 +1,4 @@
-"""Read samples from files: frames from .npy, and CSV files to score row by row."""
+"""Score the rows of a CSV file, in the format that training reads."""
 
 import csv
 import io
@@ -7,41 +7,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from derl.data.files import write_file
+from derl.data.frames import cell_frames
+from derl.data.rows import Row, csv_rows
 from derl.data.split import DataError
 from derl.predict.predictor import Answer, Predictor
 from derl.predict.processor import Sample
 
-Row = dict[str, str]
 CHUNK = 512  # rows whose frames are in memory at a time
-
-
-def load_frames(path: Path) -> np.ndarray:
-    """Read an array from a .npy file; object arrays are refused because they are pickled.
-
-    Raises:
-        DataError: The file is missing or does not hold an array.
-    """
-    try:
-        frames = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "another format, or pickled objects, which are never read"
-        raise DataError(
-            f"{path}: expected an array in a .npy file, found {reason}; save it with numpy.save."
-        ) from error
-    if not isinstance(frames, np.ndarray):
-        raise DataError(f"{path}: expected one array in a .npy file, found an archive; save it with numpy.save.")
-    return frames
 
 
 def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
     """Score every row of a CSV file; write its columns and the answers to another file, atomically.
 
     Args:
-        predictor: its modalities are the names of columns. ``text`` holds text; the others hold paths of .npy files,
-            relative to ``source``. An empty cell or an absent column is a missing modality.
+        predictor: its modalities are the names of columns. ``text`` holds text; the others hold paths,
+            relative to ``source``, of files that :func:`derl.data.frames.read_frames` reads. An empty cell or an absent
+            column is a missing modality.
         source: a CSV file in UTF-8 with a header. Other columns are copied.
         target: file to write. Adds ``score``, ``class`` (-3 to 3), ``class_name`` and, if the model has fusion weights,
             ``weight_MODALITY``.
@@ -65,12 +47,12 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
         for (row, _), answer in zip(chunk, answers, strict=True):
             columns = _columns(answer)
             if writer is None:
-                clash = row.keys() & columns.keys()
+                clash = row.cells.keys() & columns.keys()
                 if clash:
                     raise DataError(f"{source}: expected no column {min(clash)!r}, which the answers need; rename it.")
-                writer = csv.DictWriter(text, [*row, *columns])
+                writer = csv.DictWriter(text, [*row.cells, *columns])
                 writer.writeheader()
-            writer.writerow(row | columns)
+            writer.writerow(row.cells | columns)
             count += 1
     if not count:
         raise DataError(f"{source}: expected rows below the header, found none; add one line per sample.")
@@ -84,36 +66,26 @@ def _columns(answer: Answer) -> dict[str, Any]:
 
 
 def _read(predictor: Predictor, source: Path) -> Iterator[tuple[Row, Sample]]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(predictor, source, reader.fieldnames or [])
-            for row in reader:
-                try:
-                    yield row, _sample(predictor, source.parent, row)
-                except DataError as error:
-                    raise DataError(f"{source}, line {reader.line_num}: {error}") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{source}: expected a CSV file in UTF-8, found {reason}; save it as UTF-8 text.") from error
+    def check_header(header: list[str]) -> None:
+        if not set(header) & set(predictor.modalities):
+            raise DataError(
+                f"{source}: expected a header with some of {predictor.modalities}, the model's modalities, found "
+                f"{header}; add it as the first line."
+            )
 
-
-def _check_header(predictor: Predictor, source: Path, header: list[str] | Any) -> None:
-    if len(set(header)) < len(header):
-        raise DataError(f"{source}: expected every column once, found {header}; rename the second.")
-    if not set(header) & set(predictor.modalities):
-        raise DataError(
-            f"{source}: expected a header with some of {predictor.modalities}, the model's modalities, found "
-            f"{list(header)}; add it as the first line."
-        )
+    for row in csv_rows(source, check_header):
+        yield row, _sample(predictor, source.parent, row)
 
 
 def _sample(predictor: Predictor, folder: Path, row: Row) -> Sample:
-    if None in row or None in row.values():
-        raise DataError("expected as many cells as the header has; quote text that holds commas.")
     given: dict[str, Any] = {}
     for name in predictor.modalities:
-        cell = row.get(name, "")
+        cell = row.cells.get(name, "")
         if cell.strip():
-            given[name] = cell if name == "text" else load_frames(folder / cell.strip())
-    return predictor.processor.read(**given)[0][0] if given else dict.fromkeys(predictor.modalities)
+            given[name] = cell if name == "text" else cell_frames(cell, folder, row.where)
+    if not given:
+        return dict.fromkeys(predictor.modalities)
+    try:
+        return predictor.processor.read(**given)[0][0]
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from error

@@ -42,7 +42,7 @@ def model_card(results: dict[str, Any], config: DerlConfig) -> ModelCard:
     data = ModelCardData(
         library_name="modx",
         license="apache-2.0" if synthetic else None,  # for real data, the publisher has to choose
-        base_model=None if encoder is None or Path(encoder).exists() else encoder,
+        base_model=None if encoder in (None, "words") or Path(encoder).exists() else encoder,
         tags=[*TAGS, *(["synthetic-data"] if synthetic else [])],
         model_name=_title(results),
         eval_results=[

@@ -10,9 +10,10 @@ from filelock import FileLock
 from derl.data.files import is_draft, write_file
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import data_checksum, load_data
+from derl.train.encoder import find_encoder, load_tokenizer
 from derl.train.options import Options
+from derl.train.recipes import WORDS
 from derl.train.run import DATA, RunError
-from derl.train.setup import load_tokenizer
 
 STUDY = "study.json"
 LOCK = ".study.lock"
@@ -49,8 +50,8 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
                 checksum, has_text = data_checksum(Path(options.data)), "text" in splits["train"].modalities
-            if has_text and options.text_encoder is not None:
-                load_tokenizer(options.text_encoder)  # fails before the study stores a wrong name
+            if has_text and options.text_encoder not in (None, WORDS):
+                load_tokenizer(find_encoder(options.text_encoder))  # fails before the study stores a wrong name
             content = {"options": asdict(options), "data_sha256": checksum}
             write_file(folder / STUDY, json.dumps(content, indent=2).encode())
     except OSError as error:

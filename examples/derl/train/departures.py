@@ -6,12 +6,13 @@ from typing import Any
 
 from derl.model.config import DerlConfig
 from derl.train.options import Options, fill_in
-from derl.train.recipes import PAPER_EPOCHS
+from derl.train.recipes import PAPER_EPOCHS, WORDS
 
 ENCODER = "bert-base-uncased"
 NO_WARMUP = 0.0  # section 4.2 has none; LNLN, whose protocol it follows, warms up over a tenth of the epochs
 OF_A_RUN = {
     "data",
+    "group",
     "text_features",
     "text_encoder",
     "preset",
@@ -38,7 +39,8 @@ def departures(options: Options) -> list[str]:
     paper = fill_in(Options(data="", text_encoder=ENCODER))
     config = DerlConfig.mosei() if options.preset == "mosei" else DerlConfig()
     found = [] if options.data is not None else ["synthetic data instead of CMU-MOSI or CMU-MOSEI"]
-    encoder = "(small, trained from scratch)" if options.text_encoder is None else Path(options.text_encoder).name
+    small = options.text_encoder in (None, WORDS)
+    encoder = "(small, trained from scratch)" if small else Path(options.text_encoder).name
     if encoder != ENCODER:
         found.append(f"text encoder {encoder} instead of {ENCODER}")
     for field in fields(Options):
@@ -57,6 +59,8 @@ def departures(options: Options) -> list[str]:
 
 def announce(options: Options) -> str:
     """Describe how long a run trains, and how it departs from the paper's recipe."""
+    if options.preset == "own":
+        return f"Training for {options.epochs} epochs by the recipe {options.recipe}; --epochs changes it."
     found = departures(options)
     if options.epochs == PAPER_EPOCHS and options.recipe == "paper":
         line = f"Training for {PAPER_EPOCHS} epochs, as in the paper; --epochs shortens it."

@@ -9,8 +9,9 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from derl.data.absence import PARTLY_MISSING
+from derl.data.rows import find_table
 from derl.model.registry import MODELS
-from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS
+from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS, WORDS
 from modx.missing import PATTERNS, parse_pattern
 from modx.model import DROPPED
 from modx.reconstruct import LEVELS
@@ -56,17 +57,27 @@ def _option(default: Any, text: str, choices: Collection[str] | None = None) -> 
 class Options:
     """Options of a run: batch size, cosine and learning rate from the paper (Li et al.), warmup and decay from LNLN."""
 
-    data: str | None = _option(None, "MMSA-layout pickle, a safetensors file or shards (default: synthetic data)")
+    data: str | None = _option(
+        None,
+        "table of your own (CSV, Parquet, or a folder that holds one), MMSA-layout pickle, safetensors file or shards "
+        "(default: synthetic data)",
+    )
+    group: str | None = _option(
+        None, "column of a table without splits whose rows stay in one split, e.g. the speaker (default: group)"
+    )
     text_features: bool = _option(
         False, "read precomputed features (key text of the pickle) instead of words (key raw_text)"
     )
     text_encoder: str | None = _option(
-        None, "Hugging Face text encoder: a folder or a name (default with --data: bert-base-uncased)"
+        None,
+        "Hugging Face text encoder: a folder or a name, or words: a small one trained from the data (default with "
+        "--data: bert-base-uncased)",
     )
-    preset: str = _option(
-        "mosi",
-        "the paper's model sizes for a data set, or a quick check: a tiny model on little synthetic data (smoke)",
-        ["mosi", "mosei", "smoke"],
+    preset: str | None = _option(
+        None,
+        "the paper's model for a data set (mosi, mosei), that of mosi for labels on any scale (own), or a quick check: "
+        "a tiny model on little synthetic data (default: own for a table, else mosi)",
+        ["mosi", "mosei", "own", "smoke"],
     )
     model: str = _option("derl", "model to train; plain is a linear layer on mean features", MODELS)
     disentangler: str = _option(
@@ -86,10 +97,12 @@ class Options:
     )
     batch_size: int = _option(64, "samples per step")
     learning_rate: float | None = _option(
-        None, "peak learning rate, except for the text encoder (default: 1e-4, or 2e-4 on synthetic data)"
+        None,
+        "peak learning rate, except for the text encoder (default: 1e-4, or 2e-4 on synthetic data and with "
+        "--text_encoder words)",
     )
     text_learning_rate: float | None = _option(
-        None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 on synthetic data)"
+        None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 for one trained from scratch)"
     )
     warmup: float = _option(0.1, "share of steps for linear warmup (from LNLN's code), followed by cosine decay")
     weight_decay: float = _option(1e-4, "weight decay of all parameters but biases, norms and temperatures")
@@ -254,13 +267,15 @@ def fill_in(options: Options) -> Options:
     settled = vars(options).copy()
     for name in ("data", "text_encoder"):
         path = settled[name]
-        if path is not None and Path(path).exists():
+        if path is not None and path != WORDS and Path(path).exists():
             settled[name] = str(Path(path).absolute())
     if options.data is not None and options.text_encoder is None:
         settled["text_encoder"] = "bert-base-uncased"
-    from_nothing = options.data is None and settled["text_encoder"] is None
-    rate = options.learning_rate if options.learning_rate is not None else 2e-4 if options.data is None else 1e-4
+    from_nothing = settled["text_encoder"] in (None, WORDS)
+    usual = 2e-4 if options.data is None or from_nothing else 1e-4
+    rate = options.learning_rate if options.learning_rate is not None else usual
     defaults = RECIPES[options.recipe] | {
+        "preset": "mosi" if options.data is None or find_table(options.data) is None else "own",
         "eval_pattern": "frames",
         "epochs": PAPER_EPOCHS if options.recipe == "paper" and options.data is not None else SHORT_EPOCHS,
         "learning_rate": rate,

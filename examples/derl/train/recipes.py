@@ -2,6 +2,7 @@
 
 from typing import Any
 
+WORDS = "words"  # --text_encoder words: a small encoder of whole words, trained from the data
 LAST = "last"
 SELECTION_METRICS = ("mae", "corr", LAST)  # LAST selects the last epoch
 

@@ -1,14 +1,14 @@
 """From options to data, tokenizer and model."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
+from derl.data.absence import lacks_text
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
@@ -16,15 +16,21 @@ from derl.data.load import load_data
 from derl.data.missing import MissingDataset
 from derl.data.split import DataError, Split
 from derl.data.synthetic import SyntheticMosi, make_synthetic
+from derl.data.table import Table
+from derl.data.tokens import tokenize
+from derl.data.words import word_tokenizer
 from derl.evaluate.conditions import Condition
 from derl.model.config import MAX_TOKENS, DerlConfig
 from derl.model.registry import MODELS
 from derl.model.sentiment import SentimentModel
+from derl.train.encoder import explained, find_encoder, load_tokenizer, small_encoder
 from derl.train.options import Options
 from derl.train.processes import main_first
+from derl.train.recipes import WORDS
 from derl.train.run import DATA, RunError, RunFolder
 
-PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei, "smoke": DerlConfig.smoke}
+PRESETS = {"mosi": DerlConfig, "mosei": DerlConfig.mosei, "own": DerlConfig, "smoke": DerlConfig.smoke}
+MOST_TOKENS = 512  # of a text, for the preset own
 SMOKE_SIZES = {"train": 48, "valid": 12, "test": 24}
 SMOKE_LENGTHS = {"text": 16, "audio": 12, "vision": 12}
 
@@ -55,6 +61,7 @@ class Setup:
                     options.data,
                     folder.path / DATA,
                     text_features=options.text_features,
+                    table=Table(group=options.group, seed=options.seed),
                     partly_missing=options.partly_missing,
                 )
             )
@@ -63,17 +70,24 @@ class Setup:
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
         options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
-        encoder = options.text_encoder
-        if "text" in splits["train"].modalities and encoder is not None:
-            tokenizer = load_tokenizer(encoder if options.evaluate is None else str(folder.path / "model"))
+        encoder, texts = options.text_encoder, splits["train"].text
+        if texts is None:
+            encoder = None
+        elif options.evaluate is not None and encoder is not None:
+            tokenizer = load_tokenizer(str(folder.path / "model"))
+        elif encoder == WORDS:
+            tokenizer, encoder = word_tokenizer(text for text in texts if not lacks_text(text)), None
+        elif encoder is not None:
+            encoder = find_encoder(encoder)
+            tokenizer = load_tokenizer(encoder)
         set_seed(options.seed)
         model_class = MODELS[options.model]
         if options.evaluate is not None:
             model = model_class.from_pretrained(folder.path / "model")
         else:
             config = _config(options, splits["train"], tokenizer)
-            if "text" in config.modalities and encoder is not None:
-                with _explained(encoder):
+            if encoder is not None:
+                with explained(encoder):
                     model = model_class.from_text_pretrained(encoder, config)
                 _check_vocabulary(encoder, model, tokenizer)
             else:
@@ -155,36 +169,6 @@ def synthetic_data(preset: str) -> SyntheticMosi:
     return make_synthetic(sizes=SMOKE_SIZES, max_lengths=SMOKE_LENGTHS) if preset == "smoke" else make_synthetic()
 
 
-def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a text encoder, given its folder or its name on the Hub.
-
-    Raises:
-        RunError: There is no tokenizer, or it lacks an unknown or a padding token.
-    """
-    with _explained(encoder):
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
-    if tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:
-        raise RunError(
-            f"--text_encoder {encoder}: expected a tokenizer with an unknown token (for missing words) and a "
-            "padding token, found one without; choose another encoder."
-        )
-    return tokenizer
-
-
-@contextmanager
-def _explained(encoder: str) -> Iterator[None]:
-    """Turn a failure to load into a one-line error."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"--text_encoder {encoder}: expected a folder or a model on the Hugging Face Hub, found none "
-            f"({str(error).splitlines()[0]}); name a folder that holds a tokenizer and a model."
-        ) from error
-
-
 def _check_vocabulary(encoder: str, model: SentimentModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
     known = model.text_encoder.get_input_embeddings().num_embeddings
     needed = max(tokenizer.get_vocab().values()) + 1 if tokenizer is not None else 0
@@ -228,18 +212,13 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     lengths = {name: frames.shape[1] for name, frames in train.features.items()}
-    settings["max_lengths"] = {"text": MAX_TOKENS} | lengths
+    longest = MAX_TOKENS
+    if options.preset == "own" and train.text is not None and tokenizer is not None:
+        longest = min(MOST_TOKENS, tokenizer.model_max_length, max(map(len, tokenize(train.text, tokenizer))))
+    settings["max_lengths"] = {"text": longest} | lengths
     if tokenizer is not None:
         settings["unk_token_id"] = tokenizer.unk_token_id
         special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
         settings["special_token_ids"] = [token for token in special if token is not None]
-        settings["text_config"] = BertConfig(  # trained from scratch; a pretrained encoder has its own
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=128,
-            pad_token_id=tokenizer.pad_token_id,
-            max_position_embeddings=64,
-        )
+        settings["text_config"] = small_encoder(tokenizer, longest)  # a pretrained encoder has its own
     return PRESETS[options.preset](**settings)

@@ -1,0 +1,162 @@
+"""Read the frames of one sample, ``(T, D)``, from a file or a cell of a table."""
+
+import csv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from derl.data.audio import read_wav
+from derl.data.split import DataError
+
+VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv", ".mpg", ".mpeg", ".flv")
+PAGE = "docs/your-data.md"
+NO_FEATURE = ("frame", "face_id", "timestamp", "confidence", "success")  # OpenFace's columns beside the features
+
+
+def read_frames(path: str | Path) -> np.ndarray:
+    """Read the frames of one sample.
+
+    - ``.npy``, ``.npz``: numbers ``(T, D)``, or ``(D,)`` for one frame; an archive of one array.
+    - ``.csv``: one frame per line, with or without a header. An empty cell is NaN. OpenFace's columns ``frame``,
+      ``face_id``, ``timestamp``, ``confidence`` and ``success`` are no features; a frame whose ``success`` is 0 is NaN.
+    - ``.wav``: sound, see :func:`derl.data.audio.log_mel`.
+
+    Returns:
+        ``(T, D)`` float32, which may hold NaN and infinity.
+
+    Raises:
+        DataError: The file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in VIDEO:
+        raise DataError(
+            f"{path}: expected features of the video's frames, found the video, which is not decoded; {PAGE} names "
+            "tools that extract them."
+        )
+    if suffix not in READERS:
+        raise DataError(f"{path}: expected a file of frames ({', '.join(READERS)}), found {suffix or 'no suffix'!r}.")
+    return as_frames(READERS[suffix](path), str(path))
+
+
+def as_frames(value: Any, where: str) -> np.ndarray:
+    """Return numbers as frames ``(T, D)`` float32; ``(D,)`` is one frame, and ``(1, T, D)`` one sample.
+
+    Raises:
+        DataError: The value does not hold numbers of such a shape; the message starts with ``where``.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise DataError(f"{where}: expected numbers (frames, features), found {error}.") from error
+    if array.ndim == 1 and array.size:
+        array = array[None]
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{where}: expected numbers (frames, features), found {array.dtype} {array.shape}; save one sample per "
+            "file."
+        )
+    with np.errstate(over="ignore"):  # out of range becomes infinite
+        return array.astype(np.float32)
+
+
+def cell_frames(cell: Any, folder: Path, where: str) -> np.ndarray:
+    """Read the frames that a cell of a table names or holds.
+
+    Args:
+        cell: a path relative to ``folder``; numbers; or sound as the dict of a Hugging Face ``Audio`` column.
+        folder: the table's folder.
+        where: the start of an error's message.
+
+    Raises:
+        DataError: The cell cannot be read.
+    """
+    if isinstance(cell, dict) and cell.get("bytes") is not None:
+        return read_wav(cell.get("path") or where, cell["bytes"])
+    if isinstance(cell, dict):
+        cell = cell.get("path")
+    if isinstance(cell, (str, Path)):
+        try:
+            return read_frames(folder / str(cell).strip())
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+    return as_frames(cell, where)
+
+
+def is_frames_path(cell: Any) -> bool:
+    """Return whether a cell names a file of frames, or of video, which is refused later."""
+    return isinstance(cell, str) and Path(cell.strip()).suffix.lower() in (*READERS, *VIDEO)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            if len(content.files) != 1:
+                raise DataError(
+                    f"{path}: expected an archive of one array, found {', '.join(content.files) or 'none'}; save one "
+                    "array per file."
+                )
+            return content[content.files[0]]
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or "another format, or pickled objects, which are never read"
+        raise DataError(
+            f"{path}: expected an array in a {path.suffix} file, found {reason}; save it with numpy.save."
+        ) from error
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: expected frames in a CSV file, one per line, found {reason}.") from error
+    header = lines.pop(0) if lines and not any(map(_is_number, lines[0])) else None
+    width = len(header or (lines[0] if lines else ()))
+    rows = [[_number(path, row, cell) for cell in line] for row, line in enumerate(lines, 1)]
+    wrong = [number for number, row in enumerate(rows, 1) if len(row) != width]
+    if wrong:
+        raise DataError(
+            f"{path}: expected {width} numbers in every line, found {len(rows[wrong[0] - 1])} in frame {wrong[0]}."
+        )
+    frames = np.array(rows, dtype=np.float64).reshape(len(rows), width)
+    if header is None:
+        return frames
+    if "success" in header:  # OpenFace found no face: its numbers mean nothing
+        frames[frames[:, header.index("success")] == 0] = np.nan
+    return frames[:, [column for column, name in enumerate(header) if name not in NO_FEATURE]]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(path: Path, row: int, cell: str) -> float:
+    if not cell:
+        return np.nan
+    try:
+        return float(cell)
+    except ValueError:
+        raise DataError(f"{path}: expected numbers below the header, found {cell[:40]!r} in frame {row}.") from None
+
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    ".npy": _read_array,
+    ".npz": _read_array,
+    ".csv": _read_csv,
+    ".wav": read_wav,
+}
