@@ -31,7 +31,7 @@ from derl.data.load import load_data
 from derl.data.missing import MissingDataset
 from derl.data.split import Split
 from derl.data.synthetic import make_synthetic
-from derl.evaluate.protocol import measure
+from derl.evaluate.sentiment import SENTIMENT
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 from derl.predict.export import export
@@ -97,7 +97,7 @@ def score_both(sessions: dict[str, Any], config: DerlConfig, split: Split, token
             for name, session in sessions.items():
                 scores[name].append(torch.from_numpy(session.run(["prediction"], flat)[0]))
         whole = {name: torch.cat(parts) for name, parts in scores.items()}
-        found[f"r={rate}"] = {name: measure(part, dataset.split.labels) for name, part in whole.items()}
+        found[f"r={rate}"] = {name: SENTIMENT.measure(part, dataset.split.labels) for name, part in whole.items()}
         distance = (whole["int8"] - whole["float32"]).abs()
         found[f"r={rate}"]["distance"] = {"mean": distance.mean().item(), "largest": distance.max().item()}
     return found

@@ -98,7 +98,13 @@ def score(predictor: Predictor, samples: dict[str, str]) -> Answer:
 
 def describe(answer: Answer) -> str:
     """Format an answer in two lines."""
-    lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
+    lines = [f"score {answer.score:.5g}"]
+    if answer.sentiment is not None:
+        lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
+    elif answer.probabilities is not None:
+        others = sorted((share, name) for name, share in answer.probabilities.items() if name != answer.name)[:-4:-1]
+        shown = ", ".join(f"{name} {share:.3f}" for share, name in others)
+        lines = [f"{answer.name}: probability {answer.score:.3f}", f"next: {shown}"]
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
         lines.append(f"fusion weights: {', '.join(shares)}")

@@ -1,4 +1,4 @@
-"""HTML of the page: the score on its scale, and what is left of a sample."""
+"""HTML of the page: the answer, and what is left of a sample."""
 
 from html import escape
 
@@ -42,16 +42,36 @@ CSS = """
 
 
 def score_html(explored: Explored) -> str:
-    """Return the score, the complete input's score and the label, on a scale and as text."""
+    """Return the answer, that to the complete input and the label, as text; for sentiment also on its scale."""
     answer, complete = explored.answer, explored.complete
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in explored.notes)
     marked = {"label": explored.label, "complete input": complete.score, "score": answer.score}
     marked = {name: value for name, value in marked.items() if value is not None}
-    figures = [
-        ("score", f"{answer.score:+.2f}", answer.name),
-        ("complete input", f"{complete.score:+.2f}", complete.name),
-        ("distance", f"{abs(answer.score - complete.score):.2f}", ""),
-        *([("label", f"{explored.label:+.2f}", "")] if explored.label is not None else []),
-    ]
+    scale = "" if answer.sentiment is None else _scale(marked)
+    if answer.probabilities is None:
+        form = "+.2f" if answer.sentiment is not None else ".5g"
+        figures = [
+            ("score", format(answer.score, form), answer.name or ""),
+            ("complete input", format(complete.score, form), complete.name or ""),
+            ("distance", format(abs(answer.score - complete.score), form.removeprefix("+")), ""),
+            *([("label", format(explored.label, form), "")] if explored.label is not None else []),
+        ]
+    else:
+        names = list(answer.probabilities)
+        figures = [
+            ("score", f"{answer.score:.2f}", answer.name or ""),
+            ("complete input", f"{complete.score:.2f}", complete.name or ""),
+            *([("label", "", names[int(explored.label)])] if explored.label is not None else []),
+        ]
+    words = "".join(
+        f'<span>{_mark(name) if scale and name in marked else ""}{name} <b data-figure="{name}">{number}</b> '
+        f"{escape(said)}</span>"
+        for name, number, said in figures
+    )
+    return f'<div class="figures">{words}</div>{scale}{notes}'
+
+
+def _scale(marked: dict[str, float]) -> str:
     ticks = "".join(
         f'<span class="tick" style="left:{_percent(value):.1f}%">{value:+d}</span>'.replace("+0", "0")
         for value in CLASS_NAMES
@@ -60,14 +80,7 @@ def score_html(explored: Explored) -> str:
         _mark(name, f' style="left:{_percent(value):.1f}%" title="{name} {value:+.2f}"')
         for name, value in marked.items()
     )
-    words = "".join(
-        f'<span>{_mark(name) if name in marked else ""}{name} <b data-figure="{name}">{number}</b> {said}</span>'
-        for name, number, said in figures
-    )
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in explored.notes)
-    return (
-        f'<div class="figures">{words}</div><div class="scale"><span class="line"></span>{placed}{ticks}</div>{notes}'
-    )
+    return f'<div class="scale"><span class="line"></span>{placed}{ticks}</div>'
 
 
 def left_html(explorer: Explorer, explored: Explored) -> str:

@@ -1,30 +1,28 @@
 """Diagnostics that show a collapsed model, one whose answers are nearly all the same."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from derl.data.classes import seven_classes
 from derl.evaluate.scores import Predicted
+from derl.evaluate.task import Task
 from modx.metrics import ExpertLoad, RoutingEntropy
 
 COLLAPSED_SPREAD, COLLAPSED_SHARE = 0.1, 0.95
 
 
-def diagnose(predicted: Predicted, labels: Tensor) -> dict[str, float]:
+def diagnose(predicted: Predicted, labels: Tensor, task: Task) -> dict[str, float | str]:
     """Measure how varied the answers are.
 
-    - ``spread``: standard deviation of the scores over that of the labels.
-    - ``commonest_class``, ``commonest_share``: the most frequent of the seven classes among the answers, and its share.
+    - ``spread``: standard deviation of the scores over that of the labels, for numbers.
+    - ``commonest_class``, ``commonest_share``: the most frequent class among the answers, and its share; for sentiment,
+      of the seven.
     - ``fusion_entropy``: entropy of the modality router's weights, 1 if all views have equal weight.
     - ``expert_entropy``: entropy of the experts' router weights, averaged over modalities.
     """
-    scores = predicted.scores
-    classes = (seven_classes(scores) + 3).long().bincount(minlength=7)
-    found = {
-        "spread": (scores.std(correction=0) / labels.std(correction=0)).item(),
-        "commonest_class": classes.argmax().item() - 3.0,
-        "commonest_share": classes.max().item() / len(scores),
-    }
+    found = task.variety(predicted.scores, labels)
     if predicted.fusion_weights is not None:
         found["fusion_entropy"] = entropy(predicted.fusion_weights)
     if predicted.expert_weights:
@@ -33,9 +31,9 @@ def diagnose(predicted: Predicted, labels: Tensor) -> dict[str, float]:
     return found
 
 
-def is_collapsed(diagnosis: dict[str, float]) -> bool:
+def is_collapsed(diagnosis: Mapping[str, Any]) -> bool:
     """Return whether nearly all answers are in one class, or the scores hardly vary."""
-    return diagnosis["spread"] < COLLAPSED_SPREAD or diagnosis["commonest_share"] > COLLAPSED_SHARE
+    return diagnosis.get("spread", 1.0) < COLLAPSED_SPREAD or diagnosis.get("commonest_share", 0.0) > COLLAPSED_SHARE
 
 
 def entropy(weights: Tensor) -> float:

@@ -1,6 +1,5 @@
 """Evaluate a model under missing input, beside constant predictors and, where known, the best possible predictor."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,31 +7,16 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from derl.data.classes import seven_classes
 from derl.data.missing import MissingDataset
 from derl.evaluate.conditions import RATES, Condition, inter_modal, intra_modal
 from derl.evaluate.diagnostics import diagnose, entropy, load
-from derl.evaluate.scores import Metrics, Predicted, predict
+from derl.evaluate.scores import Predicted, predict
+from derl.evaluate.task import Metrics, Task
+from derl.evaluate.tasks import task_of
 from derl.model.config import DerlConfig
-from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONFUSION_RATES = (0.1, 0.5, 0.9)
-CONSTANTS = ("all negative", "all positive", "training mean")  # in the order of `constants`
 BEST_POSSIBLE = "best possible"
-
-
-def constants(train_labels: Tensor) -> dict[str, float]:
-    """Return predictors that ignore their input: the means of the negative, the positive and all training labels.
-
-    If the training split has no negative (positive) label, that constant is -1 (1).
-    """
-    negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
-    values = (
-        negative.mean().item() if len(negative) else -1.0,
-        positive.mean().item() if len(positive) else 1.0,
-        train_labels.mean().item(),
-    )
-    return dict(zip(CONSTANTS, values, strict=True))
 
 
 def evaluate(
@@ -58,6 +42,8 @@ def evaluate(
         ``(results, predictions)``, the arguments of :func:`derl.report.write.write_report`.
     """
     config = trainer.model.config
+    task = task_of(config)
+    constants = task.constants(train_labels)
     groups = {"intra_modal": intra_modal(pattern), "inter_modal": inter_modal(config.modalities)}
     datasets = {condition.name: make_dataset(condition) for group in groups.values() for condition in group}
     predicted = predict(trainer, datasets)
@@ -65,13 +51,16 @@ def evaluate(
     labels = split.labels
     rows: dict[str, dict[str, list[Metrics]]] = {}
     for key, group in groups.items():
-        rows[key] = {model_name: [measure(predicted[condition.name].scores, labels) for condition in group]}
-        for name, value in constants(train_labels).items():
-            rows[key][name] = [measure(torch.full_like(labels, value), labels)] * len(group)
+        rows[key] = {model_name: [task.measure(predicted[condition.name].scores, labels) for condition in group]}
+        for name, answer in constants.items():
+            rows[key][name] = [task.measure_constant(answer, labels)] * len(group)
         if best_possible is not None:
             rows[key][BEST_POSSIBLE] = [best_possible(datasets[condition.name]) for condition in group]
     incomplete = len(groups["inter_modal"]) - 1
     results = {
+        "task": task.name,
+        "classes": list(task.classes),
+        "constants": list(constants),
         "pattern": pattern,
         "dropped_modality": config.dropped_modality,
         "partly_missing": config.partly_missing,
@@ -92,23 +81,18 @@ def evaluate(
         "nothing_left": {
             name: count for name, answer in predicted.items() if (count := int(answer.nothing_left.sum()))
         },
-        "diagnostics": {name: diagnose(answer, labels) for name, answer in predicted.items()},
+        "diagnostics": {name: diagnose(answer, labels, task) for name, answer in predicted.items()},
         "routing": routing([predicted[condition.name] for condition in groups["intra_modal"]], config),
         "confusion": {
             "rates": list(CONFUSION_RATES),
-            "matrices": [confusion(predicted[f"r={rate}"].scores, labels) for rate in CONFUSION_RATES],
-        },
+            "matrices": [confusion(predicted[f"r={rate}"].scores, labels, task) for rate in CONFUSION_RATES],
+        }
+        if task.classes
+        else None,
     }
-    columns = {"id": split.ids, "label": labels.tolist()}
-    columns |= {name: answer.scores.tolist() for name, answer in predicted.items()}
+    columns = {"id": split.ids, "label": _shown(labels, task)}
+    columns |= {name: _shown(answer.scores, task) for name, answer in predicted.items()}
     return results, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def measure(scores: Tensor, labels: Tensor) -> Metrics:
-    """Return all sentiment metrics; undefined ones are NaN, without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)  # the report explains the NaN
-        return {name: value.item() for name, value in sentiment_metrics(scores, labels).items()}
 
 
 def average(rows: Sequence[Metrics]) -> Metrics:
@@ -116,11 +100,18 @@ def average(rows: Sequence[Metrics]) -> Metrics:
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def confusion(scores: Tensor, labels: Tensor) -> list[list[int]]:
-    """Return the confusion counts of the seven classes; rows are true, columns predicted."""
-    classes = [(seven_classes(values) + 3).long() for values in (labels, scores)]
-    counts = torch.bincount(classes[0] * 7 + classes[1], minlength=49)
-    return counts.reshape(7, 7).tolist()
+def confusion(answers: Tensor, labels: Tensor, task: Task) -> list[list[int]]:
+    """Return the confusion counts of the task's classes; rows are true, columns predicted."""
+    count = len(task.classes)
+    counts = torch.bincount(task.numbers(labels) * count + task.numbers(answers), minlength=count**2)
+    return counts.reshape(count, count).tolist()
+
+
+def _shown(values: Tensor, task: Task) -> list[Any]:
+    """Return scores as they are, and names of classes."""
+    if task.name == "classification":
+        return [task.classes[number] for number in task.numbers(values).tolist()]
+    return values.tolist()
 
 
 def routing(predicted: Sequence[Predicted], config: DerlConfig) -> dict[str, Any] | None:

@@ -12,12 +12,10 @@ from transformers import Trainer
 
 from derl.data.missing import MissingDataset
 
-Metrics = dict[str, float]
-
 
 @dataclass(frozen=True)
 class Predicted:
-    """A model's scores of n samples, the weights of its routers, if any, and which samples had nothing left."""
+    """A model's answers to n samples, ``(n,)`` or ``(n, C)``, its routers' weights, and which had nothing left."""
 
     scores: Tensor
     expert_weights: dict[str, Tensor]

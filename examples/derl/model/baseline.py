@@ -17,7 +17,7 @@ class PlainModel(SentimentModel):
 
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
-        self.head = nn.Linear(sum(self.input_dims().values()), 1)
+        self.head = nn.Linear(sum(self.input_dims().values()), config.num_labels)
         self.post_init()
 
     def forward(

@@ -37,17 +37,21 @@ class DerlConfig(PreTrainedConfig):
         reconstructor_dim: hidden width of R1 and R2; R3 has twice as many.
         fusion: "router" (MRF), or "mean" for equal weights.
         router_dim: hidden width of the modality router.
-        task_loss: "mse" or "mae".
+        sentiment: whether labels are sentiment in [-3, 3], as in CMU-MOSI and CMU-MOSEI; else numbers on any scale.
+        problem_type: "regression", or "single_label_classification" of the ``num_labels`` classes in ``id2label``.
+        task_loss: "mse" or "mae", for regression; classes have the cross-entropy.
         orthogonality_weight, reconstruction_weight: weights of eq. 5 and eq. 12 in the loss. Both are 1 in eq. 18.
         orthogonality_penalty: "cosine" (as printed), "relu", "abs" or "square".
         detach_target: whether the reconstruction loss treats the complete views as constants. As printed, it does not.
-        consistency_weight: weight of the squared distance to the complete input's (detached) score; not in the paper.
+        consistency_weight: weight of the squared distance to the complete input's (detached) score, or probabilities of
+            classes; not in the paper.
         complete_weight: weight of the task loss of the complete input's score; not in the paper.
         dropped_modality: how to treat a modality that is dropped whole, and one that a sample lacks in
             :class:`derl.predict.predictor.Predictor`. "erased": as zeros or [UNK] that are still attended to, as in the
             paper. "absent": as if it had been left out.
         partly_missing: "impute" replaces missing (NaN) values in a frame by the training mean; "mask" masks the frame.
         mean_label: mean of the training labels, the answer to a sample of which nothing is present.
+        class_shares: share of each class among the training labels, that answer for classes. Default: equal shares.
 
     Raises:
         ValueError: A value is not allowed for its field, or a modality lacks a width or a length.
@@ -81,6 +85,8 @@ class DerlConfig(PreTrainedConfig):
     reconstructor_dim: int = 128
     fusion: str = "router"
     router_dim: int = 256
+    sentiment: bool = True
+    problem_type: str = "regression"
     task_loss: str = "mse"
     orthogonality_weight: float = 1.0
     reconstruction_weight: float = 1.0
@@ -91,6 +97,7 @@ class DerlConfig(PreTrainedConfig):
     dropped_modality: str = "erased"
     partly_missing: str = "impute"
     mean_label: float = 0.0
+    class_shares: list[float] | tuple[float, ...] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in RULES:
@@ -118,6 +125,8 @@ class DerlConfig(PreTrainedConfig):
                     f"DerlConfig expected typical_lengths within max_lengths {self.max_lengths}, got {length} for "
                     f"{name!r}; lower it, or use a name in max_lengths."
                 )
+        if self.id2label is None and self.problem_type == "regression":
+            self.num_labels = 1
         super().__post_init__(**kwargs)
         self.architectures = self.architectures or ["DerlModel"]  # AutoModel reads it; save_pretrained overwrites it
 

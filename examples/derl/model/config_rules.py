@@ -93,6 +93,8 @@ RULES: dict[str, Rule] = {
     "reconstructor_dim": _at_least(1),
     "fusion": _one_of("router", "mean"),
     "router_dim": _at_least(1),
+    "sentiment": _one_of(False, True),
+    "problem_type": _one_of("regression", "single_label_classification"),
     "task_loss": _one_of("mse", "mae"),
     "orthogonality_weight": _WEIGHT,
     "reconstruction_weight": _WEIGHT,
@@ -102,5 +104,9 @@ RULES: dict[str, Rule] = {
     "complete_weight": _WEIGHT,
     "dropped_modality": _one_of(*DROPPED),
     "partly_missing": _one_of(*PARTLY_MISSING),
+    "class_shares": (
+        "a list of numbers above 0, or None",
+        lambda value: value is None or _is_list(value, lambda share: _is_weight(share) and share > 0),
+    ),
     "mean_label": ("a finite number", lambda value: _is_number(value) and math.isfinite(value)),
 }

@@ -53,7 +53,7 @@ class DerlModel(SentimentModel):
             self.fusion.disentangler = MlpDisentangler(names, config.dim, config.expert_dim)
         if config.fusion == "mean":
             self.fusion.modality_router = MeanFusion()
-        self.head = nn.Linear(config.dim, 1)
+        self.head = nn.Linear(config.dim, config.num_labels)
         self.post_init()
 
     def forward(
@@ -71,7 +71,7 @@ class DerlModel(SentimentModel):
             masks: modality -> bool ``(B, L)``, True where real and observed, False on padding. A modality without True
                 is absent from the sample. Default: all real.
             keep: modality -> bool ``(B, L)``, True where kept. Default: all kept.
-            labels: sentiment scores ``(B,)``.
+            labels: scores, or numbers of classes, ``(B,)``.
         """
         inputs, masks, keep = self.read(inputs, masks, keep, labels)
         masks = all_real(inputs) if masks is None else masks

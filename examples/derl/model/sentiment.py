@@ -37,7 +37,7 @@ class DerlOutput(ModelOutput):
         task_loss: scalar.
         orthogonality_loss, reconstruction_loss: scalars, only in training (eq. 5, 12).
         consistency_loss: scalar, only in training and if the complete input is scored too.
-        prediction: sentiment scores ``(B,)``.
+        prediction: scores ``(B,)``, or logits of classes ``(B, num_labels)``.
         expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
         nothing_left: ``(B,)`` bool, True where nothing was kept of any modality.
@@ -77,6 +77,8 @@ class SentimentModel(PreTrainedModel):
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
         self.register_buffer("feature_fill", torch.zeros(width))
+        self.register_buffer("label_mean", torch.zeros(()))
+        self.register_buffer("label_scale", torch.ones(()))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *args: Any, **kwargs: Any) -> "SentimentModel":
@@ -178,6 +180,12 @@ class SentimentModel(PreTrainedModel):
             self.feature_mean.copy_(torch.cat(means))
             self.feature_scale.copy_(torch.cat(scales))
 
+    def fit_labels(self, labels: Tensor) -> None:
+        """Compute the mean and standard deviation of training labels; the head then predicts standardized ones."""
+        self.label_mean.copy_(labels.double().mean())
+        scale = labels.double().std(correction=0)
+        self.label_scale.copy_(scale if scale > 0 else 1.0)
+
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
         """Fill in missing (NaN) values by the training mean, then scale features to mean 0 and standard deviation 1.
 
@@ -227,12 +235,18 @@ class SentimentModel(PreTrainedModel):
     def score(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            prediction: Tensor = self.head(pooled.to(self.dtype)).squeeze(-1)
-        return prediction
+            prediction: Tensor = self.head(pooled.to(self.dtype))
+            if self.config.problem_type != "regression":
+                return prediction
+            return prediction.squeeze(-1) * self.label_scale + self.label_mean
 
     def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
-        """Replace the scores ``(B,)`` of samples of which nothing is present by the mean of the training labels."""
-        return torch.where(_any(present), scores, self.config.mean_label)
+        """Answer samples of which nothing is present by the mean of the training labels, or the shares of classes."""
+        if self.config.problem_type == "regression":
+            return torch.where(_any(present), scores, self.config.mean_label)
+        count = self.config.num_labels
+        shares = scores.new_tensor(self.config.class_shares or [1 / count] * count)
+        return torch.where(_any(present)[:, None], scores, shares.log())
 
     @property
     def compares_scores(self) -> bool:
@@ -244,7 +258,7 @@ class SentimentModel(PreTrainedModel):
         if not len(rows):
             return
         share = len(rows) / len(labels)
-        output.consistency_loss = share * F.mse_loss(output.prediction[rows], complete_prediction.detach())
+        output.consistency_loss = share * self.distance(output.prediction[rows], complete_prediction.detach())
         output.loss = (
             output.loss
             + self.config.consistency_weight * output.consistency_loss
@@ -328,9 +342,17 @@ class SentimentModel(PreTrainedModel):
             raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
 
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean squared or mean absolute error of the scores."""
+        """Return the mean squared or absolute error of standardized scores, or the cross-entropy of classes."""
+        if self.config.problem_type != "regression":
+            return F.cross_entropy(prediction, labels.long())
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
-        return criterion(prediction, labels)
+        return criterion(prediction / self.label_scale, labels / self.label_scale)
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared distance of standardized scores, or of probabilities of classes."""
+        if self.config.problem_type != "regression":
+            return (prediction.softmax(-1) - target.softmax(-1)).square().sum(-1).mean()
+        return F.mse_loss(prediction / self.label_scale, target / self.label_scale)
 
 
 def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

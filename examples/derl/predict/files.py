@@ -25,7 +25,8 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
             relative to ``source``, of files that :func:`derl.data.frames.read_frames` reads. An empty cell or an absent
             column is a missing modality.
         source: a CSV file in UTF-8 with a header. Other columns are copied.
-        target: file to write. Adds ``score``, ``class`` (-3 to 3), ``class_name`` and, if the model has fusion weights,
+        target: file to write. Adds ``score``, for sentiment also ``class`` (-3 to 3) and ``class_name``; for classes
+            ``class``, ``probability`` and ``probability_CLASS``; and, if the model has fusion weights,
             ``weight_MODALITY``.
 
     Returns:
@@ -62,7 +63,11 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
 
 def _columns(answer: Answer) -> dict[str, Any]:
     weights = {f"weight_{name}": round(weight, 6) for name, weight in (answer.weights or {}).items()}
-    return {"score": round(answer.score, 6), "class": answer.sentiment, "class_name": answer.name} | weights
+    if answer.probabilities is not None:
+        each = {f"probability_{name}": round(share, 6) for name, share in answer.probabilities.items()}
+        return {"class": answer.name, "probability": round(answer.score, 6)} | each | weights
+    classes = {} if answer.sentiment is None else {"class": answer.sentiment, "class_name": answer.name}
+    return {"score": round(answer.score, 6)} | classes | weights
 
 
 def _read(predictor: Predictor, source: Path) -> Iterator[tuple[Row, Sample]]:

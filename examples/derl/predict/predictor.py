@@ -1,4 +1,4 @@
-"""Predictor: from raw text and arrays to a score, its class, and the share of each modality."""
+"""Predictor: from raw text and arrays to a score or a class, and the share of each modality."""
 
 import warnings
 from dataclasses import dataclass
@@ -31,21 +31,20 @@ class Answer:
     """A model's answer to one sample.
 
     Attributes:
-        score: sentiment. Labels are in [-3, 3]; a score can be outside.
-        sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even.
+        score: the number predicted, or the probability of the class ``name``.
         weights: modality -> its share of the fusion's router weights, summed over both views and averaged over tokens.
             A missing modality has share 0; the others sum to 1, unless all are missing. None for a model without
             fusion, i.e. the plain baseline.
+        name: the class in words; for sentiment, "strongly negative" to "strongly positive". None for other numbers.
+        sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even. None for other labels.
+        probabilities: class -> probability, if the labels are classes.
     """
 
     score: float
-    sentiment: int
     weights: dict[str, float] | None
-
-    @property
-    def name(self) -> str:
-        """The class in words, "strongly negative" to "strongly positive"."""
-        return CLASS_NAMES[self.sentiment]
+    name: str | None = None
+    sentiment: int | None = None
+    probabilities: dict[str, float] | None = None
 
 
 class Predictor:
@@ -149,18 +148,36 @@ class Predictor:
         """
         present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
         output = self.model(**send_to_device(batch, self.model.device))
-        scores = output.prediction.float().cpu()
-        if not scores.isfinite().all():
+        predictions = output.prediction.float().cpu()
+        if not predictions.isfinite().all():
             raise DataError(
-                f"Predictor expected finite scores, got {scores[~scores.isfinite()][0].item()} from a model in "
-                f"{self.model.dtype}; load it in float32, or standardize its features in training."
+                f"Predictor expected finite scores, got {predictions[~predictions.isfinite()][0].item()} from a model "
+                f"in {self.model.dtype}; load it in float32, or standardize its features in training."
             )
-        classes = seven_classes(scores).int()
-        weights: list[dict[str, float] | None] = [None] * len(scores)
+        weights: list[dict[str, float] | None] = [None] * len(predictions)
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.cpu().double(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
-        return [Answer(*row) for row in zip(scores.tolist(), classes.tolist(), weights, strict=True)]
+        return self._answers(predictions, weights)
+
+    def _answers(self, predictions: Tensor, weights: list[dict[str, float] | None]) -> list[Answer]:
+        config = self.model.config
+        if config.problem_type != "regression":
+            classes = [config.id2label[number] for number in range(config.num_labels)]
+            named = [dict(zip(classes, row, strict=True)) for row in predictions.softmax(-1).tolist()]
+            likeliest = [max(each, key=each.__getitem__) for each in named]
+            return [
+                Answer(each[name], shares, name, probabilities=each)
+                for each, name, shares in zip(named, likeliest, weights, strict=True)
+            ]
+        pairs = list(zip(predictions.tolist(), weights, strict=True))
+        if not config.sentiment:
+            return [Answer(score, shares) for score, shares in pairs]
+        numbers = seven_classes(predictions).int().tolist()
+        return [
+            Answer(score, shares, CLASS_NAMES[number], number)
+            for (score, shares), number in zip(pairs, numbers, strict=True)
+        ]
 
 
 def load(path: str | Path) -> Predictor:

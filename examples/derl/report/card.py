@@ -8,21 +8,36 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from derl.data.files import write_file
-from derl.evaluate.scores import Metrics
+from derl.evaluate.task import Metrics
+from derl.evaluate.tasks import reported_task
 from derl.model.config import DerlConfig
 from derl.report.tables import headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
 
-METRICS = {  # our name -> the Hub's identifier and a display name
+HUB = {  # our name -> the Hub's identifier and a display name
     "mae": ("mae", "MAE"),
+    "rmse": ("rmse", "RMSE"),
     "corr": ("pearsonr", "Corr"),
+    "r2": ("r_squared", "R2"),
     "acc2_has0": ("accuracy", "Acc-2, negative against non-negative"),
     "acc2_non0": ("accuracy", "Acc-2, negative against positive"),
     "f1_has0": ("f1", "F1, negative against non-negative"),
     "f1_non0": ("f1", "F1, negative against positive"),
     "acc5": ("accuracy", "Acc-5"),
     "acc7": ("accuracy", "Acc-7"),
+    "accuracy": ("accuracy", "accuracy"),
+    "f1_macro": ("f1", "macro F1"),
+    "f1_weighted": ("f1", "weighted F1"),
 }
-TAGS = ["multimodal", "sentiment-analysis", "missing-modalities", "mixture-of-experts"]
+WHAT = {  # task -> what an answer is, and what it holds
+    "sentiment": ("Scores sentiment from about -3 to 3.", "the score, one of seven classes (-3 to 3),"),
+    "regression": ("Predicts a number on the scale of the training labels.", "the score"),
+    "classification": (
+        "Predicts one of {count} classes: {classes}.",
+        "the class, its probability, that of every class,",
+    ),
+}
+SHOWN = 10  # classes listed by name
+TAGS = ["multimodal", "missing-modalities", "mixture-of-experts"]
 
 
 def write_card(results: dict[str, Any], config: DerlConfig, folder: Path) -> None:
@@ -43,7 +58,7 @@ def model_card(results: dict[str, Any], config: DerlConfig) -> ModelCard:
         library_name="modx",
         license="apache-2.0" if synthetic else None,  # for real data, the publisher has to choose
         base_model=None if encoder in (None, "words") or Path(encoder).exists() else encoder,
-        tags=[*TAGS, *(["synthetic-data"] if synthetic else [])],
+        tags=[*TAGS, *(["sentiment-analysis"] if config.sentiment else []), *(["synthetic-data"] if synthetic else [])],
         model_name=_title(results),
         eval_results=[
             *_eval_results(results, "complete input", results["intra_modal"]["rows"][results["model"]][0]),
@@ -60,13 +75,13 @@ def _eval_results(results: dict[str, Any], condition: str, metrics: Metrics) -> 
     return [
         EvalResult(
             task_type="other",
-            task_name="Multimodal sentiment regression",
+            task_name=reported_task(results).what,
             dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
             dataset_name=name,
             dataset_config=condition,
             dataset_split="test",
-            metric_type=METRICS[metric][0],
-            metric_name=METRICS[metric][1],
+            metric_type=HUB[metric][0],
+            metric_name=HUB[metric][1],
             metric_value=round(value, 4),
         )
         for metric, value in metrics.items()
@@ -84,7 +99,10 @@ def _title(results: dict[str, Any]) -> str:
 
 
 def _text(results: dict[str, Any], config: DerlConfig) -> str:
-    synthetic = results["data"]["synthetic"]
+    synthetic, task = results["data"]["synthetic"], reported_task(results)
+    answer, holds = (
+        part.format(count=len(task.classes), classes=", ".join(task.classes[:SHOWN])) for part in WHAT[task.name]
+    )
     facts = {
         "command": f"`{results['command']}`",
         "machine": results["machine"],
@@ -100,14 +118,13 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
     parts = [
         f"# {_title(results)}",
         headline(results),
-        "Scores sentiment from about -3 to 3. Input, any part of which may be missing: "
-        f"{', '.join(config.modalities)}. Made with modx, mixture-of-disentangled-experts layers for PyTorch.",
+        f"{answer} Input, any part of which may be missing: {', '.join(config.modalities)}. Made with modx, "
+        "mixture-of-disentangled-experts layers for PyTorch.",
         "## How to use it",
         "With modx's `examples` folder on the Python path, and `.` for this folder:",
         _example(config, synthetic),
-        "The answer holds the score, one of seven classes (-3 to 3), and each modality's share of the fusion's router "
-        "weights. Every modality can be left out. Importing `derl` also registers the model with `AutoConfig`, "
-        "`AutoModel` and `AutoProcessor`.",
+        f"The answer holds {holds} and each modality's share of the fusion's router weights. Every modality can be "
+        "left out. Importing `derl` also registers the model with `AutoConfig`, `AutoModel` and `AutoProcessor`.",
         _inputs(config),
         "## How well it does",
         *(markdown(table) for table in (intra_modal_table(results), inter_modal_table(results))),

@@ -1,4 +1,4 @@
-"""The figures of a run: metrics over r, router weights over r, and the confusion of the seven classes."""
+"""The figures of a run: metrics over r, router weights over r, and the confusion of classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,46 +7,55 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
+from derl.evaluate.protocol import BEST_POSSIBLE
+from derl.evaluate.task import Column
+from derl.evaluate.tasks import reported_task
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # by Okabe and Ito, distinguishable with color blindness
 SHADES = ("#0072B2", "#56B4E9")  # DERL's color, and a lighter shade of it
 GREY = "#555555"
-PANELS = (  # metric names, title, whether in percent, whether higher is better
-    (("mae",), "MAE (label units)", False, False),
-    (("corr",), "Corr", False, True),
-    (("acc2_has0", "acc2_non0"), "Acc-2 (%)", True, True),
-    (("f1_has0", "f1_non0"), "F1 (%)", True, True),
-    (("acc5",), "Acc-5 (%)", True, True),
-    (("acc7",), "Acc-7 (%)", True, True),
-)
+LONGEST_NAME = 14  # of a class beside the confusion
+MOST_FIGURES = 20  # classes, above which the confusion has colors only
 
 
 def robustness(results: dict[str, Any]) -> Figure:
     """Plot every metric over the missing rate, beside the best constant and, if known, the best possible predictor."""
     part, model = results["intra_modal"], results["model"]
     rates, rows = part["rates"], part["rows"]
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    for axes, (names, title, percent, more) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        for name, color, marker in zip(names, SHADES, "os", strict=False):
-            suffix = f" {name.split('_')[1]}" if len(names) > 1 else ""
+    columns = reported_task(results).columns
+    across = 2 if len(columns) == 4 else 3
+    down = -(-len(columns) // across)
+    figure = Figure(figsize=(10, 3 * down), layout="constrained")
+    for axes, column in zip(figure.subplots(down, across).flat, columns, strict=True):
+        for name, color, marker in zip(column.metrics, SHADES, "os", strict=False):
+            suffix = f" {name.split('_')[1]}" if len(column.metrics) > 1 else ""
 
-            def curve(row: str, name: str = name, percent: bool = percent) -> np.ndarray:
-                return np.array([metrics[name] for metrics in rows[row]]) * (100 if percent else 1)
+            def curve(row: str, name: str = name, column: Column = column) -> np.ndarray:
+                return factor(column) * np.array([metrics[name] for metrics in rows[row]])
 
             axes.plot(rates, curve(model), color=color, marker=marker, markersize=4, label=model + suffix)
-            constants = [curve(constant) for constant in CONSTANTS]
+            constants = [curve(constant) for constant in results["constants"]]
             if np.isfinite(constants).all():
-                best = np.max(constants, axis=0) if more else np.min(constants, axis=0)
+                best = np.max(constants, axis=0) if column.higher_is_better else np.min(constants, axis=0)
                 axes.plot(rates, best, color=color, linestyle="--", linewidth=1, label="best constant" + suffix)
             if BEST_POSSIBLE in rows:
                 label = BEST_POSSIBLE + suffix
                 axes.plot(rates, curve(BEST_POSSIBLE), color=color, linestyle=":", linewidth=1.6, label=label)
-        finish(axes, title, "missing rate r")
+        finish(axes, panel_title(column), "missing rate r")
         axes.legend(fontsize=7, frameon=False)
     pattern = "" if results["pattern"] == "frames" else f", pattern {results['pattern']}"
     figure.suptitle(f"{model} with missing input{pattern}, {_data(results)}", fontsize=11)
     return figure
+
+
+def factor(column: Column) -> int:
+    """Return what figures of a column are multiplied by: 100 for percent."""
+    return 100 if column.form == "percent" else 1
+
+
+def panel_title(column: Column) -> str:
+    """Return a panel's title with its unit."""
+    return f"{column.title} ({column.unit})" if column.unit else column.title
 
 
 def routing(results: dict[str, Any]) -> Figure:
@@ -74,27 +83,30 @@ def routing(results: dict[str, Any]) -> Figure:
 
 
 def confusion(results: dict[str, Any]) -> Figure:
-    """Plot seven-class confusion matrices; each row is a true class, in shares of its samples."""
-    part = results["confusion"]
+    """Plot confusion matrices of the classes; each row is a true class, in shares of its samples."""
+    part, classes = results["confusion"], results["classes"]
     figure = Figure(figsize=(12, 4.2), layout="constrained")
-    show_confusion(figure, part["rates"], part["matrices"])
-    figure.suptitle(f"{results['model']}: seven classes, test samples, {_data(results)}", fontsize=11)
+    show_confusion(figure, part["rates"], part["matrices"], classes)
+    figure.suptitle(f"{results['model']}: {len(classes)} classes, test samples, {_data(results)}", fontsize=11)
     return figure
 
 
-def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[Any]) -> None:
+def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[Any], classes: Sequence[str]) -> None:
     """Draw one panel of counts per missing rate, shaded by the share of the true class."""
-    names = [f"{value:+d}" if value else "0" for value in range(-3, 4)]
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}." for name in classes]
+    upright = max(map(len, names)) > 4
+    figures = len(classes) <= MOST_FIGURES
     panels = figure.subplots(1, len(rates), squeeze=False)[0]
     for axes, rate, counts in zip(panels, rates, matrices, strict=True):
         matrix = np.array(counts)
         shares = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
         image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-        for row, column in np.ndindex(*matrix.shape):
+        for row, column in np.ndindex(*matrix.shape) if figures else ():
             shade = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=shade)
-        axes.set_xticks(range(7), names)
-        axes.set_yticks(range(7), names)
+        axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(labelsize=8)
         axes.set(title=f"r = {rate}", xlabel="predicted class")
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8)
@@ -102,8 +114,8 @@ def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[An
 
 def figures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
     """Return the figures of a run by file name."""
-    found = {"robustness.png": robustness, "confusion.png": confusion}
-    return found if results["routing"] is None else found | {"routing.png": routing}
+    found = {"robustness.png": robustness, "confusion.png": confusion, "routing.png": routing}
+    return {name: draw for name, draw in found.items() if results.get(name.removesuffix(".png"), ()) is not None}
 
 
 def finish(axes: Axes, title: str, label: str) -> None:

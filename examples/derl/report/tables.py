@@ -1,56 +1,43 @@
 """The tables of a run, for the terminal and for Markdown."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from derl.data.absence import Missing, describe
 from derl.evaluate.diagnostics import is_collapsed
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
-from derl.evaluate.scores import Metrics
-
-COLUMNS = ("MAE", "Corr", "Acc-2", "F1", "Acc-5", "Acc-7")
+from derl.evaluate.protocol import BEST_POSSIBLE
+from derl.evaluate.sentiment import SENTIMENT
+from derl.evaluate.task import Column, Metrics
+from derl.evaluate.tasks import reported_task
 
 
 @dataclass
 class Table:
-    """Cells as text; a rule is drawn before each row whose index is in ``rules``."""
+    """Cells as text; a rule is drawn before each row whose index is in ``rules``; ``columns`` hold the metrics."""
 
     title: str
     header: list[str]
     rows: list[list[str]] = field(default_factory=list)
     rules: set[int] = field(default_factory=set)
+    columns: Sequence[Column] = SENTIMENT.columns
 
     def add(self, name: str, metrics: Metrics) -> None:
         """Append a row of metrics."""
-        self.rows.append([name, *format_metrics(metrics)])
+        self.rows.append([name, *(column.cell(metrics) for column in self.columns)])
 
     def rule(self) -> None:
         """Draw a line before the next row."""
         self.rules.add(len(self.rows))
 
 
-def format_metrics(metrics: Metrics) -> list[str]:
-    """Return one cell per column: MAE and Corr as numbers, the rest in percent, Acc-2 and F1 as has0/non0 pairs."""
-    percent = {name: f"{100 * value:.2f}" if math.isfinite(value) else "-" for name, value in metrics.items()}
-    return [
-        f"{metrics['mae']:.3f}",
-        f"{metrics['corr']:.3f}" if math.isfinite(metrics["corr"]) else "-",
-        f"{percent['acc2_has0']}/{percent['acc2_non0']}",
-        f"{percent['f1_has0']}/{percent['f1_non0']}",
-        percent["acc5"],
-        percent["acc7"],
-    ]
-
-
 def intra_modal_table(results: dict[str, Any]) -> Table:
     """Return the table of the model over r, and every predictor's average."""
     part, model = results["intra_modal"], results["model"]
-    table = Table(f"{model}: {how_missing(results)}", ["r", *COLUMNS])
+    table = _table(results, f"{model}: {how_missing(results)}", "r")
     for rate, metrics in zip(part["rates"], part["rows"][model], strict=True):
         table.add(f"{rate:.1f}", metrics)
-    _add_averages(table, part["average"], model, "average")
+    _add_averages(table, results, part["average"], "average")
     return table
 
 
@@ -64,21 +51,26 @@ def how_missing(results: dict[str, Any]) -> str:
 def inter_modal_table(results: dict[str, Any]) -> Table:
     """Return the table of the model by available modalities, and the averages over incomplete and over all cases."""
     part, model = results["inter_modal"], results["model"]
-    table = Table(f"{model}: only some modalities available", ["available", *COLUMNS])
+    table = _table(results, f"{model}: only some modalities available", "available")
     for names, metrics in zip(part["conditions"], part["rows"][model], strict=True):
         table.add("+".join(names), metrics)
     if len(part["conditions"]) > 1:
         table.rule()
         table.add("average, incomplete", part["average_incomplete"][model])
-    _add_averages(table, part["average_all"], model, "average, all")
+    _add_averages(table, results, part["average_all"], "average, all")
     return table
 
 
-def _add_averages(table: Table, averages: dict[str, Metrics], model: str, label: str) -> None:
+def _table(results: dict[str, Any], title: str, first: str) -> Table:
+    columns = reported_task(results).columns
+    return Table(title, [first, *(column.title for column in columns)], columns=columns)
+
+
+def _add_averages(table: Table, results: dict[str, Any], averages: dict[str, Metrics], label: str) -> None:
     table.rule()
-    table.add(label, averages[model])
+    table.add(label, averages[results["model"]])
     table.rule()
-    for name in (*CONSTANTS, BEST_POSSIBLE):
+    for name in (*results["constants"], BEST_POSSIBLE):
         if name in averages:
             table.add(name, averages[name])
 
@@ -91,22 +83,18 @@ def warnings(results: dict[str, Any]) -> list[str]:
         ("inter_modal", ["+".join(names) for names in results["inter_modal"]["conditions"]]),
     ):
         rows = results[key]["rows"]
-        for metric, name, sign in (
-            ("mae", "MAE", 1),
-            ("acc2_has0", "Acc-2, negative against non-negative", -1),
-            ("acc2_non0", "Acc-2, negative against positive", -1),
-        ):
+        for column in reported_task(results).compared:
+            (metric,), sign = column.metrics, -1 if column.higher_is_better else 1
             worse = [
                 label
                 for index, label in enumerate(labels)
                 if sign * rows[results["model"]][index][metric]
-                >= min(sign * rows[constant][index][metric] for constant in CONSTANTS)
+                >= min(sign * rows[constant][index][metric] for constant in results["constants"])
             ]
             if worse:
-                lines.append(f"No better than the best constant prediction ({name}): {', '.join(worse)}.")
+                lines.append(f"No better than the best constant prediction ({column.title}): {', '.join(worse)}.")
     collapsed = [
-        f"{name} ({100 * diagnosis['commonest_share']:.0f} % in class {diagnosis['commonest_class']:+.0f}, "
-        f"standard deviation {diagnosis['spread']:.2f} of the labels')"
+        f"{name} ({_sameness(diagnosis)})"
         for name, diagnosis in results["diagnostics"].items()
         if is_collapsed(diagnosis)
     ]
@@ -115,12 +103,22 @@ def warnings(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _sameness(diagnosis: Mapping[str, Any]) -> str:
+    parts = []
+    if "commonest_share" in diagnosis:
+        answer = diagnosis["commonest_class"]
+        shown = answer if isinstance(answer, str) else f"{answer:+.0f}"
+        parts.append(f"{100 * diagnosis['commonest_share']:.0f} % in class {shown}")
+    if "spread" in diagnosis:
+        parts.append(f"standard deviation {diagnosis['spread']:.2f} of the labels'")
+    return ", ".join(parts)
+
+
 def notes(results: dict[str, Any]) -> list[str]:
     """Explain the tables."""
     checkpoint = results["checkpoint"]
     lines = [
-        "Acc-2 and F1: negative against non-negative / negative against positive. "
-        "Corr is not defined (-) for constant predictions.",
+        reported_task(results).note,
         f"Checkpoint: epoch {checkpoint['epoch']:.0f}, selected by {checkpoint['criterion']}"
         + (f" ({checkpoint['value']:.3f})." if checkpoint["value"] is not None else "."),
     ]

@@ -7,7 +7,8 @@ import numpy as np
 
 from derl.data.printed import printed_mean, printed_rows
 from derl.evaluate.conditions import inter_modal, intra_modal
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
+from derl.evaluate.protocol import BEST_POSSIBLE
+from derl.evaluate.sentiment import CONSTANTS
 from derl.report.tables import Table
 from derl.study.cells import METHODS, Variant
 from derl.study.sheet import (

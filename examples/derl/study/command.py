@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--{name} expected a path or a name, got ''; leave it out instead")
     folder = Path(asked.study)
     options = fill_in(Options(**given))
+    if options.preset == "own":
+        parser.error("the paper's tables are of CMU-MOSI and CMU-MOSEI; train on your own data with derl_mosi.py")
     if not asked.report_only:
         options = open_study(folder, options, list(given))
     elif (folder / STUDY).exists():

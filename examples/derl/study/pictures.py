@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from derl.evaluate.conditions import RATES
-from derl.evaluate.protocol import BEST_POSSIBLE, CONFUSION_RATES, CONSTANTS, confusion
-from derl.report.figures import COLORS, GREY, PANELS, finish, show_confusion
+from derl.evaluate.protocol import BEST_POSSIBLE, CONFUSION_RATES, confusion
+from derl.evaluate.sentiment import CONSTANTS, SENTIMENT
+from derl.report.figures import COLORS, GREY, factor, finish, panel_title, show_confusion
 from derl.study.averages import R
 from derl.study.cells import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
 from derl.study.robustness import best_pattern_row, pattern_row
@@ -29,26 +30,30 @@ def figure2(view: View) -> Figure | None:
         return None
     constants = view.constants(record)
     figure = Figure(figsize=(10, 6.4), layout="constrained")
-    for axes, (names, title, percent, more) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        metric, scale = names[-1], 100 if percent else 1
+    for axes, column in zip(figure.subplots(2, 3).flat, SENTIMENT.columns, strict=True):
+        metric, times = column.metrics[-1], factor(column)
         for label, row in rows.items():
             if row is None:
                 continue
             color, marker, line = STYLES[label]
-            mean = scale * np.array([statistics.mean[metric] for statistics in row])
-            spread = scale * np.array([statistics.deviation[metric] for statistics in row])
+            mean = times * np.array([statistics.mean[metric] for statistics in row])
+            spread = times * np.array([statistics.deviation[metric] for statistics in row])
             axes.plot(RATES, mean, color=color, marker=marker, markersize=4, linestyle=line, label=label)
             if np.isfinite(spread).all():
                 axes.fill_between(RATES, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
         if best is not None:
-            mean = scale * np.array([statistics.mean[metric] for statistics in best])
+            mean = times * np.array([statistics.mean[metric] for statistics in best])
             axes.plot(RATES, mean, color="black", linewidth=1.2, label=BEST_POSSIBLE)
-        values = [scale * constants[name][metric] for name in CONSTANTS]
+        values = [times * constants[name][metric] for name in CONSTANTS]
         if np.isfinite(values).all():
             axes.axhline(
-                max(values) if more else min(values), color=GREY, linewidth=1, linestyle=":", label="best constant"
+                max(values) if column.higher_is_better else min(values),
+                color=GREY,
+                linewidth=1,
+                linestyle=":",
+                label="best constant",
             )
-        finish(axes, f"{title}, non0" if len(names) > 1 else title, "missing rate r")
+        finish(axes, panel_title(column) + (", non0" if len(column.metrics) > 1 else ""), "missing rate r")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
@@ -87,9 +92,9 @@ def figure4(view: View) -> Figure | None:
     for rate in CONFUSION_RATES:
         index = records[0].facts["conditions"].index(f"r={rate}")
         scores = [torch.from_numpy(record.arrays["test"][chosen_epoch(record)][index]) for record in records]
-        matrices.append(sum(np.array(confusion(one, labels)) for one in scores))
+        matrices.append(sum(np.array(confusion(one, labels, SENTIMENT)) for one in scores))
     figure = Figure(figsize=(12, 4), layout="constrained")
-    show_confusion(figure, CONFUSION_RATES, matrices)
+    show_confusion(figure, CONFUSION_RATES, matrices, SENTIMENT.classes)
     return figure
 
 

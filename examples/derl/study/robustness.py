@@ -6,7 +6,8 @@ import numpy as np
 
 from derl.evaluate.conditions import PATTERN_RATES, RATES
 from derl.evaluate.diagnostics import COLLAPSED_SHARE, COLLAPSED_SPREAD, is_collapsed
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
+from derl.evaluate.protocol import BEST_POSSIBLE
+from derl.evaluate.sentiment import CONSTANTS
 from derl.report.tables import Table
 from derl.study.averages import R
 from derl.study.cells import DERL, METHODS, ROBUST, Variant, trained_on

@@ -23,6 +23,7 @@ from derl.evaluate.conditions import RATES, intra_modal, pattern_conditions, tab
 from derl.evaluate.diagnostics import diagnose
 from derl.evaluate.protocol import routing
 from derl.evaluate.scores import predict
+from derl.evaluate.sentiment import SENTIMENT
 from derl.study.cells import Cell
 from derl.study.ledger import Ledger, Record
 from derl.study.statistics import epoch_values
@@ -169,7 +170,7 @@ def _train(setup: Setup, folder: Path) -> Record:
         "peak_memory": peak,
         "parameters": sum(p.numel() for p in model.parameters()),
         "text_parameters": sum(text),
-        "diagnostics": {name: diagnose(answer, labels["test"]) for name, answer in predicted.items()},
+        "diagnostics": {name: diagnose(answer, labels["test"], SENTIMENT) for name, answer in predicted.items()},
         "routing": routing([predicted[condition.name] for condition in intra_modal()], model.config),
         "machine": machine(),
         "versions": {name: version(name) for name in ("modx", "torch", "transformers")},

@@ -15,9 +15,10 @@ from tabulate import tabulate
 from derl.data.label_counts import label_counts
 from derl.data.printed import DATA_SETS, PRINTED, in_shares, printed_rows
 from derl.data.split import SPLITS
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS
-from derl.evaluate.scores import Metrics
-from derl.report.tables import COLUMNS, Table, markdown
+from derl.evaluate.protocol import BEST_POSSIBLE
+from derl.evaluate.sentiment import CONSTANTS, SENTIMENT
+from derl.evaluate.task import Metrics
+from derl.report.tables import Table, markdown
 from derl.study.statistics import Statistics, deviation
 from derl.study.view import View
 
@@ -109,7 +110,7 @@ class Sheet:
 def metric_sheet(name: str, title: str, first: str, *more: str) -> Sheet:
     """Return an empty sheet with the columns of the sentiment metrics."""
     caption = "Acc-2 and F1: negative against non-negative / negative against positive."
-    return Sheet(name, Table(title, [first, *COLUMNS, *more]), caption)
+    return Sheet(name, Table(title, [first, *(column.title for column in SENTIMENT.columns), *more]), caption)
 
 
 def metric_cell(mean: Metrics, spread: Mapping[str, float], names: Sequence[str]) -> str:
@@ -140,7 +141,7 @@ def _escape(text: str) -> str:
 def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:
     """Append the constant predictors and, if known, the best possible one."""
     record = view.any_record()
-    blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
+    blank = [""] * (len(sheet.table.header) - 1 - len(SENTIMENT.columns))
     sheet.table.rule()
     if record is not None:
         for label in CONSTANTS:
@@ -151,7 +152,7 @@ def add_constants(view: View, sheet: Sheet, best: Statistics | None) -> None:
 
 def add_printed(view: View, sheet: Sheet, table: str, only: str | None = None) -> None:
     """Append rows of a table of the paper (all, or one), and note how this study differs from them."""
-    blank = [""] * (len(sheet.table.header) - 1 - len(COLUMNS))
+    blank = [""] * (len(sheet.table.header) - 1 - len(SENTIMENT.columns))
     sheet.table.rule()
     for name, numbers in printed_rows(table, data_set(view)).items():
         if only in (None, name):

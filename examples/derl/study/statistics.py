@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from derl.evaluate.protocol import average, measure
-from derl.evaluate.scores import Metrics
+from derl.evaluate.protocol import average
+from derl.evaluate.sentiment import SENTIMENT
+from derl.evaluate.task import Metrics
 from derl.study.ledger import Record
 from derl.train.recipes import LAST
 
@@ -129,7 +130,7 @@ def _best(values: np.ndarray, metric: str) -> int:
 
 def _measured(scores: np.ndarray, labels: np.ndarray) -> list[list[Metrics]]:
     target = torch.from_numpy(labels)
-    return [[measure(torch.from_numpy(row), target) for row in epoch] for epoch in scores]
+    return [[SENTIMENT.measure(torch.from_numpy(row), target) for row in epoch] for epoch in scores]
 
 
 @dataclass(frozen=True)

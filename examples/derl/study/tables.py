@@ -6,7 +6,8 @@ import numpy as np
 
 from derl.data.printed import in_shares, printed_rows
 from derl.evaluate.conditions import RATES
-from derl.evaluate.protocol import BEST_POSSIBLE, CONSTANTS, average
+from derl.evaluate.protocol import BEST_POSSIBLE, average
+from derl.evaluate.sentiment import CONSTANTS
 from derl.report.tables import Table
 from derl.study.averages import R, above, averages, differences, distance, f1_by_available, metrics_by_available
 from derl.study.cells import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts

@@ -6,8 +6,9 @@ from functools import cache
 
 import torch
 
-from derl.evaluate.protocol import BEST_POSSIBLE, average, constants, measure
-from derl.evaluate.scores import Metrics
+from derl.evaluate.protocol import BEST_POSSIBLE, average
+from derl.evaluate.sentiment import SENTIMENT
+from derl.evaluate.task import Metrics
 from derl.study.cells import FILLED_IN, Cell, Variant
 from derl.study.ledger import Ledger, Record, RecordError
 from derl.study.statistics import Statistics, cell_metrics
@@ -68,8 +69,8 @@ class View:
     def constants(self, record: Record) -> dict[str, Metrics]:
         """Return metrics of the constant predictors."""
         labels = torch.from_numpy(record.arrays["labels_test"])
-        values = constants(torch.from_numpy(record.arrays["labels_train"]))
-        return {name: measure(torch.full_like(labels, value), labels) for name, value in values.items()}
+        answers = SENTIMENT.constants(torch.from_numpy(record.arrays["labels_train"]))
+        return {name: SENTIMENT.measure_constant(answer, labels) for name, answer in answers.items()}
 
     def pattern_rows(self, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
         """Return metrics of the selected epoch under other patterns' conditions, or None if a record lacks one."""
@@ -82,7 +83,7 @@ class View:
             found.append(
                 Statistics(
                     [
-                        measure(
+                        SENTIMENT.measure(
                             torch.from_numpy(record.arrays["patterns"][index]),
                             torch.from_numpy(record.arrays["labels_test"]),
                         )

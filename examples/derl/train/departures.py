@@ -13,6 +13,7 @@ NO_WARMUP = 0.0  # section 4.2 has none; LNLN, whose protocol it follows, warms 
 OF_A_RUN = {
     "data",
     "group",
+    "task",
     "text_features",
     "text_encoder",
     "preset",

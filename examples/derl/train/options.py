@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from derl.data.absence import PARTLY_MISSING
 from derl.data.rows import find_table
 from derl.model.registry import MODELS
-from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS, WORDS
+from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS, TASKS, WORDS
 from modx.missing import PATTERNS, parse_pattern
 from modx.model import DROPPED
 from modx.reconstruct import LEVELS
@@ -65,6 +65,7 @@ class Options:
     group: str | None = _option(
         None, "column of a table without splits whose rows stay in one split, e.g. the speaker (default: group)"
     )
+    task: str = _option("regress", "labels are numbers (regress) or classes (classify)", list(TASKS))
     text_features: bool = _option(
         False, "read precomputed features (key text of the pickle) instead of words (key raw_text)"
     )
@@ -164,7 +165,7 @@ class Options:
     select_metric: str | None = _option(
         None,
         "metric for checkpoint selection; last: the last epoch (default: set by --recipe)",
-        list(SELECTION_METRICS),
+        [*SELECTION_METRICS, LAST],
     )
     seed: int = _option(0, "seed of initial weights, batches, dropout and missing input")
     precision: str = _option(
@@ -249,6 +250,13 @@ def parse(arguments: list[str] | None = None) -> Options:
                 parser.error(f"--{name} expected numbers in [0, 1], got {share}")
     if options.num_private_experts == options.num_shared_experts == 0:
         parser.error("--num_private_experts and --num_shared_experts expected at least one expert in all, got 0 and 0")
+    if options.task == "classify" and options.data is None and not (options.resume or options.evaluate):
+        parser.error("--task classify expected --data, got none: the synthetic data has no classes")
+    if options.select_metric not in (None, LAST, *TASKS[options.task]):
+        parser.error(
+            f"--select_metric expected one of {', '.join([*TASKS[options.task], LAST])} for --task {options.task}, "
+            f"got {options.select_metric}"
+        )
     if options.reconstruction_levels == ["none"]:
         options = replace(options, reconstruction_levels=[])
     others = sorted(set(options.reconstruction_levels) - set(LEVELS))
@@ -281,6 +289,8 @@ def fill_in(options: Options) -> Options:
         "learning_rate": rate,
         "text_learning_rate": 1e-3 if from_nothing else rate,
     }
+    if options.task == "classify" and defaults["select_metric"] != LAST:
+        defaults["select_metric"] = next(iter(TASKS["classify"]))
     settled |= {name: value for name, value in defaults.items() if settled[name] is None}
     if options.precision == "auto" and from_nothing:
         settled["precision"] = "fp32"  # the encoder is too small to gain from bf16
@@ -291,8 +301,7 @@ def describe_selection(metric: str, rates: Sequence[float]) -> str:
     """Name the criterion that selects a checkpoint."""
     if metric == LAST:
         return "no figure: it is the last"
-    shown = {"mae": "MAE", "corr": "Corr"}[metric]
-    return f"{shown} on validation at r = {describe_rates(rates)}"
+    return f"{SELECTION_METRICS[metric]} on validation at r = {describe_rates(rates)}"
 
 
 def describe_rates(rates: Sequence[float]) -> str:

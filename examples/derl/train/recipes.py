@@ -4,7 +4,11 @@ from typing import Any
 
 WORDS = "words"  # --text_encoder words: a small encoder of whole words, trained from the data
 LAST = "last"
-SELECTION_METRICS = ("mae", "corr", LAST)  # LAST selects the last epoch
+TASKS = {  # --task -> metrics for checkpoint selection, by the name that is printed; the first is the paper recipe's
+    "regress": {"mae": "MAE", "corr": "Corr"},
+    "classify": {"f1_macro": "macro F1", "f1_weighted": "weighted F1", "accuracy": "accuracy"},
+}
+SELECTION_METRICS = {name: shown for metrics in TASKS.values() for name, shown in metrics.items()}
 
 PAPER_EPOCHS = 200  # section 4.2
 SHORT_EPOCHS = 15  # for synthetic data and for the robust recipe

@@ -12,6 +12,7 @@ from derl.data.absence import lacks_text
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
+from derl.data.labels import as_classes
 from derl.data.load import load_data
 from derl.data.missing import MissingDataset
 from derl.data.split import DataError, Split
@@ -61,10 +62,12 @@ class Setup:
                     options.data,
                     folder.path / DATA,
                     text_features=options.text_features,
-                    table=Table(group=options.group, seed=options.seed),
+                    table=Table(classify=options.task == "classify", group=options.group, seed=options.seed),
                     partly_missing=options.partly_missing,
                 )
             )
+            if options.task == "classify":
+                splits = as_classes(splits)
             tokenizer, data_name = None, Path(options.data).name
             if options.resume is None and options.evaluate is None:
                 for line in describe_label_counts(splits, options.preset):
@@ -93,6 +96,11 @@ class Setup:
             else:
                 model = model_class(config)
             train = splits["train"]
+            if config.problem_type != "regression":
+                counts = train.labels.long().bincount(minlength=config.num_labels)
+                model.config.class_shares = (counts / len(train)).tolist()
+            elif not config.sentiment:
+                model.fit_labels(train.labels)
             model.config.mean_label = train.labels.double().mean().item()
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
@@ -212,6 +220,10 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     lengths = {name: frames.shape[1] for name, frames in train.features.items()}
+    settings["sentiment"] = options.preset != "own" and options.task == "regress"
+    if options.task == "classify":
+        settings |= {"problem_type": "single_label_classification", "id2label": dict(enumerate(train.classes))}
+        settings["label2id"] = {name: number for number, name in enumerate(train.classes)}
     longest = MAX_TOKENS
     if options.preset == "own" and train.text is not None and tokenizer is not None:
         longest = min(MOST_TOKENS, tokenizer.model_max_length, max(map(len, tokenize(train.text, tokenizer))))

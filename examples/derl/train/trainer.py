@@ -17,7 +17,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from derl.data.collate import Collator
 from derl.data.missing import MissingDataset
-from derl.evaluate.protocol import average, measure
+from derl.evaluate.protocol import average
+from derl.evaluate.task import Task
+from derl.evaluate.tasks import task_of
 from derl.model.sentiment import SentimentModel
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
@@ -88,9 +90,9 @@ class SentimentTrainer(SafeTrainer):
 class EpochLine(ProgressCallback):
     """Show a progress bar, and one line per epoch with validation metrics."""
 
-    def __init__(self, rates: Sequence[float]) -> None:
+    def __init__(self, rates: Sequence[float], task: Task) -> None:
         super().__init__()
-        self.rates = describe_rates(rates)
+        self.rates, self.task = describe_rates(rates), task
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         """Print nothing; raw logs go to TensorBoard."""
@@ -110,10 +112,9 @@ class EpochLine(ProgressCallback):
     ) -> None:
         super().on_evaluate(args, state, control, **kwargs)
         if self.training_bar is not None and metrics is not None:
-            self.training_bar.write(
-                f"epoch {state.epoch:.0f}: validation at r = {self.rates}: MAE {metrics['eval_mae']:.3f}, "
-                f"Corr {metrics['eval_corr']:.3f}, Acc-2 {100 * metrics['eval_acc2_non0']:.2f}"
-            )
+            own = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+            shown = ", ".join(f"{column.title} {column.cell(own)}" for column in self.task.brief)
+            self.training_bar.write(f"epoch {state.epoch:.0f}: validation at r = {self.rates}: {shown}")
 
 
 class SetEpoch(TrainerCallback):
@@ -216,7 +217,7 @@ def make_trainer(
         data_collator=collator,
         train_dataset=train,
         eval_dataset=ConcatDataset(valid),
-        compute_metrics=partial(_metrics, num_parts=len(valid)),
+        compute_metrics=partial(_metrics, num_parts=len(valid), task=task_of(model.config)),
         options=options,
         callbacks=[SetEpoch(train)],
     )
@@ -231,7 +232,7 @@ def attend(trainer: SentimentTrainer, folder: Path) -> StopAfterStep:
     trainer.add_callback(stop)
     if trainer.is_world_process_zero():
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))
-        trainer.add_callback(EpochLine(trainer.options.select_rates or []))
+        trainer.add_callback(EpochLine(trainer.options.select_rates or [], task_of(trainer.model.config)))
     return stop
 
 
@@ -266,14 +267,14 @@ def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW
     return torch.optim.AdamW(settings)
 
 
-def _metrics(evaluation: EvalPrediction, num_parts: int) -> dict[str, float]:
+def _metrics(evaluation: EvalPrediction, num_parts: int, task: Task) -> dict[str, float]:
     predictions = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
     parts = zip(
         torch.as_tensor(predictions).float().chunk(num_parts),
         torch.as_tensor(evaluation.label_ids).float().chunk(num_parts),
         strict=True,
     )
-    metrics = average([measure(scores, labels) for scores, labels in parts])
+    metrics = average([task.measure(answers, labels) for answers, labels in parts])
     return {
         name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()
     }  # Corr of constant scores is NaN

@@ -7,6 +7,7 @@ import torch
 from derl.evaluate.conditions import Condition, intra_modal
 from derl.evaluate.diagnostics import diagnose, entropy, is_collapsed, load
 from derl.evaluate.scores import Predicted, predict
+from derl.evaluate.sentiment import SENTIMENT
 from derl.train.options import parse
 from derl.train.run import RunFolder
 from derl.train.setup import Setup
@@ -51,13 +52,13 @@ def test_the_order_of_samples_does_not_show(judged):
 
 def test_a_collapse_is_named_and_variety_is_not():
     labels = torch.linspace(-3, 3, 61)
-    constant = diagnose(Predicted(torch.full((61,), 0.4), {}, None, NONE), labels)
+    constant = diagnose(Predicted(torch.full((61,), 0.4), {}, None, NONE), labels, SENTIMENT)
     assert constant == pytest.approx({"spread": 0.0, "commonest_class": 0.0, "commonest_share": 1.0}, abs=1e-6)
     assert is_collapsed(constant)
     nearly = torch.where(torch.arange(61) == 60, 3.0, -1.2)
-    assert diagnose(Predicted(nearly, {}, None, NONE), labels)["commonest_class"] == -1
-    assert is_collapsed(diagnose(Predicted(nearly, {}, None, NONE), labels))
-    perfect = diagnose(Predicted(labels, {}, None, NONE), labels)
+    assert diagnose(Predicted(nearly, {}, None, NONE), labels, SENTIMENT)["commonest_class"] == -1
+    assert is_collapsed(diagnose(Predicted(nearly, {}, None, NONE), labels, SENTIMENT))
+    perfect = diagnose(Predicted(labels, {}, None, NONE), labels, SENTIMENT)
     assert perfect["spread"] == pytest.approx(1)
     assert not is_collapsed(perfect)
 

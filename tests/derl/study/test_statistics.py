@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from derl.evaluate.protocol import measure
+from derl.evaluate.sentiment import SENTIMENT
 from derl.study.ledger import Record
 from derl.study.statistics import Statistics, cell_metrics, chosen_epoch, epoch_values, paired_differences
 from modx.metrics import sentiment_metrics
@@ -52,7 +52,7 @@ def test_the_epoch_is_the_one_validation_prefers(metric):
 def test_valid_reads_every_metric_from_one_epoch_and_paper_from_the_best_on_the_test_split_at_one_half():
     record = make_record()
     scores, labels = record.arrays["test"], torch.from_numpy(record.arrays["labels_test"])
-    measured = [[measure(torch.from_numpy(row), labels) for row in epoch] for epoch in scores]
+    measured = [[SENTIMENT.measure(torch.from_numpy(row), labels) for row in epoch] for epoch in scores]
     averages = [np.mean([row["mae"] for row in epoch]) for epoch in measured]
     assert (np.argmin(averages), np.argmin([epoch[1]["mae"] for epoch in measured])) == (2, 1)
     assert cell_metrics(record, ["r=0.0", "r=0.5"], "valid") == measured[1]
@@ -64,7 +64,7 @@ def test_paper_takes_the_correlation_from_the_least_error_and_f1_from_the_best_a
     record = make_record()
     labels = torch.from_numpy(record.arrays["labels_test"])
     record.arrays["test"][2] = 3 * record.arrays["labels_test"]  # the best Corr, Acc-2 and F1, but the largest MAE
-    measured = [measure(torch.from_numpy(epoch[1]), labels) for epoch in record.arrays["test"]]
+    measured = [SENTIMENT.measure(torch.from_numpy(epoch[1]), labels) for epoch in record.arrays["test"]]
     best = {name: max(range(3), key=lambda epoch: measured[epoch][name]) for name in ("mae", "corr", "acc2_non0")}
     assert best == {"mae": 2, "corr": 2, "acc2_non0": 2}
     paper = cell_metrics(record, ["r=0.5"], "paper")[0]

@@ -305,13 +305,14 @@ def test_a_study_file_that_is_not_one_is_named(tmp_path, content):
         (["--epochs", "abc"], "invalid int value: 'abc'"),
         (["--seeds", "x"], "expected a whole number of at least 1, got 'x'"),
         (["--smoke", "--preset", "mosei"], "leave out --preset"),
-        (["--preset", "big"], "choose from mosi, mosei, smoke"),
+        (["--preset", "own"], "train on your own data with derl_mosi.py"),
+        (["--preset", "big"], "choose from mosi, mosei, own, smoke"),
     ],
 )
 def test_bad_options_are_one_clear_line(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit):
         main(["table1", "--study", str(tmp_path / "study"), *arguments])
-    assert message in capsys.readouterr().err.replace("'mosi', 'mosei', 'smoke'", "mosi, mosei, smoke")
+    assert message in capsys.readouterr().err.replace("'mosi', 'mosei', 'own', 'smoke'", "mosi, mosei, own, smoke")
     assert not (tmp_path / "study").exists()
 
 

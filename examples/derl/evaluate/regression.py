@@ -1,0 +1,62 @@
+"""Numbers on any scale."""
+
+import warnings
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef, R2Score
+
+from derl.evaluate.task import Column, Metrics, Task
+
+MAE = Column("MAE", ("mae",), "#.4g", higher_is_better=False, unit="label units")
+CORR = Column("Corr", ("corr",), ".3f", unit="")
+
+
+class Regression(Task):
+    """Scores that are numbers and nothing else."""
+
+    name = "regression"
+    what = "Multimodal regression"
+    columns = (
+        MAE,
+        Column("RMSE", ("rmse",), "#.4g", higher_is_better=False, unit="label units"),
+        CORR,
+        Column("R2", ("r2",), ".3f", unit=""),
+    )
+    compared = (MAE,)
+    brief = (MAE, CORR)
+    note = (
+        "MAE and RMSE: mean absolute and root mean squared error, in the units of the labels. R2: the share of the "
+        "labels' variance that is explained. Corr is not defined (-) for constant predictions."
+    )
+
+    def measure(self, answers: Tensor, labels: Tensor) -> Metrics:
+        """Return ``mae``, ``rmse``, ``corr`` and ``r2``; the last two are NaN if there is nothing to explain.
+
+        Example:
+            >>> found = Regression().measure(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]))
+            >>> {name: round(value, 3) for name, value in found.items()}
+            {'mae': 0.333, 'rmse': 0.577, 'corr': 0.982, 'r2': 0.5}
+        """
+        answers, labels = answers.double(), labels.double()
+        errors = MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)})
+        found = {"corr": torch.tensor(torch.nan), "r2": torch.tensor(torch.nan)}
+        if len(labels) > 1 and bool(labels.min() < labels.max()):
+            standard = [
+                (part - labels.mean()) / labels.std() for part in (answers, labels)
+            ]  # torchmetrics takes a small
+            found["r2"] = R2Score()(*standard)  # scale for rounding errors
+            if bool(answers.min() < answers.max()):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # of a variance close to 0
+                    found["corr"] = PearsonCorrCoef().set_dtype(torch.float64)(*standard)
+        metrics = errors(answers, labels) | found
+        return {name: metrics[name].item() for name in ("mae", "rmse", "corr", "r2")}
+
+    def constants(self, train_labels: Tensor) -> dict[str, Tensor]:
+        """Return the mean and the median of the training labels."""
+        return {"training mean": train_labels.mean(), "training median": train_labels.median()}
+
+    def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
+        return {"spread": (answers.std(correction=0) / labels.std(correction=0)).item()}

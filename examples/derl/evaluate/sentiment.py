@@ -1,0 +1,72 @@
+"""Sentiment in [-3, 3], as in CMU-MOSI and CMU-MOSEI."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from derl.data.classes import seven_classes
+from derl.evaluate.task import Column, Metrics, Task
+from modx.metrics import ConstantInputWarning, sentiment_metrics
+
+CONSTANTS = ("all negative", "all positive", "training mean")  # in the order of `constants`
+MAE = Column("MAE", ("mae",), ".3f", higher_is_better=False, unit="label units")
+CORR = Column("Corr", ("corr",), ".3f", unit="")
+
+
+class Sentiment(Task):
+    """Scores whose sign and rounded value are classes, by the metrics that papers report."""
+
+    name = "sentiment"
+    what = "Multimodal sentiment regression"
+    columns = (
+        MAE,
+        CORR,
+        Column("Acc-2", ("acc2_has0", "acc2_non0")),
+        Column("F1", ("f1_has0", "f1_non0")),
+        Column("Acc-5", ("acc5",)),
+        Column("Acc-7", ("acc7",)),
+    )
+    compared = (
+        MAE,
+        Column("Acc-2, negative against non-negative", ("acc2_has0",)),
+        Column("Acc-2, negative against positive", ("acc2_non0",)),
+    )
+    brief = (MAE, CORR, Column("Acc-2", ("acc2_non0",)))
+    note = (
+        "Acc-2 and F1: negative against non-negative / negative against positive. Corr is not defined (-) for constant "
+        "predictions."
+    )
+    classes = tuple(f"{value:+d}" if value else "0" for value in range(-3, 4))
+
+    def measure(self, answers: Tensor, labels: Tensor) -> Metrics:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantInputWarning)  # the report explains the NaN
+            return {name: value.item() for name, value in sentiment_metrics(answers, labels).items()}
+
+    def constants(self, train_labels: Tensor) -> dict[str, Tensor]:
+        """Return the means of the negative, the positive and all training labels.
+
+        If the training split has no negative (positive) label, that constant is -1 (1).
+        """
+        negative, positive = train_labels[train_labels < 0], train_labels[train_labels > 0]
+        values = (
+            negative.mean() if len(negative) else torch.tensor(-1.0),
+            positive.mean() if len(positive) else torch.tensor(1.0),
+            train_labels.mean(),
+        )
+        return dict(zip(CONSTANTS, values, strict=True))
+
+    def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
+        counts = self.numbers(answers).bincount(minlength=7)
+        return {
+            "spread": (answers.std(correction=0) / labels.std(correction=0)).item(),
+            "commonest_class": counts.argmax().item() - 3.0,
+            "commonest_share": counts.max().item() / len(answers),
+        }
+
+    def numbers(self, values: Tensor) -> Tensor:
+        return (seven_classes(values) + 3).long()
+
+
+SENTIMENT = Sentiment()
