@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="samples to pick from: MMSA-layout pickle or .safetensors (default: the run's own data, if available)",
+        help="samples to pick from: a table, an MMSA-layout pickle or .safetensors (default: the run's own)",
     )
     parser.add_argument("--port", type=int, help="port of the server (default: the first free one from 7860)")
     options = parser.parse_args()

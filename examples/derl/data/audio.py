@@ -34,10 +34,9 @@ def read_wav(path: str | Path, content: bytes | None = None) -> np.ndarray:
             rate, samples = wavfile.read(path if content is None else io.BytesIO(content))
     except (OSError, ValueError, wavfile.WavFileWarning) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path}: expected sound in a .wav file, found {reason}; convert it: ffmpeg -i FILE -ar {SAMPLE_RATE} "
-            "-ac 1 sound.wav."
-        ) from error
+        remedy = f"convert it: ffmpeg -i FILE -ar {SAMPLE_RATE} -ac 1 sound.wav"
+        remedy = "check the path" if isinstance(error, OSError) else remedy
+        raise DataError(f"{path}: expected sound in a .wav file, found {reason}; {remedy}.") from error
     return log_mel(_in_one(samples).mean(axis=1) if samples.ndim == 2 else _in_one(samples), rate)
 
 

@@ -109,9 +109,8 @@ def _read_array(path: Path) -> np.ndarray:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or "another format, or pickled objects, which are never read"
-        raise DataError(
-            f"{path}: expected an array in a {path.suffix} file, found {reason}; save it with numpy.save."
-        ) from error
+        remedy = "check the path" if isinstance(error, FileNotFoundError) else "save it with numpy.save"
+        raise DataError(f"{path}: expected an array in a {path.suffix} file, found {reason}; {remedy}.") from error
 
 
 def _read_csv(path: Path) -> np.ndarray:

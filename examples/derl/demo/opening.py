@@ -4,9 +4,11 @@ import json
 import tempfile
 from pathlib import Path
 
+from derl.data.labels import as_classes
 from derl.data.load import load_data
 from derl.data.mmsa import TEXT_FEATURES
 from derl.data.split import DataError, Split, load_splits
+from derl.data.table import Table
 from derl.demo.explorer import Explorer
 from derl.model.saved import model_folder
 from derl.predict.predictor import load
@@ -24,7 +26,7 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
 
     Args:
         model: folder of a run or of a model. Default: the latest run in ``runs``, or else a small model trained now.
-        data: MMSA-layout pickle or ``.safetensors`` file. Default: the data of the run, if it is available.
+        data: a table, an MMSA-layout pickle or a ``.safetensors`` file. Default: the data of the run, if available.
 
     Returns:
         ``(explorer, title)``; the title names the model and the data.
@@ -34,7 +36,12 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
     """
     folder = model_folder(model or latest_run() or train())
     predictor = load(folder)
-    splits, source = _splits(folder, data, text_features=TEXT_FEATURES in predictor.modalities)
+    classify = predictor.model.config.problem_type != "regression"
+    splits, source = _splits(
+        folder, data, text_features=TEXT_FEATURES in predictor.modalities, table=Table(classify=classify)
+    )
+    if classify and splits is not None and "train" in splits:
+        splits = as_classes(splits)
     split = None if splits is None else splits.get("test", next(iter(splits.values())))
     explorer = Explorer(predictor, split)
     if explorer.split is None and "text" not in explorer.predictor.modalities:
@@ -62,7 +69,9 @@ def train() -> Path:
         return folder.path
 
 
-def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dict[str, Split] | None, str]:
+def _splits(
+    folder: Path, data: str | None, *, text_features: bool, table: Table
+) -> tuple[dict[str, Split] | None, str]:
     """Return the samples and their source: a file, the run's converted data, or synthetic data drawn again."""
     run = folder.parent
     if data is not None:
@@ -70,7 +79,7 @@ def _splits(folder: Path, data: str | None, *, text_features: bool) -> tuple[dic
         if Path(data).suffix == ".safetensors":  # may hold only the test split
             return load_splits(Path(data)), source
         with tempfile.TemporaryDirectory() as cache:
-            return load_data(data, Path(cache) / DATA, text_features=text_features), source
+            return load_data(data, Path(cache) / DATA, text_features=text_features, table=table), source
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:

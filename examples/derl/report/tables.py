@@ -134,7 +134,8 @@ def notes(results: dict[str, Any]) -> list[str]:
     if results["nothing_left"]:
         counts = ", ".join(f"{name}: {count}" for name, count in results["nothing_left"].items())
         erased = results["dropped_modality"] == "erased"
-        how = "from erased input, as in the paper" if erased else "by the training mean"
+        average = "the training mean" if reported_task(results).name != "classification" else "the shares of classes"
+        how = "from erased input, as in the paper" if erased else f"by {average}"
         lines.append(f"Test samples of which nothing is left, answered {how}: {counts}.")
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(
