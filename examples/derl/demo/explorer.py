@@ -55,11 +55,12 @@ class Explorer:
         count = min(SHOWN, len(self.split))
         if self.split.text is None:
             return [(self.split.ids[row], row) for row in range(count)]
-        return [(f"{row + 1}. {' '.join(self.split.text[row].split()[:3])} ..", row) for row in range(count)]
+        words = [self.text(row).split()[:3] or [self.split.ids[row]] for row in range(count)]
+        return [(f"{row + 1}. {' '.join(first)} ..", row) for row, first in enumerate(words)]
 
     def text(self, row: int) -> str:
-        """Return the words of a sample, empty if the split has no text."""
-        return "" if self.split is None or self.split.text is None else self.split.text[row]
+        """Return the words of a sample, empty if it has none."""
+        return "" if self.split is None or self.split.text is None else self.split.text[row] or ""
 
     def explore(
         self, row: int | None, text: str, rate: float | Mapping[str, float], pattern: str, draw: int = 0
