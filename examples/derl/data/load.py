@@ -57,9 +57,6 @@ def load_data(
     elif path.suffix == ".safetensors":
         splits = load_complete(path)
     else:
-        if not path.exists() and _was_converted(cache):
-            print(f"{path} is not there any more; {cache} holds what was read from it")
-            return _described(load_complete(cache), partly_missing)
         source = data_checksum(path) + (" text_features" if text_features else "")
         if not cache.exists() or read_source(cache) != source:
             print(f"converting {path} to {cache}")
