@@ -167,7 +167,10 @@ def parse(script, arguments):
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
         patch.setattr(sys, "argv", [script, *arguments])
         # options are named after the modalities of the loaded model's config
-        patch.setattr("derl.predict.predictor.load", lambda folder: DerlConfig())
+        frames = ["audio", "vision", "voice", "face"]
+        sizes = dict.fromkeys(frames, 4)
+        config = DerlConfig(modalities=["text", *frames], input_dims=sizes, max_lengths={"text": 8} | sizes)
+        patch.setattr("derl.predict.predictor.load", lambda folder: config)
         patch.setattr(sys, "path", [str((TOP / script).parent), *sys.path])
         try:
             runpy.run_path(str(TOP / script), run_name="__main__")

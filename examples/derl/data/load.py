@@ -26,7 +26,7 @@ def load_data(
     """Load splits from a table, an MMSA pickle, a ``.safetensors`` file, or shards.
 
     The first call converts a table or a pickle to ``cache``, stores its checksum there, and prints a line. Later calls
-    read only the cache, as long as the checksum matches or the pickle is gone. Every call prints what was left out, and
+    read only the cache, as long as the checksum matches or the original is gone. Every call prints what was left out, and
     what is absent.
 
     Args:
@@ -41,6 +41,9 @@ def load_data(
             pickle.
     """
     path, cache = Path(path), Path(cache)
+    if not path.exists() and _was_converted(cache):
+        print(f"{path} is not there any more; {cache} holds what was read from it")
+        return _described(load_complete(cache), partly_missing)
     is_table = find_table(path) is not None
     if text_features and (is_table or path.is_dir() or path.suffix == ".safetensors"):
         raise DataError(f"{path}: expected a pickle for --text_features, found another kind of data; leave it out.")
