@@ -12,7 +12,6 @@ import shutil
 import sys
 import textwrap
 import traceback
-from functools import partial
 from time import perf_counter
 
 from ending import Stopped, command
@@ -87,9 +86,9 @@ def run(setup: Setup, folder: RunFolder) -> int:
         fit(trainer, setup, folder)
     trained = perf_counter()
     pattern = setup.options.eval_pattern
-    results, predictions = evaluate(
+    results, predictions, calibration = evaluate(
         trainer,
-        partial(setup.dataset, "test"),
+        setup.dataset,
         setup.splits["train"].labels,
         model_name=setup.model_name,
         pattern=pattern,
@@ -102,6 +101,7 @@ def run(setup: Setup, folder: RunFolder) -> int:
     report = folder.report(pattern)
     write_report(results, predictions, report)
     if report == folder.path:
+        calibration.save(folder.path / "model")
         write_card(results, setup.model.config, folder.path / "model")
     return 0
 

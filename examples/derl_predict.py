@@ -2,25 +2,37 @@
 
 python examples/derl_predict.py MODEL --text "great lovely ship"
 python examples/derl_predict.py MODEL --text "great lovely ship" --audio audio.npy --vision vision.npy
+python examples/derl_predict.py MODEL --text "great lovely ship" --abstain 3   # no answer if its interval is wider
 python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # a column per modality
 """
 
+import math
+import os
 import sys
+import textwrap
 import warnings
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ending import Stopped, command
 
 # isort: split
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: idle threads leave the cores to others
+
+import torch
 from transformers.utils.logging import disable_progress_bar
 
 from derl.data.frames import read_frames
 from derl.data.split import DataError
+from derl.evaluate.conformal import CONFIDENCE_LEVEL, check_level
 from derl.model.config import DerlConfig
 from derl.predict.files import predict_csv
 from derl.predict.predictor import Answer, Predictor, load
+from derl.predict.trust import Trust
+
+COLUMNS = 80
 
 
 @command
@@ -32,11 +44,14 @@ def main() -> int:
         named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
         predictor = load(sys.argv[1]) if named else None
         options, samples = parse(sys.argv[1:], DerlConfig().modalities if predictor is None else predictor.modalities)
+        predictor.trust = Trust(predictor.trust.calibration, options.confidence_level, options.abstain)
         if options.csv is not None:
             count = predict_csv(predictor, Path(options.csv), Path(options.out))
             print(f"{count} samples scored: {options.out}")
         else:
-            print(describe(score(predictor, samples)))
+            with one_thread():
+                answer = score(predictor, samples)
+            print(describe(answer, predictor.trust))
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,6 +92,19 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
         "of .npy, .npz, .csv or .wav files relative to this file; an empty cell is a missing modality",
     )
     many.add_argument("--out", metavar="FILE", help="CSV file to write: the same columns, and score, class and weights")
+    trust = parser.add_argument_group("how far to trust a score")
+    trust.add_argument(
+        "--confidence_level",
+        type=_level,
+        help=f"how often an interval holds (default: {CONFIDENCE_LEVEL}); intervals are calibrated on validation, for "
+        "what is missing from the sample",
+    )
+    trust.add_argument(
+        "--abstain",
+        metavar="WIDTH",
+        type=_width,
+        help="give no answer if its interval is wider, or its set of classes larger (default: always answer)",
+    )
     options = parser.parse_args(arguments)
     samples = {name: getattr(options, f"sample {name}", None) for name in names}
     samples = {name: value for name, value in samples.items() if value is not None}
@@ -96,8 +124,20 @@ def score(predictor: Predictor, samples: dict[str, str]) -> Answer:
     )
 
 
-def describe(answer: Answer) -> str:
-    """Format an answer in two lines."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, unless OMP_NUM_THREADS says otherwise: one sample is too little work to share."""
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def describe(answer: Answer, trust: Trust) -> str:
+    """Format an answer in lines of at most 80 columns."""
     lines = [f"score {answer.score:.5g}"]
     if answer.sentiment is not None:
         lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
@@ -105,10 +145,44 @@ def describe(answer: Answer) -> str:
         others = sorted((share, name) for name, share in answer.probabilities.items() if name != answer.name)[:-4:-1]
         shown = ", ".join(f"{name} {share:.3f}" for share, name in others)
         lines = [f"{answer.name}: probability {answer.score:.3f}", f"next: {shown}"]
+    level = f"{100 * trust.level:.0f} %"
+    if answer.interval is not None:
+        low, high = answer.interval
+        form = "+.3f" if answer.sentiment is not None else ".5g"
+        bounds = "unbounded: too few validation samples" if math.isinf(low) else f"{low:{form}} to {high:{form}}"
+        if answer.abstains:
+            lines = [f"no answer: the {level} interval, {bounds}, is wider than {trust.abstain:g}"]
+        else:
+            lines.append(f"{level} interval {bounds}")
+    if answer.classes is not None:
+        shown = ", ".join(answer.classes)
+        if answer.abstains:
+            lines = [f"no answer: the {level} set of classes has more than {trust.abstain:g}: {shown}"]
+        else:
+            lines.append(f"{level} set of classes: {shown}")
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
         lines.append(f"fusion weights: {', '.join(shares)}")
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, COLUMNS) for line in lines)
+
+
+def _level(text: str) -> float:
+    try:
+        level = float(text)
+        check_level(level)
+    except ValueError:
+        raise ArgumentTypeError(f"expected 0.01, 0.02 .. or 0.99, got {text!r}") from None
+    return level
+
+
+def _width(text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = -1.0
+    if not width >= 0:
+        raise ArgumentTypeError(f"expected the widest interval to accept, a number from 0, got {text!r}")
+    return width
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from derl.data.synthetic import make_synthetic
 from derl.train.provenance import processor
 
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]
-OUTPUTS = ["results.json", "report.md", "predictions.csv", "robustness.png", "routing.png", "confusion.png"]
+PICTURES = [f"{name}.png" for name in ("robustness", "routing", "confusion", "reliability")]
+OUTPUTS = ["results.json", "report.md", "predictions.csv", *PICTURES]
 
 
 @pytest.fixture(scope="module")

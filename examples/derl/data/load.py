@@ -26,8 +26,8 @@ def load_data(
     """Load splits from a table, an MMSA pickle, a ``.safetensors`` file, or shards.
 
     The first call converts a table or a pickle to ``cache``, stores its checksum there, and prints a line. Later calls
-    read only the cache, as long as the checksum matches or the original is gone. Every call prints what was left out, and
-    what is absent.
+    read only the cache, as long as the checksum matches or the original is gone. Every call prints what was left out,
+    and what is absent.
 
     Args:
         path: the table or its folder, the pickle, the ``.safetensors`` file, or the folder of shards.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from derl.data.split import Split
-from derl.predict.predictor import Answer, Predictor
+from derl.predict.predictor import Answer, Predictor, lengths_of
 from derl.predict.processor import Sample
 from modx.missing import drop
 
@@ -85,7 +85,7 @@ class Explorer:
         keep = self._drop({name: batch["keep"][name][1:] for name in there}, rate, pattern, draw)
         for name in there:
             batch["keep"][name][1:] = keep[name]
-        complete, answer = self.predictor.predict_batch(batch)
+        complete, answer = self.predictor.predict_batch(batch, lengths_of([sample, sample]))
         return Explored(
             complete,
             answer,

@@ -1,17 +1,22 @@
 """HTML of the page: the answer, and what is left of a sample."""
 
+import math
 from html import escape
 
 import torch
 from torch import Tensor
 
 from derl.demo.explorer import Explored, Explorer
+from derl.evaluate.conformal import CONFIDENCE_LEVEL
 from derl.predict.predictor import CLASS_NAMES
 
+INTERVAL, SET = f"{100 * CONFIDENCE_LEVEL:.0f} % interval", f"{100 * CONFIDENCE_LEVEL:.0f} % set of classes"
 CSS = """
 .scale { position: relative; height: 3.4rem; margin: .6rem .9rem 0; }
 .scale .line { position: absolute; left: 0; right: 0; top: 1.1rem; height: .35rem; border-radius: .2rem;
   background: linear-gradient(90deg, #b2432f, #c9c9c9 50%, #2f7d5b); }
+.scale .interval { position: absolute; top: .8rem; height: .95rem; border-radius: .2rem; opacity: .3;
+  background: var(--color-accent); }
 .scale .tick { position: absolute; top: 1.9rem; transform: translateX(-50%); font-size: .8rem; opacity: .75; }
 .scale .mark { position: absolute; top: 1.275rem; transform: translate(-50%, -50%); }
 .figures { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: 1rem .2rem 0; }
@@ -47,7 +52,7 @@ def score_html(explored: Explored) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in explored.notes)
     marked = {"label": explored.label, "complete input": complete.score, "score": answer.score}
     marked = {name: value for name, value in marked.items() if value is not None}
-    scale = "" if answer.sentiment is None else _scale(marked)
+    scale = "" if answer.sentiment is None else _scale(marked, answer.interval)
     if answer.probabilities is None:
         form = "+.2f" if answer.sentiment is not None else ".5g"
         figures = [
@@ -63,6 +68,10 @@ def score_html(explored: Explored) -> str:
             ("complete input", f"{complete.score:.2f}", complete.name or ""),
             *([("label", "", names[int(explored.label)])] if explored.label is not None else []),
         ]
+    if answer.interval is not None:
+        figures.append((INTERVAL, *_bounds(answer.interval)))
+    if answer.classes is not None:
+        figures.append((SET, "", " or ".join(answer.classes)))
     words = "".join(
         f'<span>{_mark(name) if scale and name in marked else ""}{name} <b data-figure="{name}">{number}</b> '
         f"{escape(said)}</span>"
@@ -71,7 +80,7 @@ def score_html(explored: Explored) -> str:
     return f'<div class="figures">{words}</div>{scale}{notes}'
 
 
-def _scale(marked: dict[str, float]) -> str:
+def _scale(marked: dict[str, float], interval: tuple[float, float] | None) -> str:
     ticks = "".join(
         f'<span class="tick" style="left:{_percent(value):.1f}%">{value:+d}</span>'.replace("+0", "0")
         for value in CLASS_NAMES
@@ -80,7 +89,7 @@ def _scale(marked: dict[str, float]) -> str:
         _mark(name, f' style="left:{_percent(value):.1f}%" title="{name} {value:+.2f}"')
         for name, value in marked.items()
     )
-    return f'<div class="scale"><span class="line"></span>{placed}{ticks}</div>'
+    return f'<div class="scale"><span class="line"></span>{_band(interval)}{placed}{ticks}</div>'
 
 
 def left_html(explorer: Explorer, explored: Explored) -> str:
@@ -98,6 +107,18 @@ def left_html(explorer: Explorer, explored: Explored) -> str:
         for name, share, content in rows
     )
     return f'<div class="left">{cells}</div>'
+
+
+def _bounds(interval: tuple[float, float]) -> tuple[str, str]:
+    low, high = interval
+    return ("unbounded", "too few validation samples") if math.isinf(low) else (f"{low:+.2f} to {high:+.2f}", "")
+
+
+def _band(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = map(_percent, interval)
+    return f'<span class="interval" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>'
 
 
 def _mark(name: str, attributes: str = "") -> str:

@@ -34,6 +34,21 @@ def inter_modal(modalities: Sequence[str]) -> list[Condition]:
     ]
 
 
+def conditions_of(available: Sequence[str], missing: float) -> list[str]:
+    """Return the names of the conditions that a sample meets: its modalities and, if some of them is missing, a rate.
+
+    Args:
+        available: the sample's modalities, in the model's order.
+        missing: the share missing of these modalities, in [0, 1]. The rate is the next one from there, at most 0.9.
+
+    Example:
+        >>> conditions_of(["text", "audio"], 0.0), conditions_of(["text"], 0.42)
+        (['text+audio'], ['text', 'r=0.5'])
+    """
+    rate = next((rate for rate in RATES if rate >= missing - 1e-6), RATES[-1])
+    return ["+".join(available), *([f"r={rate}"] if rate else [])]
+
+
 def table_conditions(modalities: Sequence[str]) -> list[Condition]:
     """Conditions of the paper's tables: missing rates, then available modalities. The complete input appears once."""
     return [*intra_modal(), *inter_modal(modalities)[:-1]]

@@ -9,7 +9,9 @@ from transformers import Trainer
 
 from derl.data.missing import MissingDataset
 from derl.evaluate.conditions import RATES, Condition, inter_modal, intra_modal
+from derl.evaluate.conformal import Calibration
 from derl.evaluate.diagnostics import diagnose, entropy, load
+from derl.evaluate.reliability import assess, calibrate
 from derl.evaluate.scores import Predicted, predict
 from derl.evaluate.task import Metrics, Task
 from derl.evaluate.tasks import task_of
@@ -21,32 +23,36 @@ BEST_POSSIBLE = "best possible"
 
 def evaluate(
     trainer: Trainer,
-    make_dataset: Callable[[Condition], MissingDataset],
+    make_dataset: Callable[[str, Condition], MissingDataset],
     train_labels: Tensor,
     *,
     model_name: str,
     pattern: str = "frames",
     best_possible: Callable[[MissingDataset], Metrics] | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a model under every condition.
+) -> tuple[dict[str, Any], list[dict[str, Any]], Calibration]:
+    """Evaluate a model under every condition, and calibrate its intervals on the validation split.
 
     Args:
         trainer: trainer that holds the model.
-        make_dataset: maps a condition to the test split under it.
+        make_dataset: maps "test" or "valid", and a condition, to that split under it.
         train_labels: ``(n,)``, which determine the constant predictors.
         model_name: name of the model's row.
         pattern: pattern by which input goes missing at each rate.
         best_possible: maps a dataset to the metrics of the best possible predictor on it; None if unknown.
 
     Returns:
-        ``(results, predictions)``, the arguments of :func:`derl.report.write.write_report`.
+        ``(results, predictions, calibration)``; the first two are arguments of
+        :func:`derl.report.write.write_report`.
     """
     config = trainer.model.config
     task = task_of(config)
     constants = task.constants(train_labels)
     groups = {"intra_modal": intra_modal(pattern), "inter_modal": inter_modal(config.modalities)}
-    datasets = {condition.name: make_dataset(condition) for group in groups.values() for condition in group}
+    conditions = [condition for group in groups.values() for condition in group]
+    datasets = {condition.name: make_dataset("test", condition) for condition in conditions}
     predicted = predict(trainer, datasets)
+    valid = {condition.name: make_dataset("valid", condition) for condition in conditions}
+    calibration = calibrate(valid, predict(trainer, valid), task)
     split = next(iter(datasets.values())).split
     labels = split.labels
     rows: dict[str, dict[str, list[Metrics]]] = {}
@@ -89,10 +95,12 @@ def evaluate(
         }
         if task.classes
         else None,
+        "intervals": assess(calibration, datasets, predicted, task),
     }
     columns = {"id": split.ids, "label": _shown(labels, task)}
     columns |= {name: _shown(answer.scores, task) for name, answer in predicted.items()}
-    return results, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    predictions = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return results, predictions, calibration
 
 
 def average(rows: Sequence[Metrics]) -> Metrics:

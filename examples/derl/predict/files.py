@@ -27,7 +27,9 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
         source: a CSV file in UTF-8 with a header. Other columns are copied.
         target: file to write. Adds ``score``, for sentiment also ``class`` (-3 to 3) and ``class_name``; for classes
             ``class``, ``probability`` and ``probability_CLASS``; and, if the model has fusion weights,
-            ``weight_MODALITY``.
+            ``weight_MODALITY``. If it has a calibration, adds the interval as ``low`` and ``high``, or the set of
+            ``classes``; if it may abstain, ``abstains``, yes or no. Where it abstains, the score and the class are
+            empty.
 
     Returns:
         The number of rows.
@@ -44,9 +46,11 @@ def predict_csv(predictor: Predictor, source: Path, target: Path) -> int:
     writer, count = None, 0
     rows = _read(predictor, source)
     while chunk := list(islice(rows, CHUNK)):
-        answers = predictor.answer([sample for _, sample in chunk])
+        answers = predictor.answer([sample for _, sample in chunk], [row.where for row, _ in chunk])
         for (row, _), answer in zip(chunk, answers, strict=True):
-            columns = _columns(answer)
+            columns = _columns(answer) | _trust(predictor, answer)
+            if answer.abstains:
+                columns |= dict.fromkeys(columns.keys() & {"score", "class", "class_name", "probability"}, "")
             if writer is None:
                 clash = row.cells.keys() & columns.keys()
                 if clash:
@@ -68,6 +72,17 @@ def _columns(answer: Answer) -> dict[str, Any]:
         return {"class": answer.name, "probability": round(answer.score, 6)} | each | weights
     classes = {} if answer.sentiment is None else {"class": answer.sentiment, "class_name": answer.name}
     return {"score": round(answer.score, 6)} | classes | weights
+
+
+def _trust(predictor: Predictor, answer: Answer) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    if answer.interval is not None:
+        columns["low"], columns["high"] = (round(bound, 6) for bound in answer.interval)
+    if answer.classes is not None:
+        columns["classes"] = ";".join(answer.classes)
+    if predictor.trust.abstain is not None:
+        columns["abstains"] = "yes" if answer.abstains else "no"
+    return columns
 
 
 def _read(predictor: Predictor, source: Path) -> Iterator[tuple[Row, Sample]]:

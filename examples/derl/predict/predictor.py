@@ -1,19 +1,23 @@
 """Predictor: from raw text and arrays to a score or a class, and the share of each modality."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
+from transformers.utils import cached_file
 
 from derl.data.classes import seven_classes
 from derl.data.split import DataError
+from derl.evaluate.conformal import FILE, Calibration, prediction_sets
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample, is_empty
+from derl.predict.trust import Trust
 
 CLASS_NAMES = {
     -3: "strongly negative",
@@ -38,6 +42,12 @@ class Answer:
         name: the class in words; for sentiment, "strongly negative" to "strongly positive". None for other numbers.
         sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even. None for other labels.
         probabilities: class -> probability, if the labels are classes.
+        interval: ``(low, high)`` around the score, which holds the label with the predictor's confidence level;
+            infinite if the validation split was too small to bound it. None for classes, and for a model without a
+            calibration.
+        classes: the set of classes that holds the true one with the predictor's confidence level, likeliest first.
+            None for numbers, and for a model without a calibration.
+        abstains: whether the interval is wider, or the set larger, than it may be, so that the score is no answer.
     """
 
     score: float
@@ -45,6 +55,9 @@ class Answer:
     name: str | None = None
     sentiment: int | None = None
     probabilities: dict[str, float] | None = None
+    interval: tuple[float, float] | None = None
+    classes: tuple[str, ...] | None = None
+    abstains: bool = False
 
 
 class Predictor:
@@ -54,6 +67,7 @@ class Predictor:
         model: the model, which is set to evaluation mode.
         processor: the model's processor.
         batch_size: samples per batch.
+        trust: the model's intervals. Default: answers have none.
 
     Raises:
         ValueError: ``batch_size`` is below 1.
@@ -68,7 +82,14 @@ class Predictor:
         {'audio': 1.0, 'vision': 0.0}
     """
 
-    def __init__(self, model: SentimentModel, processor: DerlProcessor, *, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: SentimentModel,
+        processor: DerlProcessor,
+        *,
+        batch_size: int = 64,
+        trust: Trust | None = None,
+    ) -> None:
         for name, value, kind in (("model", model, SentimentModel), ("processor", processor, DerlProcessor)):
             if not isinstance(value, kind):
                 raise TypeError(
@@ -80,13 +101,22 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"Predictor expected batch_size >= 1, got {batch_size}.")
         self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
+        self.trust = Trust() if trust is None else trust
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "Predictor":
-        """Load a model with its processor.
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        confidence_level: float | None = None,
+        abstain: float | None = None,
+        **kwargs: Any,
+    ) -> "Predictor":
+        """Load a model with its processor and its calibration.
 
         Args:
             folder: folder written by a run or by ``save_pretrained``, or a model's name on the Hub.
+            confidence_level, abstain: see :class:`derl.predict.trust.Trust`.
             kwargs: passed to ``AutoModel.from_pretrained``.
 
         Raises:
@@ -94,7 +124,10 @@ class Predictor:
                 tokenizer for a model that reads text.
             OSError: The folder cannot be read.
         """
-        return cls(read_model(folder, **kwargs), DerlProcessor.from_pretrained(folder))
+        model, processor = read_model(folder, **kwargs), DerlProcessor.from_pretrained(folder)
+        found = cached_file(folder, FILE, _raise_exceptions_for_missing_entries=False)
+        calibration = None if found is None else Calibration.load(Path(found))
+        return cls(model, processor, trust=Trust(calibration, confidence_level, abstain))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -106,23 +139,32 @@ class Predictor:
 
         Args:
             samples: arguments of :meth:`derl.predict.processor.DerlProcessor.read`: per modality, one sample or a list
-                of samples, with None for a missing modality.
+                of samples, with None for a missing modality; and ``masks``.
 
         Returns:
             An answer, or a list of answers for lists. Up to rounding, a sample's answer does not depend on the others.
 
         Raises:
-            DataError: A sample is invalid; the message names it and the modality.
+            DataError: A sample is invalid, or its score is not finite; the message names it and the modality.
         """
         read, single = self.processor.read(**samples)
         answers = self.answer(read)
         return answers[0] if single else answers
 
-    def answer(self, samples: list[Sample]) -> list[Answer]:
+    def answer(self, samples: list[Sample], names: Sequence[str] | None = None) -> list[Answer]:
         """Score samples that the processor has read, batching those of similar length.
 
         A sample without any input is answered by the mean of the training labels, with a warning.
+
+        Args:
+            samples: samples of :meth:`derl.predict.processor.DerlProcessor.read`.
+            names: names of the samples in an error. Default: "sample 0", "sample 1" .. if there are several.
+
+        Raises:
+            DataError: A score is not finite.
         """
+        if names is None:
+            names = [f"sample {row}" for row in range(len(samples))] if len(samples) > 1 else []
         empty = sum(map(is_empty, samples))
         if empty:
             warnings.warn(
@@ -134,31 +176,42 @@ class Predictor:
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):
             rows = order[start : start + self.batch_size]
-            answers.update(
-                zip(rows, self.predict_batch(self.processor.batch([samples[row] for row in rows])), strict=True)
-            )
+            batch = [samples[row] for row in rows]
+            named = [names[row] for row in rows] if names else []
+            scored = self.predict_batch(self.processor.batch(batch), lengths_of(batch), named)
+            answers.update(zip(rows, scored, strict=True))
         return [answers[row] for row in range(len(samples))]
 
     @torch.inference_mode()
-    def predict_batch(self, batch: dict[str, dict[str, Tensor]]) -> list[Answer]:
+    def predict_batch(
+        self,
+        batch: dict[str, dict[str, Tensor]],
+        lengths: Mapping[str, Tensor] | None = None,
+        names: Sequence[str] = (),
+    ) -> list[Answer]:
         """Score a batch of the processor; a modality with nothing kept has weight 0.
 
+        Args:
+            batch: ``inputs``, ``masks`` and ``keep``.
+            lengths: modality -> ``(B,)``, number of elements of which masks and keep lack some. Default: as many as the
+                masks hold.
+            names: names of the samples in an error.
+
         Raises:
-            DataError: A score is not finite, as when features overflow float16.
+            DataError: A score is not finite, as when features overflow float16; the message names the sample and its
+                largest value.
         """
         present = torch.stack([batch["keep"][name].any(1) for name in self.modalities], dim=1)
         output = self.model(**send_to_device(batch, self.model.device))
-        prediction = output.prediction.float().cpu()
-        if not prediction.isfinite().all():
-            raise DataError(
-                f"Predictor expected finite scores, got {prediction[~prediction.isfinite()][0].item()} from a model in "
-                f"{self.model.dtype}; load it in float32, or standardize its features in training."
-            )
-        weights: list[dict[str, float] | None] = [None] * len(present)
+        predictions = output.prediction.float().cpu()
+        if not predictions.isfinite().all():
+            self._refuse(predictions, batch, names)
+        weights: list[dict[str, float] | None] = [None] * len(predictions)
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.cpu().double(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
-        return self._answers(prediction, weights)
+        quantiles = self.trust.quantiles(batch["masks"], batch["keep"], lengths, self.modalities)
+        return list(map(self._trusted, self._answers(predictions, weights), quantiles))
 
     def _answers(self, predictions: Tensor, weights: list[dict[str, float] | None]) -> list[Answer]:
         config = self.model.config
@@ -179,6 +232,32 @@ class Predictor:
             for (score, shares), number in zip(pairs, numbers, strict=True)
         ]
 
+    def _trusted(self, answer: Answer, quantile: float | None) -> Answer:
+        if quantile is None:
+            return answer
+        if answer.probabilities is None:
+            interval = (answer.score - quantile, answer.score + quantile)
+            return replace(answer, interval=interval, abstains=self.trust.abstains(2 * quantile))
+        (row,) = prediction_sets(torch.tensor([list(answer.probabilities.values())]), quantile).tolist()
+        within = [name for name, there in zip(answer.probabilities, row, strict=True) if there]
+        classes = tuple(sorted(within, key=answer.probabilities.__getitem__, reverse=True))
+        return replace(answer, classes=classes, abstains=self.trust.abstains(len(classes)))
+
+    def _refuse(self, predictions: Tensor, batch: dict[str, dict[str, Tensor]], names: Sequence[str]) -> NoReturn:
+        row = int((~predictions.isfinite()).nonzero()[0, 0])
+        score = predictions[row].flatten()[~predictions[row].flatten().isfinite()][0].item()
+        values = {
+            name: part[row][batch["keep"][name][row]].nan_to_num().abs().amax().item()
+            for name, part in batch["inputs"].items()
+            if part.is_floating_point() and batch["keep"][name][row].any()
+        }
+        name = max(values, key=values.__getitem__, default=None)
+        raise DataError(
+            f"Predictor expected finite scores, got {score}{f' for {names[row]}' if names else ''} from a "
+            f"model in {self.model.dtype}; load it in float32, or standardize its features in training."
+            + ("" if name is None else f" The largest value is {values[name]:.3g}, of {name}.")
+        )
+
 
 def load(path: str | Path) -> Predictor:
     """Load a model from its folder or its run's folder.
@@ -189,6 +268,14 @@ def load(path: str | Path) -> Predictor:
     folder = model_folder(path)
     with explained(folder):
         return Predictor.from_pretrained(folder)
+
+
+def lengths_of(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Return modality -> ``(B,)``, number of elements of each sample, observed or not."""
+    return {
+        name: torch.tensor([0 if sample[name] is None else len(sample[name]) for sample in samples])
+        for name in samples[0]
+    }
 
 
 def _shares(weights: Tensor, present: Tensor) -> Tensor:

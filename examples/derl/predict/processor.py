@@ -1,7 +1,7 @@
 """DerlProcessor: from raw text and arrays, with any of them missing, to a batch."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,12 @@ class DerlProcessor:
         """
         return self.batch(self.read(**samples)[0])
 
-    def read(self, **samples: Any) -> tuple[list[Sample], bool]:
+    def read(self, *, masks: Any = None, **samples: Any) -> tuple[list[Sample], bool]:
         """Check raw samples, tokenize them and truncate them to the model's lengths.
 
         Args:
+            masks: modality -> what was observed of its frames, True or False: ``(L,)`` for one sample, a list of these
+                or ``(B, L)`` for several. Default: everything. What was not observed is never read.
             samples: modality -> one sample or several. One sample is a string for text, and frames ``(L, D)`` for other
                 modalities: an array, a tensor or nested lists, of any length. Several samples are a list of these, or
                 an array ``(B, L, D)``. Leave out a missing modality, or put None in a list. Frames beyond
@@ -113,9 +115,12 @@ class DerlProcessor:
             or None if missing. ``single`` is True if one sample was given outside a list.
 
         Raises:
-            DataError: A modality name, type, width or number of samples is wrong, or no modality is given.
+            DataError: A modality name, type, width or number of samples is wrong, a mask does not fit its frames, or no
+                modality is given.
         """
         names = tuple(self.config.modalities)
+        if "masks" in names:  # a modality of that name
+            samples, masks = samples | {"masks": masks}, None
         unknown = [name for name in samples if name not in names]
         if unknown:
             raise DataError(f"predict expected the model's modalities, {names}, got {unknown[0]!r}; leave it out.")
@@ -135,8 +140,10 @@ class DerlProcessor:
                 f"predict expected as many samples of every modality, at least one, got {sizes}; "
                 "put None where a sample lacks one."
             )
+        observed_rows = _read_masks(masks, rows, single)
         parts = {
-            name: self._read_text(part) if name == "text" else self._read(name, part) for name, part in rows.items()
+            name: self._read_text(part) if name == "text" else self._read(name, part, observed_rows.get(name))
+            for name, part in rows.items()
         }
         read: list[Sample] = [
             {name: parts[name][row] if name in parts else None for name in names}
@@ -197,7 +204,7 @@ class DerlProcessor:
             )
         return [torch.tensor(part, dtype=torch.int64) if part else None for part in cut]
 
-    def _read(self, name: str, rows: Sequence[Any]) -> list[Tensor | None]:
+    def _read(self, name: str, rows: Sequence[Any], masks: Sequence[Any] | None) -> list[Tensor | None]:
         frames = [None if part is None else _frames(name, part, _where(row, rows)) for row, part in enumerate(rows)]
         width = self.config.input_dims[name]
         for row, part in enumerate(frames):
@@ -208,6 +215,18 @@ class DerlProcessor:
                     f"predict expected {name} of shape (frames, {width}), got {tuple(part.shape)}{_where(row, rows)}; "
                     f"the model was trained on {width} features per frame."
                 )
+        hidden = [
+            None if part is None else _hidden(name, part, None if masks is None else masks[row], _where(row, rows))
+            for row, part in enumerate(frames)
+        ]
+        frames = [
+            None if part is None else part.masked_fill(rest[:, None], torch.nan)
+            for part, rest in zip(frames, hidden, strict=True)
+        ]
+        infinite = sum(int(part.isinf().sum()) for part in frames if part is not None)
+        if infinite:
+            warnings.warn(f"{name} holds infinity in {infinite} values, which count as missing.", stacklevel=2)
+        frames = [None if part is None else part.masked_fill(part.isinf(), torch.nan) for part in frames]
         self._warn_of_cut(name, "frames", [0 if part is None else len(part) for part in frames])
         limit = self.config.max_lengths[name]
         cut = [None if part is None else part[:limit] for part in frames]
@@ -255,6 +274,44 @@ def _ndim(value: Any) -> int:
     return int(getattr(value, "ndim", 0))
 
 
+def _read_masks(masks: Any, rows: Mapping[str, Sequence[Any]], single: Mapping[str, bool]) -> dict[str, Sequence[Any]]:
+    """Return modality -> one mask or None per sample."""
+    if masks is None:
+        return {}
+    if not isinstance(masks, Mapping):
+        raise DataError(
+            f"predict expected masks to be a dict by modality, got {type(masks).__name__}; name the modality."
+        )
+    found = {}
+    for name, value in masks.items():
+        if name not in rows or name == "text":
+            known = tuple(other for other in rows if other != "text")
+            raise DataError(
+                f"predict expected masks of {known}, the frames that are given, got {name!r}; "
+                + ("write [UNK] for a missing word." if name == "text" else "leave it out.")
+            )
+        found[name] = [value] if single[name] else list(value)
+        if len(found[name]) != len(rows[name]):
+            raise DataError(
+                f"predict expected {len(rows[name])} masks of {name}, one per sample, got {len(found[name])}; put None "
+                "where all frames were observed."
+            )
+    return found
+
+
+def _hidden(name: str, frames: Tensor, mask: Any, where: str) -> Tensor:
+    """Return which frames a mask hides, bool ``(L,)``."""
+    if mask is None:
+        return torch.zeros(len(frames), dtype=torch.bool)
+    mask = torch.as_tensor(mask, device="cpu")
+    if mask.dtype != torch.bool or mask.shape != frames.shape[:1]:
+        raise DataError(
+            f"predict expected a mask of {name} of shape ({len(frames)},) and type bool, got {tuple(mask.shape)} of "
+            f"{mask.dtype}{where}; pass True for each frame that was observed."
+        )
+    return ~mask
+
+
 def _where(row: int, rows: Sequence[Any]) -> str:
     return f" in sample {row}" if len(rows) > 1 else ""
 
@@ -269,8 +326,7 @@ def _frames(name: str, value: Any, where: str) -> Tensor:
         raise DataError(
             f"predict expected {name} to be numbers (frames, features), got {error}{where}; convert it first."
         ) from error
-    frames = frames.detach().cpu().float()
-    return torch.where(frames.isfinite(), frames, torch.nan)
+    return frames.detach().cpu().float()
 
 
 def _numbers(value: Any) -> np.ndarray:

@@ -123,7 +123,8 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
         "## How to use it",
         "With modx's `examples` folder on the Python path, and `.` for this folder:",
         _example(config, synthetic),
-        f"The answer holds {holds} and each modality's share of the fusion's router weights. Every modality can be "
+        f"The answer holds {holds} and each modality's share of the fusion's router weights. It also says how far to "
+        "trust it, calibrated for what is missing from the sample. Every modality can be "
         "left out. Importing `derl` also registers the model with `AutoConfig`, `AutoModel` and `AutoProcessor`.",
         _inputs(config),
         "## How well it does",

@@ -1,6 +1,6 @@
-"""The figures of a run: metrics over r, router weights over r, and the confusion of classes."""
+"""Figures of a run: metrics over r, router weights over r, and the confusion of classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def robustness(results: dict[str, Any]) -> Figure:
         finish(axes, panel_title(column), "missing rate r")
         axes.legend(fontsize=7, frameon=False)
     pattern = "" if results["pattern"] == "frames" else f", pattern {results['pattern']}"
-    figure.suptitle(f"{model} with missing input{pattern}, {_data(results)}", fontsize=11)
+    figure.suptitle(f"{model} with missing input{pattern}, {name_data(results)}", fontsize=11)
     return figure
 
 
@@ -78,7 +78,7 @@ def routing(results: dict[str, Any]) -> Figure:
     right.plot(part["rates"], part["entropy"], color=GREY, marker="o", markersize=4)
     right.set_ylim(0, 1.02)
     finish(right, "entropy of the weights (1: equal)", "missing rate r")
-    figure.suptitle(f"Fusion weights of {results['model']} with missing input, {_data(results)}", fontsize=11)
+    figure.suptitle(f"Fusion weights of {results['model']} with missing input, {name_data(results)}", fontsize=11)
     return figure
 
 
@@ -87,7 +87,7 @@ def confusion(results: dict[str, Any]) -> Figure:
     part, classes = results["confusion"], results["classes"]
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     show_confusion(figure, part["rates"], part["matrices"], classes)
-    figure.suptitle(f"{results['model']}: {len(classes)} classes, test samples, {_data(results)}", fontsize=11)
+    figure.suptitle(f"{results['model']}: {len(classes)} classes, test samples, {name_data(results)}", fontsize=11)
     return figure
 
 
@@ -112,12 +112,6 @@ def show_confusion(figure: Figure, rates: Sequence[float], matrices: Sequence[An
     figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8)
 
 
-def figures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
-    """Return the figures of a run by file name."""
-    found = {"robustness.png": robustness, "confusion.png": confusion, "routing.png": routing}
-    return {name: draw for name, draw in found.items() if results.get(name.removesuffix(".png"), ()) is not None}
-
-
 def finish(axes: Axes, title: str, label: str) -> None:
     """Set the title and labels, and remove the frame's top and right."""
     axes.set_title(title, fontsize=9)
@@ -127,6 +121,7 @@ def finish(axes: Axes, title: str, label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _data(results: dict[str, Any]) -> str:
+def name_data(results: dict[str, Any]) -> str:
+    """Return the name of the data for a title."""
     name = results["data"]["name"].replace("$", r"\$")
     return f"{name} (not real data)" if results["data"]["synthetic"] else name

@@ -1,10 +1,12 @@
 """The tables of a run, for the terminal and for Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from derl.data.absence import Missing, describe
+from derl.evaluate.conformal import CONFIDENCE_LEVEL, coverage_law
 from derl.evaluate.diagnostics import is_collapsed
 from derl.evaluate.protocol import BEST_POSSIBLE
 from derl.evaluate.sentiment import SENTIMENT
@@ -61,6 +63,30 @@ def inter_modal_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def intervals_table(results: dict[str, Any]) -> Table:
+    """Return the table of how far to trust answers at confidence level 0.9: width and coverage per condition."""
+    part = results["intervals"]
+    level = part["levels"].index(CONFIDENCE_LEVEL)
+    errors = part.get("calibration_error")
+    header = ["condition", "classes" if errors else "width", "coverage (%)", "calibrated on", "tested on"]
+    table = Table(
+        f"{results['model']}: {_intervals(part)} by what is missing",
+        [*header, *(["calibration error (%)"] if errors else [])],
+    )
+    for index, name in enumerate(part["conditions"]):
+        width, coverage = part["widths"][index][level], part["coverage"][index][level]
+        tested = part["test_samples"][index]
+        cells = [_width(width), f"{100 * coverage:.1f}" if tested else "-"]
+        cells += [str(part["calibration_samples"][index]), str(tested)]
+        cells += [f"{100 * errors[index]:.1f}" if tested else "-"] if errors else []
+        table.rows.append([name, *cells])
+    return table
+
+
+def _intervals(part: dict[str, Any]) -> str:
+    return f"{100 * CONFIDENCE_LEVEL:.0f} % {'sets of classes' if 'calibration_error' in part else 'intervals'}"
+
+
 def _table(results: dict[str, Any], title: str, first: str) -> Table:
     columns = reported_task(results).columns
     return Table(title, [first, *(column.title for column in columns)], columns=columns)
@@ -100,6 +126,11 @@ def warnings(results: dict[str, Any]) -> list[str]:
     ]
     if collapsed:
         lines.append(f"Collapsed to nearly the same score for every sample: {'; '.join(collapsed)}.")
+    if low := _undercovered(results["intervals"]):
+        lines.append(
+            f"{_intervals(results['intervals'])} hold less often than chance explains, since the test split "
+            f"differs from the validation split: {', '.join(low)}."
+        )
     return lines
 
 
@@ -114,6 +145,17 @@ def _sameness(diagnosis: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _undercovered(part: dict[str, Any]) -> list[str]:
+    """Return the conditions whose coverage would be as low for one of a thousand exchangeable test splits."""
+    level, low = part["levels"].index(CONFIDENCE_LEVEL), []
+    for index, name in enumerate(part["conditions"]):
+        count, tested = part["calibration_samples"][index], part["test_samples"][index]
+        coverage = part["coverage"][index][level]
+        if tested and coverage_law(count, tested, CONFIDENCE_LEVEL).cdf(round(coverage * tested)) < 0.001:
+            low.append(f"{name} ({100 * coverage:.0f} %)")
+    return low
+
+
 def notes(results: dict[str, Any]) -> list[str]:
     """Explain the tables."""
     checkpoint = results["checkpoint"]
@@ -122,6 +164,7 @@ def notes(results: dict[str, Any]) -> list[str]:
         f"Checkpoint: epoch {checkpoint['epoch']:.0f}, selected by {checkpoint['criterion']}"
         + (f" ({checkpoint['value']:.3f})." if checkpoint["value"] is not None else "."),
     ]
+    lines.append(_intervals_note(results["intervals"]))
     before = [
         line
         for name, counts in results["missing_before"].items()
@@ -143,6 +186,23 @@ def notes(results: dict[str, Any]) -> list[str]:
             "test split. For each metric it makes the decision that is best for that metric."
         )
     return lines
+
+
+def _intervals_note(part: dict[str, Any]) -> str:
+    level = part["levels"].index(CONFIDENCE_LEVEL)
+    widths = {name: 2 * quantiles[level] for name, quantiles in zip(part["conditions"], part["quantiles"], strict=True)}
+    unit = "classes" if "calibration_error" in part else "wide"
+    narrowest, widest = min(widths, key=widths.get), max(widths, key=widths.get)
+    shares = [100 * row[level] for row in part["coverage"] if math.isfinite(row[level])]
+    return (
+        f"{_intervals(part)}, calibrated on validation: {_width(widths[narrowest])} {unit} "
+        f"({narrowest}) to {_width(widths[widest])} ({widest}); they hold for {min(shares):.0f} to {max(shares):.0f} % "
+        "of the test samples."
+    )
+
+
+def _width(width: float) -> str:
+    return f"{width:.2f}" if math.isfinite(width) else "unbounded"
 
 
 def headline(results: dict[str, Any]) -> str:

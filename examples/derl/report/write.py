@@ -15,8 +15,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from derl.data.files import write_file
-from derl.report.figures import figures
-from derl.report.tables import Table, headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
+from derl.report.figures import confusion, robustness, routing
+from derl.report.reliability import reliability
+from derl.report.tables import (
+    Table,
+    headline,
+    inter_modal_table,
+    intervals_table,
+    intra_modal_table,
+    markdown,
+    notes,
+    warnings,
+)
 
 LABEL_WIDTH = 20
 
@@ -40,11 +50,15 @@ def write_report(
     _print(console, results, tables)
     write_file(folder / "results.json", _json(results))
     write_file(folder / "predictions.csv", _csv(predictions))
-    pictures = figures(results)
+    pictures = {"robustness.png": robustness, "reliability.png": reliability}
+    for name, draw in (("confusion", confusion), ("routing", routing)):
+        if results[name] is not None:
+            pictures[f"{name}.png"] = draw
     for name, draw in pictures.items():
         picture = io.BytesIO()
         draw(results).savefig(picture, format="png", dpi=150)
         write_file(folder / name, picture.getvalue())
+    tables.append(intervals_table(results))
     write_file(folder / "report.md", _markdown(results, tables, list(pictures)).encode())
     console.print(Text(f"report, predictions and pictures: {folder}"))
 

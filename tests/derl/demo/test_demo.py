@@ -42,6 +42,19 @@ def test_complete_input_scores_as_the_predictor_says(explorer):
     assert all(keep.all() for keep in explored.keep.values())
 
 
+def test_the_page_shows_the_interval_of_what_is_left(explorer):
+    complete = explorer.explore(3, explorer.text(3), NO_RATES, "frames")
+    without = explorer.explore(3, explorer.text(3), NO_RATES | {"text": 1.0}, "frames")
+    quantile = explorer.predictor.trust.calibration.quantile
+    for explored, condition in ((complete, "text+audio+vision"), (without, "audio+vision")):
+        low, high = explored.answer.interval
+        assert (high - low) / 2 == pytest.approx(quantile([condition]), abs=1e-5)
+        assert f'<b data-figure="90 % interval">{low:+.2f} to {high:+.2f}</b>' in score_html(explored)
+        assert 'class="interval"' in score_html(explored)
+    nothing = explorer.explore(3, explorer.text(3), dict.fromkeys(NO_RATES, 1.0), "frames")
+    assert "unbounded" in score_html(nothing)
+
+
 def test_what_a_modality_loses_is_its_own_rate(explorer):
     explored = explorer.explore(3, explorer.text(3), NO_RATES | {"text": 0.5, "vision": 1.0}, "frames")
     assert explored.keep["audio"].all()

@@ -1,6 +1,9 @@
 """The command that scores, as a user runs it."""
 
 import csv
+import os
+import shutil
+import subprocess
 import sys
 import warnings
 
@@ -148,3 +151,120 @@ def test_help_needs_no_model(run):
     assert code == 0
     assert "--vision FILE" in output
     assert run("--text", "great", model=None)[0] == 2
+
+
+def test_an_interval_stands_below_the_score(run, predictor):
+    low, high = predictor.predict(text="great ship").interval
+    assert f"\n90 % interval {low:+.3f} to {high:+.3f}\n" in run("--text", "great ship")[1]
+    low, high = (
+        Predictor.from_pretrained(predictor.model.name_or_path, confidence_level=0.5).predict(text="ship").interval
+    )
+    assert f"\n50 % interval {low:+.3f} to {high:+.3f}\n" in run("--text", "ship", "--confidence_level", "0.5")[1]
+    output = run("--text", "great ship", "--confidence_level", "0.99")[1]
+    assert "\n99 % interval unbounded: too few validation samples\n" in output
+
+
+def test_no_score_is_printed_where_the_model_abstains(run):
+    code, output, _ = run("--text", "great ship", "--abstain", "0.1")
+    assert code == 0
+    assert output.startswith("no answer: the 90 % interval, ")
+    assert ", is wider than 0.1\n" in output
+    assert "score" not in output
+    assert max(map(len, output.splitlines())) <= 80
+    assert run("--text", "great ship", "--abstain", "100")[1].startswith("score ")
+
+
+def test_intervals_and_abstention_of_a_csv_file(run, predictor, frames, tmp_path):
+    (tmp_path / "in.csv").write_text("text,audio\ngreat ship,audio.npy\n,audio.npy\n")
+    answers = predictor.predict(text=["great ship", None], audio=[frames["audio"]] * 2)
+    widths = [answer.interval[1] - answer.interval[0] for answer in answers]
+    between = sum(widths) / 2
+    files = ("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"))
+    assert run(*files, "--abstain", str(between))[0] == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, answer, width in zip(rows, answers, widths, strict=True):
+        assert (float(row["low"]), float(row["high"])) == pytest.approx(answer.interval, abs=1e-5)
+        assert row["abstains"] == ("yes" if width > between else "no")
+        assert (row["score"] == "") == (row["class"] == "") == (row["class_name"] == "") == (width > between)
+    assert {row["abstains"] for row in rows} == {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--confidence_level", "90"], "expected 0.01, 0.02 .. or 0.99, got '90'"),
+        (["--confidence_level", "high"], "expected 0.01, 0.02 .. or 0.99, got 'high'"),
+        (["--abstain", "-1"], "expected the widest interval to accept, a number from 0, got '-1'"),
+        (["--abstain", "nan"], "a number from 0, got 'nan'"),
+    ],
+)
+def test_trust_that_cannot_be_is_refused(run, arguments, message):
+    code, _, errors = run("--text", "great", *arguments)
+    assert code == 2
+    assert message in errors
+
+
+def test_abstaining_needs_a_calibration(run, smoke_run, tmp_path):
+    shutil.copytree(smoke_run / "model", tmp_path / "model")
+    (tmp_path / "model" / "calibration.json").unlink()
+    assert "interval" not in run("--text", "great", model=tmp_path / "model")[1]
+    code, _, errors = run("--text", "great", "--abstain", "1", model=tmp_path / "model")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "expected calibration.json beside the model for an interval, found none; evaluate its run again" in errors
+    (tmp_path / "model" / "calibration.json").write_text("{")
+    code, _, errors = run("--text", "great", model=tmp_path / "model")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "calibration.json: expected the quantiles that an evaluation saved" in errors
+
+
+def test_a_batch_of_one_in_a_file_is_one_sample(run, frames, tmp_path):
+    np.save(tmp_path / "batch.npy", frames["audio"][None])
+    expected = run("--audio", str(tmp_path / "audio.npy"))
+    assert expected[0] == 0
+    assert run("--audio", str(tmp_path / "batch.npy")) == expected
+    (tmp_path / "in.csv").write_text("audio\naudio.npy\nbatch.npy\n")
+    assert run("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"))[0] == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        one, other = (row["score"] for row in csv.DictReader(file))
+    assert float(one) == pytest.approx(float(other), abs=1e-5)
+
+
+def test_several_samples_in_a_file_are_refused_and_none_is_dropped(run, frames, tmp_path):
+    np.save(tmp_path / "batch.npy", np.stack([frames["audio"]] * 3))
+    (tmp_path / "in.csv").write_text("audio\nbatch.npy\n")
+    for arguments in (
+        ("--audio", str(tmp_path / "batch.npy")),
+        ("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")),
+    ):
+        code, _, errors = run(*arguments)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "(3, 9, 5)" in errors
+        assert "save one sample per file" in errors
+
+
+def test_one_sample_takes_one_thread_and_idle_threads_sleep(smoke_run, monkeypatch):
+    """The policy is set before torch is loaded, so it takes a process of its own."""
+    code = """
+import os, sys
+import derl_predict, torch
+from derl.predict.predictor import Predictor
+predict, threads = Predictor.predict_batch, torch.get_num_threads()
+def say(self, *arguments):
+    print(torch.get_num_threads(), os.environ["OMP_WAIT_POLICY"])
+    return predict(self, *arguments)
+Predictor.predict_batch = say
+sys.argv = ["derl_predict.py", sys.argv[1], "--text", "great"]
+derl_predict.main()
+assert torch.get_num_threads() == threads
+"""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for given, said in (({}, "1 PASSIVE"), ({"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "ACTIVE"}, "2 ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(smoke_run)],
+            capture_output=True,
+            text=True,
+            env=os.environ | given | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert done.stdout.splitlines()[0] == said, done.stderr

@@ -11,7 +11,9 @@ from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 from derl import DerlConfig, DerlModel, DerlProcessor, PlainModel, Predictor
 from derl.data.split import DataError
 from derl.evaluate.conditions import Condition
+from derl.evaluate.conformal import Calibration
 from derl.evaluate.scores import predict
+from derl.predict.trust import Trust
 from derl.train.options import parse
 from derl.train.run import RunFolder
 from derl.train.setup import Setup
@@ -142,6 +144,7 @@ def test_what_is_too_long_is_cut_with_a_warning(judged):
         assert predictor.predict(text=words) == predictor.predict(text="ship " * 48)
 
 
+@pytest.mark.filterwarnings("ignore:audio holds infinity in 15 values:UserWarning")
 @pytest.mark.parametrize("nothing", [None, np.zeros((0, 5)), np.full((3, 5), np.nan), np.full((3, 5), 1e300)])
 def test_a_sample_without_any_input_is_answered_by_the_training_mean(judged, nothing):
     predictor, setup, _ = judged
@@ -213,7 +216,8 @@ def test_a_model_built_by_hand_is_saved_whole(judged, tmp_path):
     predictor, _, _ = judged
     predictor.model.save_pretrained(tmp_path)
     predictor.processor.save_pretrained(tmp_path)
-    assert Predictor.from_pretrained(tmp_path).predict(text="great ship") == predictor.predict(text="great ship")
+    expected = replace(predictor.predict(text="great ship"), interval=None)  # calibrated for the run's weights
+    assert Predictor.from_pretrained(tmp_path).predict(text="great ship") == expected
 
 
 def test_the_plain_baseline_is_loaded_as_what_it_is(tmp_path):
@@ -253,3 +257,154 @@ def test_weights_or_a_tokenizer_that_are_not_there_are_named(judged, tmp_path):
     predictor.model.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="expected a tokenizer beside the model"):
         Predictor.from_pretrained(tmp_path)
+
+
+@pytest.fixture
+def calibrated(judged):
+    """A predictor whose conditions have widths that tell them apart."""
+    scores = {"text+audio+vision": 1.0, "text+audio": 2.0, "text": 3.0, "audio": 2.5, "r=0.5": 2.2, "r=0.9": 4.0}
+    calibration = Calibration.of({name: torch.full((99,), value) for name, value in scores.items()})
+    return Predictor(judged[0].model, judged[0].processor, trust=Trust(calibration))
+
+
+AUDIO, VISION = np.ones((10, 5)), np.ones((10, 20))
+
+
+@pytest.mark.parametrize(
+    ("sample", "radius"),
+    [
+        ({"text": "great ship", "audio": AUDIO, "vision": VISION}, 1.0),
+        ({"text": "great ship", "audio": AUDIO}, 2.0),
+        ({"text": "great ship"}, 3.0),
+        ({"text": "great ship", "vision": VISION}, np.inf),  # not calibrated
+    ],
+)
+def test_an_interval_is_that_of_what_is_there(calibrated, sample, radius):
+    answer = calibrated.predict(**sample)
+    assert answer.interval == (pytest.approx(answer.score - radius), pytest.approx(answer.score + radius))
+    assert not answer.abstains
+
+
+@pytest.mark.parametrize(("kept", "radius"), [(10, 1.0), (6, np.inf), (5, 2.2), (1, 4.0)])
+def test_an_interval_is_that_of_how_much_is_there(calibrated, kept, radius):
+    samples, _ = calibrated.processor.read(text="great ship", audio=AUDIO, vision=VISION)
+    batch = calibrated.processor.batch(samples)
+    batch["keep"]["audio"][:, kept:] = False
+    (answer,) = calibrated.predict_batch(batch)
+    assert answer.interval[1] - answer.score == pytest.approx(radius, abs=1e-5)
+
+
+def test_a_predictor_abstains_where_the_interval_is_wider_than_it_may_be(calibrated):
+    calibrated.trust = replace(calibrated.trust, abstain=4.0)
+    answers = calibrated.predict(text=["great ship"] * 2, audio=[AUDIO, None])
+    assert [answer.abstains for answer in answers] == [False, True]  # widths 4 and 6
+
+
+def test_trust_is_set_when_a_model_is_loaded(smoke_run):
+    low, high = (
+        Predictor.from_pretrained(smoke_run / "model", confidence_level=level).predict(text="great ship")
+        for level in (0.5, 0.8)
+    )
+    assert low.interval[0] > high.interval[0]
+    assert Predictor.from_pretrained(smoke_run / "model", abstain=0).predict(text="great ship").abstains
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"confidence_level": 90}, ValueError, "confidence_level expected 0.01, 0.02 .. or 0.99, got 90"),
+        ({"abstain": -1.0}, ValueError, "expected abstain >= 0, got -1.0"),
+        ({"abstain": float("nan")}, ValueError, "expected abstain >= 0, got nan"),
+        ({"abstain": 1.0}, DataError, r"expected calibration\.json beside the model for an interval, found none"),
+        ({"confidence_level": 0.5}, DataError, r"expected calibration\.json beside the model"),
+    ],
+)
+def test_trust_that_cannot_be_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        Trust(**options)
+
+
+def test_a_score_that_is_not_finite_names_its_sample_and_the_largest_value():
+    config = DerlConfig.smoke(modalities=["audio", "vision"])
+    predictor = Predictor(DerlModel(config).half(), DerlProcessor(config, None), batch_size=2)
+    frames = np.ones((4, 5), dtype=np.float32)
+    with pytest.raises(DataError, match=r"got nan from a model in torch\.float16; .* value is 1\.5e\+05, of audio"):
+        predictor.predict(audio=1.5e5 * frames)
+    with pytest.raises(DataError, match=r"got nan for sample 2 from a model in torch\.float16"):
+        predictor.predict(audio=[frames, frames, 1.5e5 * frames, frames])
+
+
+def test_frames_that_a_mask_hides_are_as_frames_of_nan(judged):
+    predictor, rng = judged[0], np.random.default_rng(0)
+    audio, mask = rng.standard_normal((9, 5)), rng.random(9) < 0.6
+    masked = predictor.predict(text="great ship", audio=audio, masks={"audio": mask})
+    assert masked == predictor.predict(text="great ship", audio=np.where(mask[:, None], audio, np.nan))
+    with pytest.warns(
+        UserWarning, match=rf"audio holds infinity in {5 * (~mask).sum()} values, which count as missing"
+    ):
+        assert masked == predictor.predict(text="great ship", audio=np.where(mask[:, None], audio, -np.inf))
+    assert masked == predictor.predict(text="great ship", audio=audio, masks={"audio": mask.tolist()})
+    assert masked != predictor.predict(text="great ship", audio=audio)
+    for value in (np.nan, np.inf, 1e30):  # what is hidden is never read
+        hidden = np.where(mask[:, None], audio, value)
+        assert masked == predictor.predict(text="great ship", audio=hidden, masks={"audio": mask})
+    nothing = predictor.predict(text="great ship", audio=audio, masks={"audio": np.zeros(9, dtype=bool)})
+    assert nothing == predictor.predict(text="great ship")
+
+
+def test_several_samples_have_a_mask_each(judged):
+    predictor, audio, mask = judged[0], np.ones((2, 9, 5)), np.arange(9) < 5
+    both = predictor.predict(audio=audio, masks={"audio": [mask, None]})
+    alone = [predictor.predict(audio=audio[0], masks={"audio": mask}), predictor.predict(audio=audio[1])]
+    for one, other in zip(both, alone, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert one.interval == pytest.approx(other.interval, abs=1e-5)
+    assert len(predictor.predict(audio=audio, masks={"audio": np.stack([mask, mask])})) == 2
+
+
+def test_the_interval_of_a_sample_with_masked_frames_is_that_of_its_rate(calibrated):
+    given = {"text": "great ship", "audio": AUDIO, "vision": VISION}
+    answer = calibrated.predict(**given, masks={"audio": np.arange(10) < 5})
+    assert answer.interval[1] - answer.score == pytest.approx(2.2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ([True], "expected masks to be a dict by modality, got list"),
+        ({"vision": [True]}, r"expected masks of \('audio',\), the frames that are given, got 'vision'; leave it out"),
+        ({"text": [True]}, r"got 'text'; write \[UNK\] for a missing word"),
+        ({"audio": [True] * 8}, r"expected a mask of audio of shape \(10,\) and type bool, got \(8,\)"),
+        ({"audio": [1.0] * 10}, r"got \(10,\) of torch.float32"),
+        ({"audio": np.ones((10, 5), dtype=bool)}, r"got \(10, 5\) of torch.bool"),
+    ],
+)
+def test_a_mask_that_does_not_fit_says_what_would(judged, masks, message):
+    with pytest.raises(DataError, match=message):
+        judged[0].predict(text="great ship", audio=AUDIO, masks=masks)
+
+
+def test_masks_for_another_number_of_samples_are_refused(judged):
+    with pytest.raises(DataError, match="expected 2 masks of audio, one per sample, got 1; put None where all frames"):
+        judged[0].predict(audio=[AUDIO, AUDIO], masks={"audio": [[True] * 10]})
+
+
+def test_a_modality_named_masks_is_a_modality():
+    config = DerlConfig.smoke(modalities=["masks"], input_dims={"masks": 2}, max_lengths={"masks": 9})
+    predictor = Predictor(DerlModel(config), DerlProcessor(config, None))
+    assert predictor.predict(masks=np.ones((3, 2))).weights == {"masks": 1.0}
+
+
+@pytest.mark.parametrize(("quantile", "size"), [(0.0, 1), (0.99, 3)])
+def test_a_classifier_answers_with_a_set_of_classes(quantile, size):
+    torch.manual_seed(0)
+    config = DerlConfig.smoke(
+        modalities=["audio"], problem_type="single_label_classification", id2label={0: "no", 1: "yes", 2: "maybe"}
+    )
+    calibration = Calibration.of({"audio": torch.full((99,), quantile)})
+    predictor = Predictor(DerlModel(config), DerlProcessor(config, None), trust=Trust(calibration, abstain=2))
+    answer = predictor.predict(audio=AUDIO)
+    assert len(answer.classes) == size
+    assert answer.classes == tuple(sorted(answer.probabilities, key=answer.probabilities.get, reverse=True)[:size])
+    assert answer.abstains is (size > 2)
+    assert answer.interval is None

@@ -75,6 +75,18 @@ def make_results(modalities=("text", "audio"), synthetic=True, routing=True):
         if routing
         else None,
         "confusion": {"rates": [0.1, 0.5, 0.9], "matrices": [[[1] * 7] * 7] * 3},
+        "intervals": make_intervals([*(f"r={rate}" for rate in RATES), *map("+".join, conditions)]),
+    }
+
+
+def make_intervals(conditions):
+    return {
+        "conditions": conditions,
+        "levels": [0.5, 0.9],
+        "calibration_samples": [10] * len(conditions),
+        "test_samples": [20] * len(conditions),
+        "widths": [[1.0 + index / 5, 2.0 + index / 5] for index in range(len(conditions))],
+        "coverage": [[0.5, 0.95] for _ in conditions],
     }
 
 
@@ -95,7 +107,7 @@ def test_writes_strict_json_the_predictions_and_every_picture(tmp_path):
     assert parsed["intra_modal"]["rows"]["DERL"][0] == metrics()
     with (tmp_path / "predictions.csv").open(newline="") as file:
         assert next(iter(csv.DictReader(file))) == {"id": "a,b", "label": "1.0", "r=0.0": "0.25"}
-    for name in ("robustness", "routing", "confusion"):
+    for name in ("robustness", "routing", "confusion", "reliability"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"![{name}]({name}.png)" in (tmp_path / "report.md").read_text()
 
@@ -175,6 +187,30 @@ def test_any_number_of_modalities_and_a_model_without_routers(modalities, tmp_pa
     report(make_results(modalities=modalities, routing=False), tmp_path)
     assert not (tmp_path / "routing.png").exists()
     assert len(inter_modal_table(make_results(modalities=modalities)).header) == 7
+
+
+def test_intervals_are_reported_by_condition(tmp_path):
+    text = report(make_results(), tmp_path)
+    assert "90 % intervals, calibrated on validation: 2.00 wide (r=0.0) to 4.40 (text+audio)" in " ".join(text.split())
+    assert "they hold for 95 to 95 % of the test samples" in " ".join(text.split())
+    assert "| r=0.0 | 2.00 | 95.0 | 10 | 20 |" in (tmp_path / "report.md").read_text()
+
+
+def test_an_interval_of_too_few_samples_is_unbounded(tmp_path):
+    results = make_results()
+    results["intervals"]["widths"][10][1], results["intervals"]["calibration_samples"][10] = math.inf, 3
+    results["intervals"]["coverage"][11][1], results["intervals"]["test_samples"][11] = NAN, 0
+    assert "to unbounded (text)" in " ".join(report(results, tmp_path).split())
+    assert "| text | unbounded | 95.0 | 3 | 20 |" in (tmp_path / "report.md").read_text()
+    assert "| audio | 4.20 | - | 10 | 0 |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_coverage_that_chance_does_not_explain_is_warned_of():
+    results = make_results()
+    results["intervals"]["coverage"][3][1] = 0.3
+    assert warnings(results)[-1].endswith("the test split differs from the validation split: r=0.3 (30 %).")
+    results["intervals"]["coverage"][3][1] = 0.6
+    assert warnings(results) == []
 
 
 def test_a_file_name_is_printed_as_it_is(tmp_path):

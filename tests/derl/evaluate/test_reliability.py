@@ -1,0 +1,60 @@
+"""Calibration and its assessment, for numbers and for classes, with samples that lack a modality."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torchmetrics.classification import MulticlassCalibrationError
+
+from derl.evaluate.classification import Classification
+from derl.evaluate.regression import Regression
+from derl.evaluate.reliability import CONFIDENCE_LEVELS, assess, calibrate
+from derl.evaluate.scores import Predicted
+
+
+def under_conditions(answers, labels, lacking=()):
+    """Two conditions of the same answers; some samples lack audio."""
+    lengths = {"text": torch.ones(len(labels)), "audio": torch.ones(len(labels))}
+    lengths["audio"][list(lacking)] = 0
+    split = SimpleNamespace(labels=labels)
+    datasets = {
+        name: SimpleNamespace(split=split, available=available, lengths=lambda: lengths)
+        for name, available in (("r=0.0", None), ("audio", ("audio",)))
+    }
+    nothing = torch.zeros(len(labels), dtype=torch.bool)
+    return datasets, {name: Predicted(answers, {}, None, nothing) for name in datasets}
+
+
+def draw(count, generator):
+    """Logits of three classes that are right about how often each class is true, and labels."""
+    logits = 2 * torch.randn(count, 3, generator=generator)
+    return logits, torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1).float()
+
+
+def test_sets_of_classes_hold_and_their_sizes_and_calibration_error_are_measured():
+    generator = torch.Generator().manual_seed(0)
+    task = Classification(["a", "b", "c"])
+    valid, test = draw(999, generator), draw(2000, generator)
+    found = assess(calibrate(*under_conditions(*valid), task), *under_conditions(*test), task)
+    for row in range(2):
+        assert found["coverage"][row][-3:] == pytest.approx(CONFIDENCE_LEVELS[-3:], abs=0.05)
+        assert 1 <= found["widths"][row][0] < found["widths"][row][-2] < found["widths"][row][-1] < 3
+        assert all(
+            cover >= level - 0.05 for cover, level in zip(found["coverage"][row], CONFIDENCE_LEVELS, strict=True)
+        )
+    expected = MulticlassCalibrationError(3)(test[0].softmax(1), test[1].long()).item()
+    assert found["calibration_error"] == pytest.approx([expected] * 2)
+    assert expected < 0.03
+
+
+def test_a_sample_that_lacks_an_available_modality_does_not_count():
+    answers, labels = torch.zeros(20), torch.ones(20)
+    answers[:5] = 100.0  # audio is missing here, and the error large
+    calibration = calibrate(*under_conditions(answers, labels, lacking=range(5)), Regression())
+    assert calibration.samples == {"r=0.0": 20, "audio": 15}
+    assert calibration.quantile(["audio"], 0.9) == 1.0
+    assert calibration.quantile(["r=0.0"], 0.9) == 99.0
+    found = assess(calibration, *under_conditions(answers, labels, lacking=range(20)), Regression())
+    assert found["test_samples"] == [20, 0]
+    assert found["widths"][1][CONFIDENCE_LEVELS.index(0.9)] == 2.0
+    assert "calibration_error" not in found
