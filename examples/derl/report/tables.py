@@ -190,7 +190,7 @@ def notes(results: dict[str, Any]) -> list[str]:
 
 def _intervals_note(part: dict[str, Any]) -> str:
     level = part["levels"].index(CONFIDENCE_LEVEL)
-    widths = {name: 2 * quantiles[level] for name, quantiles in zip(part["conditions"], part["quantiles"], strict=True)}
+    widths = {name: row[level] for name, row in zip(part["conditions"], part["widths"], strict=True)}
     unit = "classes" if "calibration_error" in part else "wide"
     narrowest, widest = min(widths, key=widths.get), max(widths, key=widths.get)
     shares = [100 * row[level] for row in part["coverage"] if math.isfinite(row[level])]
