@@ -5,10 +5,11 @@ import io
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -50,17 +51,23 @@ def write_report(
     _print(console, results, tables)
     write_file(folder / "results.json", _json(results))
     write_file(folder / "predictions.csv", _csv(predictions))
-    pictures = {"robustness.png": robustness, "reliability.png": reliability}
-    for name, draw in (("confusion", confusion), ("routing", routing)):
-        if results[name] is not None:
-            pictures[f"{name}.png"] = draw
-    for name, draw in pictures.items():
+    drawn = pictures(results)
+    for name, draw in drawn.items():
         picture = io.BytesIO()
         draw(results).savefig(picture, format="png", dpi=150)
         write_file(folder / name, picture.getvalue())
     tables.append(intervals_table(results))
-    write_file(folder / "report.md", _markdown(results, tables, list(pictures)).encode())
+    write_file(folder / "report.md", _markdown(results, tables, list(drawn)).encode())
     console.print(Text(f"report, predictions and pictures: {folder}"))
+
+
+def pictures(results: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
+    """Return the functions that draw the report's pictures, by file name."""
+    found = {"robustness.png": robustness, "reliability.png": reliability}
+    for name, draw in (("confusion", confusion), ("routing", routing)):
+        if results[name] is not None:
+            found[f"{name}.png"] = draw
+    return found
 
 
 def _print(console: Console, results: dict[str, Any], tables: list[Table]) -> None:

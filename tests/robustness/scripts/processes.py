@@ -101,8 +101,8 @@ def _draw_nothing() -> None:
 
     from derl.report import write
 
-    names = write.figures
-    write.figures = lambda results: dict.fromkeys(names(results), lambda results: Figure(figsize=(1, 1)))
+    names = write.pictures
+    write.pictures = lambda results: dict.fromkeys(names(results), lambda results: Figure(figsize=(1, 1)))
 
 
 def _count_file_operations(folder: Path, kill_at: int | None) -> list[int]:
