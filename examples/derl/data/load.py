@@ -70,8 +70,10 @@ def load_data(
 
 def _described(splits: Loaded, partly_missing: str) -> Loaded:
     """Print what was left out, decided and absent."""
-    for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits, partly_missing)]:
+    for line in [*describe_left_out(splits), *describe_notes(splits)]:
         print(line)
+    for line in describe_missing(splits, partly_missing):
+        print(textwrap.fill(line, 80))
     return splits
 
 

@@ -1,5 +1,6 @@
 """From options to data, tokenizer and model."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -198,7 +199,7 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
             f"{lacking}; leave the option out, or give absent."
         )
     if options.evaluate is None:
-        print(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
+        print(textwrap.fill(f"dropped_modality is absent, not erased as in the paper, because {lacking}", 80))
     return "absent"
 
 
