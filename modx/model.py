@@ -228,8 +228,7 @@ class MissingModalityFusion(Pretrained):
         frames, whole, real, kept = self._read(inputs, masks, keep, complete)
         seen, shown = hide(frames, kept), real
         if kept and self.dropped_modality == "absent":
-            every = {name: part.new_ones(part.shape[:2], dtype=torch.bool) for name, part in frames.items()}
-            real = every | real
+            real = _all_real(frames) | real
             shown = real | {name: real[name] & (real[name] & mask).any(1, keepdim=True) for name, mask in kept.items()}
         batch_size = next(iter(frames.values())).shape[0]
         first = slice(batch_size)  # rows of the incomplete input; ``second``: rows of the complete input
@@ -265,7 +264,7 @@ class MissingModalityFusion(Pretrained):
         dims, dtype = self.encoder.input_dims, self.positions.dtype
         (frames,), real = read_parts(self, masks, dims, dtype, "masks", inputs=inputs)
         if masks is None and any(part.shape[1] == 0 for part in frames.values()):  # no frames: absent
-            real = {name: part.new_ones(part.shape[:2], dtype=torch.bool) for name, part in frames.items()}
+            real = _all_real(frames)
         whole, kept = frames, {}
         if keep is not None:
             check_type(self, Mapping, keep=keep)
@@ -299,6 +298,10 @@ class MissingModalityFusion(Pretrained):
             f"{self.modalities}, orthogonality_penalty={self.orthogonality_penalty!r}, "
             f"detach_target={self.detach_target}, dropped_modality={self.dropped_modality!r}"
         )
+
+
+def _all_real(frames: Parts) -> Parts:
+    return {name: part.new_ones(part.shape[:2], dtype=torch.bool) for name, part in frames.items()}
 
 
 def _rows(parts: Mapping[str, Tensor], rows: Rows) -> Parts:

@@ -1,7 +1,7 @@
 """What a split lacks: NaN stands for a value that was not observed, a frame of NaN for a frame that was not."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -28,12 +28,6 @@ class Missing(NamedTuple):
 
     def __add__(self, other: "Missing") -> "Missing":  # type: ignore[override]
         return Missing(*map(sum, zip(self, other, strict=True)))
-
-
-class Lacking(Protocol):
-    """A split, in memory or in shards."""
-
-    def missing(self) -> dict[str, Missing]: ...
 
 
 def observed(frames: Tensor, partly_missing: str = "impute") -> Tensor:
@@ -74,14 +68,14 @@ def count_frames(frames: Tensor) -> Missing:
         >>> count_frames(torch.ones(0, 2))
         Missing(samples=1, frames=0, values=0, partly=0, of_samples=1, of_frames=0)
     """
-    lost = frames.isnan().sum(-1)
-    whole = lost == frames.shape[-1]
+    unobserved = frames.isnan().sum(-1)
+    whole = unobserved == frames.shape[-1]
     if whole.all():
         return Missing(samples=1, of_samples=1)
-    partly = (lost > 0) & ~whole
+    partly = (unobserved > 0) & ~whole
     return Missing(
         frames=int(whole.sum()),
-        values=int(lost[partly].sum()),
+        values=int(unobserved[partly].sum()),
         partly=int(partly.sum()),
         of_samples=1,
         of_frames=len(frames),

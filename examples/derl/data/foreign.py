@@ -39,7 +39,7 @@ class _Collection(Foreign):
 class _Pandas(Foreign):
     __slots__ = ()
     what = "a pandas object"
-    remedy = "save its .to_numpy(), or give --data a table: DataFrame.to_csv (docs/train.md)"
+    remedy = "save its .to_numpy(), or give --data a table: DataFrame.to_csv (docs/your-data.md)"
 
 
 class _Torch(Foreign):

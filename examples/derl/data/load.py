@@ -1,7 +1,7 @@
 """Load splits from a table or an MMSA pickle (both cached), a ``.safetensors`` file, or shards."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from derl.data.absence import describe_missing
@@ -61,10 +61,7 @@ def load_data(
         splits = load_complete(path)
     else:
         source = data_checksum(path) + (" text_features" if text_features else "")
-        if not cache.exists() or read_source(cache) != source:
-            print(f"converting {path} to {cache}")
-            save_splits(read_mmsa(path, text_features=text_features), cache, source=source)
-        splits = load_splits(cache)
+        splits = _through_cache(path, cache, source, lambda: read_mmsa(path, text_features=text_features))
     return _described(splits, partly_missing)
 
 
@@ -85,12 +82,17 @@ def _was_converted(cache: Path) -> bool:
 
 
 def _load_table(path: Path, cache: Path, table: Table) -> dict[str, Split]:
-    source = table.checksum(path)
+    splits = _through_cache(path, cache, table.checksum(path), lambda: table.read(path))
+    for note in table.notes:  # none if the cache was read
+        print(textwrap.fill(note, 80, break_long_words=False))
+    return splits
+
+
+def _through_cache(path: Path, cache: Path, source: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
+    """Load what was converted from this source; convert it first if the cache holds something else, or nothing."""
     if not cache.exists() or read_source(cache) != source:
         print(f"converting {path} to {cache}")
-        save_splits(table.read(path), cache, source=source)
-        for note in table.notes:
-            print(textwrap.fill(note, 80, break_long_words=False))
+        save_splits(read(), cache, source=source)
     return load_splits(cache)
 
 

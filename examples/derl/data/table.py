@@ -61,7 +61,7 @@ class Table:
         names = self._splits(path, rows)
         parts = {split: [row for row, name in zip(rows, names, strict=True) if name == split] for split in SPLITS}
         classes = _classes(path, parts) if self.classify else []
-        frames = {name: _frames(path.parent if path.is_file() else path, name, parts) for name in modalities}
+        frames = {name: _frames(_folder(path), name, parts) for name in modalities}
         for name in [name for name, of_split in frames.items() if not max(map(len, of_split["train"]))]:
             left_out[name] = "it has no frames in any training row"
             del frames[name]
@@ -93,7 +93,7 @@ class Table:
         """Return a checksum of the table, of the sizes and times of the files it names, and of how it is read."""
         path = _found(path)
         digest = hashlib.sha256(repr((self.classify, self.group, self.seed)).encode())
-        folder = path.parent if path.is_file() else path
+        folder = _folder(path)
         for row in read_rows(path):
             digest.update(repr(row.cells).encode())
             for cell in row.cells.values():
@@ -145,6 +145,11 @@ def _found(path: str | Path) -> Path:
     if found is None:
         raise DataError(f"{path}: expected a table: a CSV or Parquet file, or a folder that holds table.csv.")
     return found
+
+
+def _folder(table: Path) -> Path:
+    """Return the folder that a table's paths are relative to."""
+    return table.parent if table.is_file() else table
 
 
 def _modalities(path: Path, rows: Sequence[Row], known: set[str | None]) -> tuple[list[str], dict[str, str]]:

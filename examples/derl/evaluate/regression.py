@@ -7,10 +7,9 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef, R2Score
 
-from derl.evaluate.task import Column, Metrics, Task
+from derl.evaluate.task import CORR, Column, Metrics, Task, spread
 
 MAE = Column("MAE", ("mae",), "#.4g", higher_is_better=False, unit="label units")
-CORR = Column("Corr", ("corr",), ".3f", unit="")
 
 
 class Regression(Task):
@@ -59,4 +58,4 @@ class Regression(Task):
         return {"training mean": train_labels.mean(), "training median": train_labels.median()}
 
     def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
-        return {"spread": (answers.std(correction=0) / labels.std(correction=0)).item()}
+        return {"spread": spread(answers, labels)}

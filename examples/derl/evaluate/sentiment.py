@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from derl.data.classes import seven_classes
-from derl.evaluate.task import Column, Metrics, Task
+from derl.evaluate.task import CORR, Column, Metrics, Task, spread
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONSTANTS = ("all negative", "all positive", "training mean")  # in the order of `constants`
 MAE = Column("MAE", ("mae",), ".3f", higher_is_better=False, unit="label units")
-CORR = Column("Corr", ("corr",), ".3f", unit="")
 
 
 class Sentiment(Task):
@@ -60,7 +59,7 @@ class Sentiment(Task):
     def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
         counts = self.numbers(answers).bincount(minlength=7)
         return {
-            "spread": (answers.std(correction=0) / labels.std(correction=0)).item(),
+            "spread": spread(answers, labels),
             "commonest_class": counts.argmax().item() - 3.0,
             "commonest_share": counts.max().item() / len(answers),
         }

@@ -42,6 +42,9 @@ class Column(NamedTuple):
         return f"{100 * value:.2f}" if self.form == "percent" else format(value, self.form)
 
 
+CORR = Column("Corr", ("corr",), ".3f", unit="")
+
+
 class Task(ABC):
     """A kind of label: how answers are measured, and what a report says of them.
 
@@ -87,3 +90,8 @@ class Task(ABC):
     def measure_constant(self, answer: Tensor, labels: Tensor) -> Metrics:
         """Return the metrics of one answer to every sample."""
         return self.measure(answer.expand(len(labels), *answer.shape), labels)
+
+
+def spread(scores: Tensor, labels: Tensor) -> float:
+    """Return the standard deviation of the scores over that of the labels."""
+    return (scores.std(correction=0) / labels.std(correction=0)).item()

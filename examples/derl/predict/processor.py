@@ -192,8 +192,9 @@ class DerlProcessor:
             if text is not None:
                 check_text("predict", f"text{_where(row, rows)}", text)
         limit = self.config.max_lengths["text"]
-        self._warn_of_cut("text", "tokens", [len(part) for part in tokenize(rows, self.tokenizer)])
-        cut = tokenize(rows, self.tokenizer, limit)
+        whole = tokenize(rows, self.tokenizer)
+        self._warn_of_cut("text", "tokens", [len(part) for part in whole])
+        cut = tokenize(rows, self.tokenizer, limit) if any(len(part) > limit for part in whole) else whole
         special = {self.config.unk_token_id, *self.config.special_token_ids}
         unknown = sum(bool(part) and special.issuperset(part) for part in cut)
         if unknown:

@@ -2,22 +2,13 @@
 
 import pytest
 import torch
-from transformers import BertConfig
+from tiny import tiny_text
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 
-TEXT = BertConfig(
-    vocab_size=130,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=16,
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)
 SMALL = {"dim": 16, "num_heads": 2, "head_dim": 8, "ffn_dim": 16, "expert_dim": 24, "reconstructor_dim": 16}
 ABLATIONS = (
     {},
@@ -30,7 +21,7 @@ ABLATIONS = (
 
 def make(model_class, dtype=torch.float32, **overrides):
     torch.manual_seed(0)
-    return model_class(DerlConfig(text_config=TEXT, **(SMALL | overrides))).to(dtype)
+    return model_class(DerlConfig(text_config=tiny_text(), **(SMALL | overrides))).to(dtype)
 
 
 def batch(dtype=torch.float32):

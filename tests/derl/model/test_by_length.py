@@ -4,11 +4,12 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
+from tiny import tiny_text
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 from transformers.utils import ModelOutput
 
 from derl.model import by_length, sentiment
@@ -18,15 +19,7 @@ from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 
 SIZE, LENGTH = 24, 40
-TEXT = BertConfig(
-    vocab_size=130,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=16,
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)
+TEXT = tiny_text()
 
 
 def make_encoder():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import tiny_text
 from torch import nn
 from transformers import BertConfig, BertModel
 
@@ -11,15 +12,7 @@ from derl.model.derl import DerlModel
 from modx import HybridExpertDisentangler
 from modx.losses import orthogonality_loss, reconstruction_loss
 
-TINY_TEXT = BertConfig(
-    vocab_size=130,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)
+TINY_TEXT = tiny_text(layers=1)
 SMALL = {"dim": 16, "num_heads": 2, "head_dim": 8, "ffn_dim": 16, "expert_dim": 24, "reconstructor_dim": 16}
 
 

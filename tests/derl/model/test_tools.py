@@ -1,13 +1,11 @@
 """The whole model under the tools that people use: adapters, offloading, quantization, replicas."""
 
-import copy
-
 import pytest
 import torch
 from accelerate import cpu_offload
+from tiny import tiny_text
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
-from transformers import BertConfig
 
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
@@ -15,21 +13,12 @@ from derl.model.derl import DerlModel
 from modx import Experts
 from wrappers import adapt, replicate, train_adapters
 
-TEXT = BertConfig(
-    vocab_size=110,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=16,
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks by this name
 both = pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
 
 
 def make_model(model_class=DerlModel):
-    return model_class(DerlConfig.smoke(text_config=copy.deepcopy(TEXT), consistency_weight=1.0, complete_weight=1.0))
+    return model_class(DerlConfig.smoke(text_config=tiny_text(110), consistency_weight=1.0, complete_weight=1.0))
 
 
 def make_batch():

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertModel
+from tiny import tiny_text
+from transformers import BertModel
 
 from derl.data.split import save_splits
 from derl.data.synthetic import make_synthetic
@@ -62,17 +63,7 @@ def data(tmp_path_factory):
     save_splits(synthetic.splits, folder / "tiny.safetensors")
     synthetic.tokenizer.save_pretrained(folder / "encoder")
     torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(synthetic.tokenizer),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-    ).save_pretrained(folder / "encoder")
+    BertModel(tiny_text(len(synthetic.tokenizer), layers=1)).save_pretrained(folder / "encoder")
     return folder
 
 

@@ -8,11 +8,11 @@ import torch
 import torch.multiprocessing as multiprocessing
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
+from tiny import tiny_text
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import BertConfig
 
 from derl import DerlConfig, DerlModel
 from derl.train.averaging import AveragedAdamW
@@ -39,16 +39,7 @@ def test_there_is_no_config_that_is_not_read():
 
 def make_model():
     torch.manual_seed(0)
-    text = BertConfig(
-        vocab_size=110,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    return DerlModel(DerlConfig.smoke(text_config=text, consistency_weight=1.0, complete_weight=1.0))
+    return DerlModel(DerlConfig.smoke(text_config=tiny_text(110), consistency_weight=1.0, complete_weight=1.0))
 
 
 def make_batch():
