@@ -63,11 +63,12 @@ class _Time(Foreign):
 _KINDS: tuple[tuple[str, type[Foreign]], ...] = (
     (r"collections\.(OrderedDict|defaultdict|deque|Counter)", _Collection),
     (r"pandas(\.\w+)*\.([A-Z]\w*|_new_Index|_unpickle_block|new_block|__pyx_unpickle_[A-Z]\w*)", _Pandas),
+    (r"pyarrow\.(lib\.(_restore_array|py_buffer|type_for_alias)|NA)", _Pandas),  # how pandas keeps strings
     (r"torch\.(_utils\._rebuild_(tensor_v2|parameter)|storage\._load_from_bytes|Tensor|[A-Z][a-z0-9]+Storage)", _Torch),
     (r"numpy\.(matrix|memmap|recarray|record|ma(\.core)?\.(_mareconstruct|MaskedArray))", _Numpy),
     (r"numpy(\.matrixlib\.defmatrix\.matrix|\.rec\.recarray|\.core\.records\.recarray|\.memmap)", _Numpy),
     (r"datetime\.(date|datetime|time|timedelta|timezone)", _Time),
-    (r"(builtins|__builtin__)\.(slice|range|xrange|complex|list|dict|tuple)", Foreign),
+    (r"(builtins|__builtin__)\.(slice|range|xrange|complex|list|dict|tuple|bytearray)", Foreign),
 )
 
 

@@ -241,6 +241,11 @@ OTHERS = {
     "page": (b"<!DOCTYPE html><html>log in</html>", "a page of the web, not the file itself; download the file again"),
     "OrderedDict": (pickle.dumps(ORDERED), r"the module collections, such as an OrderedDict; convert it with dict\(\)"),
     "pandas": (pickle.dumps(pandas.DataFrame({"a": [1.0]})), r"found a pandas object; save its .to_numpy\(\)"),
+    "strings of pandas, kept by pyarrow": (
+        b"cpyarrow.lib\n_restore_array\n(((cpyarrow.lib\ntype_for_alias\n(Vlarge_string\ntRI1\n"
+        b"(Ncpyarrow.lib\npy_buffer\n(cbuiltins\nbytearray\n(tRtRltttR.",
+        r"found a pandas object; save its .to_numpy\(\)",
+    ),
     "column of pandas": (
         pickle.dumps(layout(regression_labels=lambda rows: pandas.Series(np.zeros(rows)))),
         r"'regression_labels' to be a list .*, found a pandas object; save its .to_numpy\(\)",
