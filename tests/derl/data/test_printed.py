@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from derl.data.printed import PRINTED, printed_rows
 
 PAPER = Path(__file__).parents[4] / "shared" / "paper" / "derl.md"
+needs_paper = pytest.mark.skipif(not PAPER.exists(), reason="the text of the paper is not beside the repository")
 TABLES = [name for name in PRINTED if name.startswith("Table")]
 CASES = ["t", "v", "a", "t+v", "t+a", "v+a", "t+v+a"]
 
@@ -88,19 +89,19 @@ def held(name):
     return {"MOSI": rows}  # its rows are the data sets
 
 
-@pytest.mark.skipif(not PAPER.exists(), reason="the text of the paper is not beside the repository")
+@needs_paper
 @pytest.mark.parametrize("name", TABLES)
 def test_every_number_of_the_papers_tables_is_held_and_no_other(name):
     assert held(name) == read_table(name)
 
 
-@pytest.mark.skipif(not PAPER.exists(), reason="the text of the paper is not beside the repository")
-@pytest.mark.skipif(not PAPER.exists(), reason="the text of the paper is not beside the repository")
+@needs_paper
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "Table A.7"])
 def test_every_number_stands_under_its_own_heading(name):
     assert PRINTED[name]["columns"] == read_headings(name)
 
 
+@needs_paper
 def test_every_table_of_the_paper_is_held():
     assert re.findall(r"^(Table [\w.]+):", PAPER.read_text(), re.MULTILINE) == TABLES
 
