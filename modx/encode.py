@@ -15,10 +15,11 @@ class BottleneckEncoder(ModalityModule):
 
     Frames are projected to width D and prepended with N learned tokens, which all modalities share. Learned positions
     are added, and each modality's own transformer lets tokens and frames attend to one another. Only the N tokens are
-    returned, so the last block computes N queries and never projects frames to keys or values.
+    returned, so the last block computes only N queries. It folds the projections of keys and values into them, so
+    frames are never projected to keys or values.
 
     Args:
-        input_dims: Width of a frame per modality. The order of the names does not matter.
+        input_dims: Features per frame, for each modality. The order of the names does not matter.
         dim: D, width of a token.
         num_tokens: N, bottleneck tokens per modality.
         depth: Transformer blocks per modality.
@@ -106,9 +107,9 @@ class BottleneckEncoder(ModalityModule):
         Args:
             inputs: ``(B, L_m, input_dims[m])`` per modality m with L_m at most ``max_lengths[m]``, or
                 ``(B, input_dims[m])`` for one frame. A modality that is None or left out is left out of the result.
-            masks: Bool ``(B, L_m)`` per modality, True where a frame is visible, or ``(B,)`` for all its frames. Masked
-                frames are never read, so they may hold NaN. A fully masked sequence still yields its tokens. Default:
-                every frame is visible.
+            masks: Bool ``(B, L_m)`` per modality, True where a frame is visible, or ``(B,)``, for all frames of a
+                sample. Masked frames are never read, so they may hold NaN. A fully masked sequence still yields its
+                tokens. Default: every frame is visible.
 
         Returns:
             ``(B, num_tokens, D)`` per modality.

@@ -56,7 +56,7 @@ class MissingModalityFusion(Pretrained):
     task, e.g. ``head(fusion(inputs, masks).features.mean(1))``.
 
     Args:
-        input_dims: Width of a frame per modality. The order of the names does not matter.
+        input_dims: Features per frame, for each modality. The order of the names does not matter.
         dim: D, width of a token.
         num_tokens: N, bottleneck tokens per modality.
         max_lengths: Maximum number of frames per modality.
@@ -74,8 +74,8 @@ class MissingModalityFusion(Pretrained):
         orthogonality_penalty: Passed to :func:`modx.losses.orthogonality_loss`.
         detach_target: Passed to :func:`modx.losses.reconstruction_loss`.
         dropped_modality: How to treat a modality that ``keep`` drops completely. "erased": as zeros that are still
-            attended to, as in the paper. "absent": as if it had been left out; choose this if modalities will be left
-            out after training.
+            attended to, as in the paper. "absent": as if it were not passed at all; choose this if modalities will be
+            missing at inference.
         implementation: Passed to :func:`modx.ops.expert_mixture`.
         device: Device of the parameters. Default: PyTorch's default device.
         dtype: Floating-point dtype of the parameters. Default: PyTorch's default dtype.
@@ -214,8 +214,8 @@ class MissingModalityFusion(Pretrained):
                 frames, the modality is absent. Default: every frame is real.
             keep: Bool ``(B, L_m)`` or ``(B,)`` per modality, True where a frame survived simulated dropping. Dropped
                 frames become zeros (eq. 1). A modality that is left out keeps all its frames.
-            complete: Complete input of each modality that is already incomplete in ``inputs``, e.g. because words were
-                replaced before a text encoder ran. Read in training only.
+            complete: The complete version of each modality that is already incomplete in ``inputs``, e.g. text whose
+                words became [UNK] before a text encoder ran. Read in training only.
 
         Returns:
             Fused tokens, unimodal features, weights and losses.

@@ -200,7 +200,7 @@ def test_refuses_inputs_that_do_not_fit_and_names_the_modality(inputs, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 6), "masks['two words'] to be bool, got torch.float32; compare it"),
+        (torch.ones(2, 6), "masks['two words'] to be bool, got torch.float32; convert it"),
         (torch.ones(2, 5).bool(), "masks['two words'] of shape (B=2, N=6), got (2, 5)"),
         (torch.ones(6).bool(), "masks['two words'] of shape (B=2,), got (6,)"),
         (None, "masks for the modalities ('one', 'two words'), got ('one',); add 'two words'"),

@@ -200,7 +200,7 @@ def test_a_block_has_the_size_of_the_paper():
     [
         ({"x": torch.zeros(2, 5, 7)}, "expected x of shape (B=2, T=5, D=6), got (2, 5, 7)"),
         ({"x": torch.zeros(5, 6)}, "expected x of shape (B, T, D=6), got (5, 6)"),
-        ({"mask": torch.ones(2, 5)}, "expected mask to be bool, got torch.float32; compare it"),
+        ({"mask": torch.ones(2, 5)}, "expected mask to be bool, got torch.float32; convert it"),
         ({"mask": torch.ones(2, 4, dtype=torch.bool)}, "expected mask of shape (B=2, T=5), got (2, 4)"),
         ({"mask": torch.ones(5, dtype=torch.bool)}, "expected mask of shape (B=2, T=5), got (5,)"),
         ({"num_queries": 0}, "expected num_queries in [1, 5], got 0"),

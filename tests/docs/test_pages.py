@@ -55,10 +55,12 @@ def commands(page):
 
 
 @pytest.fixture(autouse=True)
-def models():
-    """A model that a page registers is gone after it."""
+def afterwards():
+    """A model that a page registers is gone after it, and a default dtype that it sets."""
+    dtype = torch.get_default_dtype()
     with patch.dict(MODELS):
         yield
+    torch.set_default_dtype(dtype)
 
 
 @pytest.mark.parametrize("page", [page for page in with_blocks("python") if page not in ELSEWHERE])

@@ -100,7 +100,7 @@ def test_a_rate_of_another_shape_is_refused(drop):
 @every_drop
 @pytest.mark.parametrize("mask", [torch.ones(2, 3), ones(3), ones(2, 3, 1)], ids=["float", "1-d", "3-d"])
 def test_a_mask_that_is_not_bool_and_two_dimensional_is_refused(drop, mask):
-    with pytest.raises(ValueError, match=r"expected mask (to be bool, got .*; compare it|of shape \(B, T\), got)"):
+    with pytest.raises(ValueError, match=r"expected mask (to be bool, got .*; convert it|of shape \(B, T\), got)"):
         drop(mask, 0.5)
 
 

@@ -273,7 +273,7 @@ def make_rows() -> Iterator[Row]:
             words = f"{argument}['a'] of shape ({letters}"
             yield wrong(name, argument, {"a": found}, words)
         for found in (zeros(2, tokens), zeros(2)):
-            yield wrong(name, argument, {"a": found}, f"{argument}['a'] to be bool, got torch.float32; compare it")
+            yield wrong(name, argument, {"a": found}, f"{argument}['a'] to be bool, got torch.float32; convert it")
 
     def features(name: str, argument: str, width: int) -> Iterator[Row]:
         for value in (None, [zeros(2, 3, width)], zeros(2, 3, width)):
@@ -308,7 +308,7 @@ def make_rows() -> Iterator[Row]:
         yield from tensors(name, argument, optional=True)
         for shape in shapes:
             yield wrong(name, argument, mask(*shape), str(shape))
-        yield wrong(name, argument, zeros(*full), f"{argument} to be bool, got torch.float32; compare it")
+        yield wrong(name, argument, zeros(*full), f"{argument} to be bool, got torch.float32; convert it")
 
     def blocks(name: str, *more: str) -> Iterator[Row]:
         yield from sizes(name, "dim", "num_heads", "head_dim", *more, optional=("ffn_dim",))
@@ -332,7 +332,7 @@ def make_rows() -> Iterator[Row]:
     for found in (mask(4), mask(2, 4, 3), mask(1, 2, 5, 3)):
         words = f"present of a shape that broadcasts to (2, 5, 3), got {tuple(found.shape)}"
         yield wrong("Router.forward", "present", found, words)
-    yield wrong("Router.forward", "present", zeros(2, 5, 3), "present to be bool, got torch.float32; compare it")
+    yield wrong("Router.forward", "present", zeros(2, 5, 3), "present to be bool, got torch.float32; convert it")
 
     yield from sizes("Experts", "num_experts", "in_dim", "hidden_dim", optional=("out_dim",))
     yield from dropouts("Experts")
@@ -544,7 +544,7 @@ def make_rows() -> Iterator[Row]:
             yield from tensors(name, "mask")
             for found in (mask(4), mask(2, 4, 1)):
                 yield wrong(name, "mask", found, f"mask of shape (B, T), got {tuple(found.shape)}")
-            yield wrong(name, "mask", zeros(2, 4), "mask to be bool, got torch.float32; compare it")
+            yield wrong(name, "mask", zeros(2, 4), "mask to be bool, got torch.float32; convert it")
         else:
             for value in (None, mask(2, 4), ["a"]):
                 yield mistyped(name, "masks", value, "masks of type Mapping, got ")
