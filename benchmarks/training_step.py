@@ -70,7 +70,7 @@ class TrainingStep:
         self.model: nn.Module = (
             StatesModel(config).train() if provider == "modx" else PlainDerl(config, frame_dims(config))
         )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
 
     def loss(self, batch: Batch) -> Tensor:
         output = self.model(**batch)

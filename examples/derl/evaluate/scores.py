@@ -24,10 +24,14 @@ class Predicted:
 
 
 def predict(trainer: Trainer, datasets: Mapping[str, MissingDataset]) -> dict[str, Predicted]:
-    """Score every dataset, batching samples of similar length to save padding."""
+    """Score every dataset, batching samples of similar length to save padding.
+
+    A sample's conditions follow one another, so that the text encoder meets a text that they share once.
+    """
     everything = ConcatDataset(datasets.values())
     lengths = np.concatenate([sum(dataset.lengths().values()) for dataset in datasets.values()])
-    order = np.argsort(-lengths, kind="stable")
+    samples = np.concatenate([np.arange(len(dataset)) for dataset in datasets.values()])
+    order = np.lexsort((samples, -lengths))
     outputs = trainer.predict(Subset(everything, order.tolist())).predictions
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     back = torch.from_numpy(np.argsort(order))

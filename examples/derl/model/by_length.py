@@ -1,4 +1,6 @@
-"""encode_by_length: run a text encoder on rows of similar length, which saves padding."""
+"""encode_by_length: run a text encoder on rows of similar length, and once on equal rows."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,8 @@ def encode_by_length(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     """Encode a padded batch in a few calls, each only as long as its own longest row.
 
     States of real tokens, and gradients, equal those of a single call up to rounding. Dropout is drawn per call, so in
-    training it drops other units than a single call would. A single call is made if more would not save time; if the
+    training it drops other units than a single call would. In evaluation mode, rows that show the same tokens, such as
+    one text under several test conditions, are encoded once. A single call is made if more would not save time; if the
     encoder is compiled, exported or traced; on an accelerator (more calls have not been measured there); and if its
     weights are sharded (all processes must call it equally often).
 
@@ -33,6 +36,14 @@ def encode_by_length(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
     if not _may_sort(encoder, ids):
         return encode(ids, mask)
+    if not encoder.training:
+        shown, rows = torch.where(mask, ids, -1).unique(dim=0, return_inverse=True)
+        if len(shown) < len(ids):
+            return _encode_parts(encode, shown.clamp(min=0), shown >= 0).index_select(0, rows)
+    return _encode_parts(encode, ids, mask)
+
+
+def _encode_parts(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor) -> Tensor:
     lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1).clamp(min=1)
     order = lengths.argsort(stable=True)
     sizes = _cut(lengths[order])

@@ -265,8 +265,8 @@ def make_optimizer(model: SentimentModel, options: Options) -> torch.optim.AdamW
         for (is_text, is_decayed), parameters in groups.items()
     ]
     if options.average_decay:
-        return AveragedAdamW(settings, average_decay=options.average_decay)
-    return torch.optim.AdamW(settings)
+        return AveragedAdamW(settings, average_decay=options.average_decay, fused=True)
+    return torch.optim.AdamW(settings, fused=True)
 
 
 def _metrics(evaluation: EvalPrediction, num_parts: int, task: Task) -> dict[str, float]:

@@ -42,6 +42,12 @@ def make_batch(kind="prefix"):
     return torch.randint(3, TEXT.vocab_size, mask.shape), mask
 
 
+def make_distinct(ids, mask):
+    """Begin every row with a token of its own, since equal rows are encoded once."""
+    mask[:, 0] = True
+    ids[:, 0] = torch.arange(len(ids))
+
+
 def encode_whole(encoder, ids, mask):
     return encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
 
@@ -91,6 +97,7 @@ def test_states_are_as_long_as_the_batch_and_finite():
 @pytest.mark.parametrize("kind", ["prefix", "holes"])
 def test_a_call_is_as_long_as_its_longest_row(kind):
     encoder, (ids, mask) = make_encoder(), make_batch(kind)
+    make_distinct(ids, mask)
     masks = record(encoder)
     encode_by_length(encoder, ids, mask)
     assert len(masks) > 1
@@ -125,6 +132,7 @@ def test_tokens_and_calls_together_cost_the_least(cost, monkeypatch):
 def test_what_would_gain_nothing_is_one_call_as_it_was(lengths):
     encoder, mask = make_encoder(), torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
     ids = torch.randint(3, TEXT.vocab_size, mask.shape)
+    make_distinct(ids, mask)
     expected, masks = encode_whole(encoder, ids, mask), record(encoder)
     assert torch.equal(encode_by_length(encoder, ids, mask), expected)
     assert [part.shape for part in masks] == [mask.shape]
@@ -225,3 +233,19 @@ def test_predictions_and_gradients_of_a_model_are_the_same(model_class, monkeypa
     assert len(calls) == 1
     torch.testing.assert_close(prediction, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_equal_rows_are_encoded_once_in_evaluation(training):
+    encoder, (ids, mask) = make_encoder().train(training), make_batch("holes")
+    make_distinct(ids, mask)
+    ids[~mask] = torch.randint(3, TEXT.vocab_size, ids.shape)[~mask]
+    twice, rows = torch.cat([ids, ids]), torch.randperm(2 * SIZE)
+    twice[SIZE:][~mask] = 0  # what is masked may differ
+    masks = record(encoder)
+    states = encode_by_length(encoder, twice[rows], mask.repeat(2, 1)[rows])
+    assert sum(map(len, masks)) == (2 * SIZE if training else SIZE)
+    if not training:
+        expected = encode_whole(encoder, ids, mask).repeat(2, 1, 1)[rows]
+        shown = mask.repeat(2, 1)[rows]
+        torch.testing.assert_close(states[shown], expected[shown], rtol=1e-5, atol=1e-5)
