@@ -3,7 +3,9 @@
 Forward, loss, backward and AdamW at the paper's sizes for CMU-MOSI, batch 64, without the text encoder: the input is
 its states. Half of the samples drop frames, each modality at a rate from U(0, 1); nothing is padded.
 
-Time: the providers take turns in one process; ratios are between the two steps of a round.
+Time: the providers take turns in one process, on one thread and on all; ratios are between the two steps of a round.
+The matmuls of modx's step, run alone on operands of the same shapes, take turns with them: no code around them can be
+faster. With ``--data`` and ``--text_encoder``, steps with a text encoder on real CMU-MOSI are timed, too.
 
 Memory (Linux): in its own process, a provider creates parameters, optimizer and inputs, takes a warm-up step on two
 samples, which creates the optimizer's state, and frees the gradients. The resident memory at that point is subtracted
@@ -12,13 +14,16 @@ from the peak (``ru_maxrss``) after one step on the whole batch. The result incl
 
 import argparse
 import gc
+import math
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +37,15 @@ from transformers import BertConfig
 
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from matmuls import Matmuls
 from modx.missing import drop_frames, erase
 from plain_derl import PlainDerl
 from record import cpu, summary
 
 BATCH_SIZE = 64
 PROVIDERS = ("plain", "modx")
+MATMULS = "matmuls of modx alone"
+SHARE = "matmuls / modx"
 RESULTS = Path(__file__).parent / "results"
 
 Features = dict[str, Tensor]
@@ -125,19 +133,28 @@ def make_agreeing_steps(batch: Batch) -> dict[str, TrainingStep]:
     return steps
 
 
-def measure_seconds(rounds: int) -> dict[str, list[float]]:
-    """Return seconds per step and provider, round by round, in alternating order."""
+def measure_seconds(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Return wall and CPU seconds of every call, round by round, in alternating order."""
+    seconds: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in steps}
+    for step in steps.values():
+        step()
+    for index in range(rounds):
+        for name in steps if index % 2 else reversed(steps):
+            wall, cpu_time = time.perf_counter(), time.process_time()
+            steps[name]()
+            seconds[name]["wall"].append(time.perf_counter() - wall)
+            seconds[name]["cpu"].append(time.process_time() - cpu_time)
+    return seconds
+
+
+def measure_steps(rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Time a step of each provider, and the matmuls of modx's step alone."""
     batch = make_batch()
     steps = make_agreeing_steps(batch)
-    seconds: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
-    for step in steps.values():
-        step(batch)
-    for index in range(rounds):
-        for provider in PROVIDERS if index % 2 else reversed(PROVIDERS):
-            start = time.perf_counter()
-            steps[provider](batch)
-            seconds[provider].append(time.perf_counter() - start)
-    return seconds
+    with Matmuls() as matmuls:
+        steps["modx"](batch)
+    calls: dict[str, Callable[[], Any]] = {name: partial(step, batch) for name, step in steps.items()}
+    return measure_seconds(calls | {MATMULS: matmuls}, rounds)
 
 
 def measure_own_memory(provider: str) -> int:
@@ -164,45 +181,59 @@ def measure_memory(repeats: int) -> dict[str, list[int]]:
     }
 
 
-def report(seconds: dict[str, list[float]], memory: dict[str, list[int]], command: str) -> dict[str, Any]:
-    """Return all measurements and their summary: median and quartiles."""
-    mebibytes = {provider: [value / 2**20 for value in values] for provider, values in memory.items()}
-    speed_up = [plain / modx for plain, modx in zip(seconds["plain"], seconds["modx"], strict=True)]
-    saving = statistics.median(memory["plain"]) / statistics.median(memory["modx"])
+def summarize(seconds: dict[str, dict[str, list[float]]], baseline: str) -> dict[str, Any]:
+    """Return the median and quartiles of the times, and of the ratios to modx within a round."""
     return {
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "torch": torch.__version__,
-        "command": command,
-        "seconds": {provider: summary(values) for provider, values in seconds.items()},
-        "speed_up": summary(speed_up),
-        "peak_mebibytes": {provider: summary(values) for provider, values in mebibytes.items()},
-        "memory_ratio": saving,
+        clock: {name: summary(values[clock]) for name, values in seconds.items()}
+        | {f"{baseline} / modx": summary(_ratios(seconds, baseline, "modx", clock))}
+        | ({SHARE: summary(_ratios(seconds, MATMULS, "modx", clock))} if MATMULS in seconds else {})
+        for clock in ("wall", "cpu")
     }
 
 
-def to_markdown(results: dict[str, Any]) -> str:
-    def spread(summary: dict[str, Any], digits: int) -> str:
-        low, high = summary["quartiles"]
-        return f"{summary['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def _ratios(seconds: dict[str, dict[str, list[float]]], over: str, under: str, clock: str) -> list[float]:
+    return [a / b for a, b in zip(seconds[over][clock], seconds[under][clock], strict=True)]
 
-    seconds, memory = results["seconds"], results["peak_mebibytes"]
-    rows = [f"| {name} | {spread(seconds[name], 3)} | {spread(memory[name], 0)} |" for name in PROVIDERS]
+
+def to_markdown(results: dict[str, Any]) -> str:
+    """Return the tables of all measurements."""
+    lines = [
+        f"One training step of DERL without the text encoder, CMU-MOSI's sizes, batch {BATCH_SIZE}: median and "
+        "quartiles. Ratios and shares are within a round.",
+        "",
+        "| threads | | wall, s | CPU, s |",
+        "|---:|---|---|---|",
+    ]
+    for threads, times in results["seconds"].items():
+        lines += _rows(threads, times)
+    memory = results["peak_mebibytes"]
+    lines += ["", "| | peak memory, MiB |", "|---|---|"]
+    lines += [f"| {name} | {_spread(memory[name])} |" for name in PROVIDERS]
+    lines += [f"| plain / modx | {results['memory_ratio']:.1f} |", ""]
+    if "real_step" in results:
+        lines += [
+            f"One training step with its text encoder ({results['text_encoder']}) on real CMU-MOSI, batch "
+            f"{BATCH_SIZE}: `padded` runs the encoder once, on the whole batch, and AdamW parameter by parameter.",
+            "",
+            "| threads | | wall, s | CPU, s |",
+            "|---:|---|---|---|",
+        ]
+        lines += [*_rows(results["machine"]["threads"], results["real_step"]), ""]
     machine = results["machine"]
     return "\n".join(
-        [
-            f"One training step of DERL without the text encoder, CMU-MOSI's sizes, batch {BATCH_SIZE}: median and "
-            "quartiles.",
-            "",
-            "| | seconds | peak memory, MiB |",
-            "|---|---|---|",
-            *rows,
-            f"| plain / modx | {spread(results['speed_up'], 1)} | {results['memory_ratio']:.1f} |",
-            "",
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch {results['torch']}; "
-            f"`{results['command']}`",
-            "",
-        ]
+        [*lines, f"{machine['cpu']}, {machine['cores']} cores; torch {results['torch']}; `{results['command']}`", ""]
     )
+
+
+def _rows(threads: int, times: dict[str, dict[str, Any]]) -> list[str]:
+    wall, cpu_time = times["wall"], times["cpu"]
+    return [f"| {threads} | {name} | {_spread(wall[name])} | {_spread(cpu_time[name])} |" for name in wall]
+
+
+def _spread(found: dict[str, Any]) -> str:
+    low, high = found["quartiles"]
+    digits = max(0, 2 - math.floor(math.log10(found["median"])))
+    return f"{found['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _peak() -> int:
@@ -213,13 +244,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="timed steps of each provider")
     parser.add_argument("--repeats", type=int, default=5, help="processes that measure the memory of each provider")
+    parser.add_argument("--data", help="CMU-MOSI, as for derl_mosi.py: also time steps with a text encoder on it")
+    parser.add_argument("--text_encoder", help="folder or name of that encoder")
     parser.add_argument("--memory_of", choices=PROVIDERS, help="print the bytes one step adds to this process")
     options = parser.parse_args()
+    if (options.data is None) != (options.text_encoder is None):
+        parser.error("--data and --text_encoder are given together")
     if options.memory_of is not None:
         print(measure_own_memory(options.memory_of))
         return
-    memory = measure_memory(options.repeats)
-    results = report(measure_seconds(options.rounds), memory, " ".join(["python", *sys.argv]))
+    paths = (options.data, options.text_encoder)
+    memory, most = measure_memory(options.repeats), torch.get_num_threads()
+    results: dict[str, Any] = {
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": most},
+        "torch": torch.__version__,
+        "command": shlex.join(["python", *(Path(word).name if word in paths else word for word in sys.argv)]),
+        "seconds": {},
+        "peak_mebibytes": {name: summary([value / 2**20 for value in values]) for name, values in memory.items()},
+        "memory_ratio": statistics.median(memory["plain"]) / statistics.median(memory["modx"]),
+    }
+    for threads in sorted({1, most}):
+        torch.set_num_threads(threads)
+        results["seconds"][threads] = summarize(measure_steps(options.rounds), "plain")
+    if options.data is not None:
+        from real_step import make_real_steps  # its imports would add to the memory of the steps above
+
+        steps = make_real_steps(options.data, options.text_encoder)
+        results["real_step"] = summarize(measure_seconds(steps, options.rounds), "padded")
+        results["text_encoder"] = Path(options.text_encoder).name
     RESULTS.mkdir(exist_ok=True)
     table = to_markdown(results)
     (RESULTS / "training_step.md").write_text(table)
