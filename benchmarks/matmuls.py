@@ -16,12 +16,6 @@ class Matmuls(TorchDispatchMode):
 
     Operands have the recorded shapes, strides and dtype, and random values. Matmuls within a fused kernel, such as
     ``scaled_dot_product_attention``, are not seen.
-
-    Example:
-        >>> with Matmuls() as matmuls:
-        ...     _ = torch.nn.Linear(4, 8)(torch.randn(2, 4)).sum().backward()
-        >>> len(matmuls.operands), matmuls.flop
-        (2, 256)
     """
 
     def __init__(self) -> None:

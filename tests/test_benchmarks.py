@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import growth
 import table
+from matmuls import Matmuls
 from problem import Problem, problems
 
 FOLDER = Path(table.__file__).parent
@@ -44,3 +46,15 @@ def test_every_size_asked_for_is_among_the_problems():
 
 def test_groups_are_as_even_as_whole_tokens_allow():
     assert Problem.of(8, 4).group_sizes == (3, 3, 2)
+
+
+def test_matmuls_are_recorded_forward_and_backward_and_run_alone():
+    layer, x = torch.nn.Linear(4, 8), torch.randn(2, 4, requires_grad=True)
+    with Matmuls() as matmuls:
+        layer(x).sum().backward()
+    shapes = [(tuple(left.shape), tuple(right.shape)) for left, right, _ in matmuls.operands]
+    assert sorted(shapes) == [((2, 4), (4, 8)), ((2, 8), (8, 4)), ((8, 2), (2, 4))]
+    assert matmuls.flop == 3 * 2 * 2 * 4 * 8
+    matmuls()
+    for left, right, result in matmuls.operands:
+        torch.testing.assert_close(result, left @ right)
