@@ -16,7 +16,6 @@ from modx._modalities import is_name
 
 FEATURES = ("audio", "vision")  # modalities that come first; others follow
 TEXT_FEATURES = "text_features"  # the modality read from the key `text` on request; a modality named text holds words
-LABEL_LIMIT = 3.0
 _COLUMNS = ("id", "regression_labels", "raw_text")
 _SHOWN = 20  # keys left out that are listed by name
 
@@ -226,10 +225,10 @@ def _text(value: Any) -> list[str | None]:
 
 def _labels(value: Any) -> np.ndarray:
     labels = np.array(_column("regression_labels", value, float, int), dtype=np.float64)
-    wrong = np.flatnonzero(~(np.abs(labels) <= LABEL_LIMIT))
+    wrong = np.flatnonzero(~(np.abs(labels) <= np.finfo(np.float32).max))
     if wrong.size:
         found = f"{labels[wrong[0]]} in row {wrong[0]}"
-        refuse(f"regression_labels in [-{LABEL_LIMIT:g}, {LABEL_LIMIT:g}]", found, "rescale or drop the row")
+        refuse("regression_labels that are finite in float32", found, "correct or drop the row")
     return labels.astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from derl.data.absence import lacks_text
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.label_counts import describe_label_counts
-from derl.data.labels import as_classes
+from derl.data.labels import as_classes, check_sentiment
 from derl.data.load import load_data
 from derl.data.missing import MissingDataset
 from derl.data.split import DataError, Split
@@ -70,7 +70,8 @@ class Setup:
             if options.task == "classify":
                 splits = as_classes(splits)
             tokenizer, data_name = None, Path(options.data).name
-            if options.resume is None and options.evaluate is None:
+            if options.sentiment and options.resume is None and options.evaluate is None:
+                check_sentiment(splits, options.preset)
                 for line in describe_label_counts(splits, options.preset):
                     print(line)
         options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
@@ -211,7 +212,7 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     lengths = {name: frames.shape[1] for name, frames in train.features.items()}
-    settings["sentiment"] = options.preset != "own" and options.task == "regress"
+    settings["sentiment"] = options.sentiment
     if options.task == "classify":
         settings |= {"problem_type": "single_label_classification", "id2label": dict(enumerate(train.classes))}
         settings["label2id"] = {name: number for number, name in enumerate(train.classes)}
