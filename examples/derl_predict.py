@@ -9,7 +9,6 @@ python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # a c
 import math
 import os
 import sys
-import textwrap
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from derl.data.console import wrapped
 from derl.data.frames import read_frames
 from derl.data.split import DataError
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, check_level
@@ -31,8 +31,6 @@ from derl.model.config import DerlConfig
 from derl.predict.files import predict_csv
 from derl.predict.predictor import Answer, Predictor, load
 from derl.predict.trust import Trust
-
-COLUMNS = 80
 
 
 @command
@@ -163,7 +161,7 @@ def describe(answer: Answer, trust: Trust) -> str:
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
         lines.append(f"fusion weights: {', '.join(shares)}")
-    return "\n".join(textwrap.fill(line, COLUMNS) for line in lines)
+    return "\n".join(wrapped(line) for line in lines)
 
 
 def _level(text: str) -> float:

@@ -1,6 +1,5 @@
 """From options to data, tokenizer and model."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -12,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from derl.data.absence import lacks_text
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
+from derl.data.console import say
 from derl.data.label_counts import describe_label_counts
 from derl.data.labels import as_classes, check_sentiment
 from derl.data.load import load_data
@@ -73,7 +73,7 @@ class Setup:
             if options.sentiment and options.resume is None and options.evaluate is None:
                 check_sentiment(splits, options.preset)
                 for line in describe_label_counts(splits, options.preset):
-                    print(line)
+                    say(line)
         options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
         encoder, texts = options.text_encoder, splits["train"].text
         if texts is None:
@@ -200,7 +200,7 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
             f"{lacking}; leave the option out, or give absent."
         )
     if options.evaluate is None:
-        print(textwrap.fill(f"dropped_modality is absent, not erased as in the paper, because {lacking}", 80))
+        say(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
     return "absent"
 
 
