@@ -8,9 +8,7 @@ python examples/derl_mosi.py --evaluate runs/20260101-120000 --eval_pattern burs
 torchrun --nproc-per-node 2 examples/derl_mosi.py                              # two processes, the same batches
 """
 
-import shutil
 import sys
-import textwrap
 import traceback
 from time import perf_counter
 
@@ -21,6 +19,7 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
+from derl.data.console import say
 from derl.data.split import DataError
 from derl.evaluate.protocol import evaluate
 from derl.report.card import write_card
@@ -56,7 +55,7 @@ def attempt(options: Options, folder: RunFolder) -> int:
     """Set up and run; if the run stops early, print how to resume it."""
     state = PartialState()
     if options.evaluate is None:
-        print(textwrap.fill(announce(options), shutil.get_terminal_size().columns))
+        say(announce(options))
     try:
         try:
             setup = Setup.build(options, folder)
@@ -82,7 +81,7 @@ def run(setup: Setup, folder: RunFolder) -> int:
     trainer = open_trainer(setup, folder)
     if setup.options.evaluate is None:
         precision = " in bf16 autocast (--precision fp32 is slower and exact)" if trainer.args.bf16 else ""
-        print(f"training {setup.model_name} on {setup.data_name}{precision}; all files go to {folder.path}")
+        say(f"training {setup.model_name} on {setup.data_name}{precision}; all files go to {folder.path}")
         fit(trainer, setup, folder)
     trained = perf_counter()
     pattern = setup.options.eval_pattern

@@ -4,12 +4,12 @@ python examples/derl_predict.py MODEL --text "great lovely ship"
 python examples/derl_predict.py MODEL --text "great lovely ship" --audio audio.npy --vision vision.npy
 python examples/derl_predict.py MODEL --text "great lovely ship" --abstain 3   # no answer if its interval is wider
 python examples/derl_predict.py MODEL --csv samples.csv --out scored.csv   # a column per modality
+python examples/derl_predict.py MODEL --text "great lovely ship" --out answer.json   # for programs
 """
 
 import math
 import os
 import sys
-import textwrap
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from derl.data.console import wrapped
 from derl.data.frames import read_frames
 from derl.data.split import DataError
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, check_level
 from derl.model.config import DerlConfig
-from derl.predict.files import predict_csv
+from derl.predict.files import as_columns, check_target, predict_csv, write_answers
 from derl.predict.predictor import Answer, Predictor, load
 from derl.predict.trust import Trust
-
-COLUMNS = 80
 
 
 @command
@@ -49,8 +48,12 @@ def main() -> int:
             count = predict_csv(predictor, Path(options.csv), Path(options.out))
             print(f"{count} samples scored: {options.out}")
         else:
+            if options.out is not None:
+                check_target(Path(options.out), [Path(value) for name, value in samples.items() if name != "text"])
             with one_thread():
                 answer = score(predictor, samples)
+            if options.out is not None:
+                write_answers([as_columns(answer, predictor.trust)], Path(options.out))
             print(describe(answer, predictor.trust))
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -91,7 +94,12 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
         help=f"CSV file with any of the columns {', '.join(names)}: text as words, the others as paths "
         "of .npy, .npz, .csv or .wav files relative to this file; an empty cell is a missing modality",
     )
-    many.add_argument("--out", metavar="FILE", help="CSV file to write: the same columns, and score, class and weights")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help=".csv or .json file to write: the columns of --csv, score or class, interval or set of classes, abstains, "
+        "weights (required with --csv)",
+    )
     trust = parser.add_argument_group("how far to trust a score")
     trust.add_argument(
         "--confidence_level",
@@ -110,8 +118,8 @@ def parse(arguments: list[str], names: Sequence[str]) -> tuple[Namespace, dict[s
     samples = {name: value for name, value in samples.items() if value is not None}
     if arguments[0].startswith("-"):
         parser.error("expected MODEL as the first argument")
-    if (options.csv is None) != (options.out is None):
-        parser.error("--csv needs --out, and --out needs --csv")
+    if options.csv is not None and options.out is None:
+        parser.error("--csv needs --out")
     if (options.csv is None) == (not samples):
         parser.error(f"give one sample with {', '.join(f'--{name}' for name in names)}, or many with --csv and --out")
     return options, samples
@@ -163,7 +171,7 @@ def describe(answer: Answer, trust: Trust) -> str:
     if answer.weights is not None:
         shares = [f"{name} {weight:.2f}" if weight else f"{name} missing" for name, weight in answer.weights.items()]
         lines.append(f"fusion weights: {', '.join(shares)}")
-    return "\n".join(textwrap.fill(line, COLUMNS) for line in lines)
+    return "\n".join(wrapped(line) for line in lines)
 
 
 def _level(text: str) -> float:

@@ -1,6 +1,7 @@
 """Write a data set as memory-mapped shards, for data that does not fit in memory.
 
 python examples/derl_shards.py --data unaligned_50.pkl --output_dir mosei
+python examples/derl_shards.py --data table.csv --task classify --output_dir moods
 python examples/derl_mosi.py --data mosei
 python examples/derl_shards.py --verify mosei          # compare checksums
 """
@@ -12,12 +13,11 @@ from pathlib import Path
 from ending import command
 
 # isort: split
-from derl.data.absence import describe_missing
-from derl.data.load import load_complete
-from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
+from derl.data.load import load_data
 from derl.data.shard_writer import ShardWriter
-from derl.data.shards import verify_shards
+from derl.data.shards import ShardedSplit, verify_shards
 from derl.data.split import DataError, Split
+from derl.data.table import Table
 
 
 @command
@@ -25,7 +25,7 @@ def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_argument_group("what to do").add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="MMSA-layout pickle, or a run's data.safetensors")
+    what.add_argument("--data", type=Path, help="table or its folder, MMSA-layout pickle, or a run's data.safetensors")
     what.add_argument("--verify", type=Path, metavar="FOLDER", help="folder of shards whose checksums to verify")
     writing = parser.add_argument_group("writing")
     writing.add_argument("--output_dir", type=Path, help="new folder for the shards (required with --data)")
@@ -37,6 +37,12 @@ def main() -> int:
         action="store_true",
         help="read precomputed features (key text of the pickle) instead of words (key raw_text)",
     )
+    tables = parser.add_argument_group("a table")
+    tables.add_argument(
+        "--task", choices=["regress", "classify"], default="regress", help="labels are numbers (default) or classes"
+    )
+    tables.add_argument("--group", help="column whose rows stay in one split (default: group)")
+    tables.add_argument("--seed", type=int, default=0, help="seed of the splits (default: 0)")
     options = parser.parse_args()
     if options.shard_megabytes < 1:
         parser.error(f"--shard_megabytes expected at least 1, got {options.shard_megabytes}")
@@ -46,14 +52,15 @@ def main() -> int:
         if options.verify is not None:
             print(f"{verify_shards(options.verify)} shards match their checksums: {options.verify}")
             return 0
-        if options.data.suffix == ".safetensors":
-            splits = load_complete(options.data)
-        else:
-            splits = read_mmsa(options.data, text_features=options.text_features)
-        for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits)]:
-            print(line)
+        table = Table(classify=options.task == "classify", group=options.group, seed=options.seed)
+        splits = load_data(options.data, None, text_features=options.text_features, table=table)
         limits = {m: max(split.features[m].shape[1] for split in splits.values()) for m in splits["train"].features}
-        with ShardWriter(options.output_dir, max_lengths=limits, shard_bytes=options.shard_megabytes * 2**20) as writer:
+        with ShardWriter(
+            options.output_dir,
+            max_lengths=limits,
+            classes=splits["train"].classes,
+            shard_bytes=options.shard_megabytes * 2**20,
+        ) as writer:
             for name, split in splits.items():
                 write(writer, name, split)
     except DataError as error:
@@ -65,7 +72,7 @@ def main() -> int:
     return 0
 
 
-def write(writer: ShardWriter, name: str, split: Split) -> None:
+def write(writer: ShardWriter, name: str, split: Split | ShardedSplit) -> None:
     """Write a split's samples without their padding."""
     for row in range(len(split)):
         writer.add(
@@ -73,7 +80,7 @@ def write(writer: ShardWriter, name: str, split: Split) -> None:
             split.ids[row],
             split.labels[row].item(),
             text=None if split.text is None else split.text[row] or "",
-            features={m: frames[row, : int(split.lengths[m][row])] for m, frames in split.features.items()},
+            features={m: frames[row][: int(split.lengths[m][row])] for m, frames in split.features.items()},
         )
 
 

@@ -75,3 +75,10 @@ def test_the_page_names_every_file_of_frames_that_is_read():
     assert (TOP / named).exists()
     for suffix in READERS:
         assert f"`{suffix}`" in PAGE
+
+
+def test_the_page_that_errors_name_says_how_to_write_any_other_format():
+    from derl.data.formats import WRITER
+
+    named = re.search(r"ShardWriter \((docs/[\w-]+\.md)\)", WRITER)[1]
+    assert " ShardWriter(" in (TOP / named).read_text()

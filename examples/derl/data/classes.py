@@ -5,6 +5,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+LIMIT = 3  # labels of sentiment lie in [-LIMIT, LIMIT]
 Scores = TypeVar("Scores", Tensor, np.ndarray)
 
 
@@ -16,4 +17,4 @@ def seven_classes(scores: Scores) -> Scores:
         >>> seven_classes(torch.tensor([-4.2, 0.4, 0.6, 2.5]))
         tensor([-3.,  0.,  1.,  2.])
     """
-    return scores.clip(-3, 3).round()
+    return scores.clip(-LIMIT, LIMIT).round()

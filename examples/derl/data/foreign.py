@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from derl.data.frames import PAGE
+
 
 class Foreign:
     """A value that was not read.
@@ -39,7 +41,7 @@ class _Collection(Foreign):
 class _Pandas(Foreign):
     __slots__ = ()
     what = "a pandas object"
-    remedy = "save its .to_numpy(), or give --data a table: DataFrame.to_csv (docs/your-data.md)"
+    remedy = f"save its .to_numpy(), or give --data a table: DataFrame.to_csv ({PAGE})"
 
 
 class _Torch(Foreign):

@@ -4,7 +4,9 @@ import re
 import zipfile
 from pathlib import Path
 
-_WRITE = "write its samples with derl.data.shard_writer.ShardWriter (docs/train.md)"
+from derl.data.frames import PAGE
+
+_WRITE = f"write its samples with derl.data.shard_writer.ShardWriter ({PAGE})"
 WRITER = f"read it in Python, and {_WRITE}"
 _TORCH = f"read it with torch.load(path, weights_only=True), and {_WRITE}"
 _STARTS = {  # first bytes -> what the file looks like, and the remedy
@@ -14,7 +16,7 @@ _STARTS = {  # first bytes -> what the file looks like, and the remedy
     ),
     b"\x93NUMPY": ("one NumPy array (.npy)", f"it holds no labels: {_WRITE}"),
     b"version https://git-lfs": ("a pointer of Git LFS, not the file itself", "run 'git lfs pull' where it came from"),
-    b"PAR1": ("a Parquet file", WRITER),
+    b"PAR1": ("a Parquet file", "give it a name that ends in .parquet"),
     b"\x1f\x8b": ("a gzip file", "unpack it with gunzip"),
     b"BZh": ("a bzip2 file", "unpack it with bunzip2"),
     b"\xfd7zXZ": ("an xz file", "unpack it with unxz"),

@@ -1,4 +1,4 @@
-"""Labels that are classes: named in a table, whole numbers elsewhere."""
+"""Labels by task: classes, named in a table and whole numbers elsewhere, or sentiment in [-3, 3]."""
 
 import copy
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from derl.data.classes import LIMIT
 from derl.data.shards import ShardedSplit
 from derl.data.split import DataError, Split
 
@@ -35,6 +36,21 @@ def as_classes(splits: Splits) -> Splits:
     return {
         name: _relabeled(split, torch.searchsorted(numbers, split.labels), classes) for name, split in splits.items()
     }
+
+
+def check_sentiment(splits: Splits, preset: str) -> None:
+    """Refuse labels that are no sentiment, for a preset whose metrics and classes are those of sentiment.
+
+    Raises:
+        DataError: A label lies outside [-3, 3]; the message names its row.
+    """
+    for name, split in splits.items():
+        for row in (split.labels.abs() > LIMIT).nonzero().flatten().tolist()[:1]:
+            raise DataError(
+                f"{name}: expected labels of sentiment, in [-{LIMIT}, {LIMIT}], for --preset {preset}, found "
+                f"{split.labels[row]:g} in row {row}; give --preset own for numbers on any scale, or --task classify "
+                "for classes."
+            )
 
 
 def _relabeled(split: Split | ShardedSplit, numbers: torch.Tensor, classes: list[str]) -> Split | ShardedSplit:

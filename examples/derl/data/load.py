@@ -1,10 +1,10 @@
 """Load splits from a table or an MMSA pickle (both cached), a ``.safetensors`` file, or shards."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from derl.data.absence import describe_missing
+from derl.data.console import say
 from derl.data.files import checksum
 from derl.data.mmsa import describe_left_out, describe_notes, read_mmsa
 from derl.data.rows import find_table
@@ -17,7 +17,7 @@ Loaded = Mapping[str, Split | ShardedSplit]
 
 def load_data(
     path: str | Path,
-    cache: str | Path,
+    cache: str | Path | None,
     *,
     text_features: bool = False,
     table: Table | None = None,
@@ -31,7 +31,7 @@ def load_data(
 
     Args:
         path: the table or its folder, the pickle, the ``.safetensors`` file, or the folder of shards.
-        cache: file for the converted data.
+        cache: file for the converted data. None: nothing is stored, and every call converts.
         text_features: passed to :func:`derl.data.mmsa.read_mmsa`.
         table: how to read a table.
         partly_missing: how the model will treat frames of which some values are missing, for the line about them.
@@ -40,9 +40,9 @@ def load_data(
         DataError: The data or the cache cannot be read or written, or ``text_features`` is set and the data is not a
             pickle.
     """
-    path, cache = Path(path), Path(cache)
-    if not path.exists() and _was_converted(cache):
-        print(f"{path} is not there any more; {cache} holds what was read from it")
+    path, cache = Path(path), None if cache is None else Path(cache)
+    if cache is not None and not path.exists() and _was_converted(cache):
+        say(f"{path} is not there any more; {cache} holds what was read from it")
         return _described(load_complete(cache), partly_missing)
     is_table = find_table(path) is not None
     if text_features and (is_table or path.is_dir() or path.suffix == ".safetensors"):
@@ -67,10 +67,8 @@ def load_data(
 
 def _described(splits: Loaded, partly_missing: str) -> Loaded:
     """Print what was left out, decided and absent."""
-    for line in [*describe_left_out(splits), *describe_notes(splits)]:
-        print(line)
-    for line in describe_missing(splits, partly_missing):
-        print(textwrap.fill(line, 80))
+    for line in [*describe_left_out(splits), *describe_notes(splits), *describe_missing(splits, partly_missing)]:
+        say(line)
     return splits
 
 
@@ -81,17 +79,21 @@ def _was_converted(cache: Path) -> bool:
         return False
 
 
-def _load_table(path: Path, cache: Path, table: Table) -> dict[str, Split]:
+def _load_table(path: Path, cache: Path | None, table: Table) -> dict[str, Split]:
     splits = _through_cache(path, cache, table.checksum(path), lambda: table.read(path))
     for note in table.notes:  # none if the cache was read
-        print(textwrap.fill(note, 80, break_long_words=False))
+        say(note)
     return splits
 
 
-def _through_cache(path: Path, cache: Path, source: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
+def _through_cache(
+    path: Path, cache: Path | None, source: str, read: Callable[[], dict[str, Split]]
+) -> dict[str, Split]:
     """Load what was converted from this source; convert it first if the cache holds something else, or nothing."""
+    if cache is None:
+        return read()
     if not cache.exists() or read_source(cache) != source:
-        print(f"converting {path} to {cache}")
+        say(f"converting {path} to {cache}")
         save_splits(read(), cache, source=source)
     return load_splits(cache)
 

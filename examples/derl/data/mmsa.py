@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from derl.data.absence import lacks_text
+from derl.data.frames import PAGE
 from derl.data.split import SPLITS, DataError, Split
 from derl.data.unpickle import Array, kind, load_pickle, plain, refuse, remedy
 from modx._modalities import is_name
 
 FEATURES = ("audio", "vision")  # modalities that come first; others follow
 TEXT_FEATURES = "text_features"  # the modality read from the key `text` on request; a modality named text holds words
-LABEL_LIMIT = 3.0
 _COLUMNS = ("id", "regression_labels", "raw_text")
+OTHER_LAYOUT = f"write it in the layout of MMSA, or in one that {PAGE} describes"
 _SHOWN = 20  # keys left out that are listed by name
 
 
@@ -86,14 +87,14 @@ def _is_read(value: Any) -> bool:
 
 def _splits(content: Any, text_features: bool) -> dict[str, Split]:
     if not isinstance(content, dict):
-        refuse("a dict of the splits train, valid and test", kind(content), remedy(content, "is it an MMSA file?"))
+        refuse("a dict of the splits train, valid and test", kind(content), remedy(content, OTHER_LAYOUT))
     splits = {}
     for name in SPLITS:
         if name not in content:
             refuse(f"split {name!r}", f"only {_names(content)}", "use a file with the official split")
         if not isinstance(content[name], dict):
             found = content[name]
-            refuse(f"split {name!r} to be a dict", kind(found), remedy(found, "is it an MMSA file?"))
+            refuse(f"split {name!r} to be a dict", kind(found), remedy(found, OTHER_LAYOUT))
         try:
             splits[name] = _split(content[name], text_features)
         except DataError as error:
@@ -208,7 +209,7 @@ def _column(key: str, value: Any, *types: type) -> list[Any]:
     names = " or ".join(kind.__name__ for kind in types)
     if not isinstance(values, list):
         expected = f"key {key!r} to be a list or array (N,) of {names}"
-        refuse(expected, kind(value), remedy(value, "is it an MMSA file?"))
+        refuse(expected, kind(value), remedy(value, OTHER_LAYOUT))
     for row, item in enumerate(values):
         if type(item) not in types:
             refuse(f"{names} in key {key!r}", f"{kind(item)} in row {row}", remedy(item, f"convert it to {names}"))
@@ -226,10 +227,10 @@ def _text(value: Any) -> list[str | None]:
 
 def _labels(value: Any) -> np.ndarray:
     labels = np.array(_column("regression_labels", value, float, int), dtype=np.float64)
-    wrong = np.flatnonzero(~(np.abs(labels) <= LABEL_LIMIT))
+    wrong = np.flatnonzero(~(np.abs(labels) <= np.finfo(np.float32).max))
     if wrong.size:
         found = f"{labels[wrong[0]]} in row {wrong[0]}"
-        refuse(f"regression_labels in [-{LABEL_LIMIT:g}, {LABEL_LIMIT:g}]", found, "rescale or drop the row")
+        refuse("regression_labels that are finite in float32", found, "correct or drop the row")
     return labels.astype(np.float32)
 
 
@@ -238,7 +239,7 @@ def _frames(key: str, value: Any) -> np.ndarray:
     array = value.content if isinstance(value, Array) else None
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
         expected = f"key {key!r} to be a numeric array (N, L, D)"
-        refuse(expected, kind(value), remedy(value, "is it an MMSA file?"))
+        refuse(expected, kind(value), remedy(value, OTHER_LAYOUT))
     if not array.size:
         refuse(f"frames in key {key!r}", kind(value), "use an MMSA file that has them")
     with np.errstate(over="ignore", invalid="ignore"):  # a signaling NaN warns

@@ -25,6 +25,7 @@ class ShardWriter:
         folder: folder to create.
         max_lengths: modality -> maximum number of frames per sample. A model learns one position per frame. Default:
             length of the longest sample.
+        classes: names of the classes whose numbers, 0 to C - 1, are the labels. Default: labels are numbers.
         shard_bytes: approximate size of a file in bytes; also the most bytes of samples buffered in memory.
 
     Raises:
@@ -42,9 +43,14 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: str | Path, *, max_lengths: Mapping[str, int] | None = None, shard_bytes: int = 256 * 2**20
+        self,
+        folder: str | Path,
+        *,
+        max_lengths: Mapping[str, int] | None = None,
+        classes: Sequence[str] = (),
+        shard_bytes: int = 256 * 2**20,
     ) -> None:
-        self.folder, self.shard_bytes = Path(folder), shard_bytes
+        self.folder, self.shard_bytes, self.classes = Path(folder), shard_bytes, _names(classes)
         limits = {} if max_lengths is None else max_lengths
         if not isinstance(limits, Mapping) or not all(_is_count(limit) for limit in limits.values()):
             raise ValueError(
@@ -90,7 +96,7 @@ class ShardWriter:
         Args:
             split: "train", "valid" or "test".
             name: id of the sample.
-            label: a finite number.
+            label: a finite number, or the number of a class.
             text: the transcript, or "" if this sample has none; None if no sample has one.
             features: modality -> ``(T, D)``, the real frames, with NaN where a value was not observed. T is 0 if this
                 sample lacks the modality. Every sample has the same modalities and widths.
@@ -114,6 +120,11 @@ class ShardWriter:
                 f"ShardWriter expected a number as label, got {label!r} for {name!r}; convert it, or leave the "
                 "sample out."
             ) from None
+        if self.classes and label not in range(len(self.classes)):
+            raise DataError(
+                f"ShardWriter expected the number of a class, 0 to {len(self.classes) - 1}, as label, got {label:g} "
+                f"for {name!r}; use classes.index(name)."
+            )
         sample = {"ids": name, "text": text, "label": finite(torch.tensor(label), f"label of {name!r}")}
         for modality, frames in features.items():
             check_name("ShardWriter", modality)
@@ -178,6 +189,7 @@ class ShardWriter:
             "format": FORMAT,
             "text": self._layout[0],
             "widths": self._layout[1],
+            "classes": self.classes,
             "max_lengths": {name: max(self._limits.get(name, length), 1) for name, length in self._longest.items()},
             "missing": {
                 name: {modality: count._asdict() for modality, count in counts.items()}
@@ -200,6 +212,12 @@ class ShardWriter:
 
 def _joined(name: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat(list(rows)), f"{name}_ends": torch.tensor([len(row) for row in rows]).cumsum(0)}
+
+
+def _names(classes: Any) -> list[str]:
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(x, str) for x in classes):
+        raise ValueError(f"ShardWriter expected classes to be a list of names, got {classes!r}; leave it out for none.")
+    return list(classes)
 
 
 def _is_count(value: Any) -> bool:

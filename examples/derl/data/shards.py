@@ -77,6 +77,7 @@ class ShardedSplit:
         widths: Mapping[str, int],
         limits: Mapping[str, int],
         missing: Mapping[str, Missing],
+        classes: Sequence[str] = (),
     ) -> None:
         self.ids = shards.strings("ids")
         self.text = ShardedText(shards) if has_text else None
@@ -86,7 +87,7 @@ class ShardedSplit:
         self._missing = dict(missing)
         self.left_out: dict[str, str] = {}
         self.notes: list[str] = []
-        self.classes: list[str] = []
+        self.classes = list(classes)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,11 +117,12 @@ def open_shards(folder: str | Path) -> dict[str, ShardedSplit]:
         for name in widths:
             check_name("open_shards", name)
         limits = {name: int(index["max_lengths"][name]) for name in widths}
+        classes = list(map(str, index["classes"]))
         splits = {}
         for name in SPLITS:
             shards = _Shards(folder, index["splits"][name], has_text, widths, limits)
             missing = {modality: Missing(**counts) for modality, counts in index["missing"][name].items()}
-            splits[name] = ShardedSplit(shards, has_text, widths, limits, missing)
+            splits[name] = ShardedSplit(shards, has_text, widths, limits, missing, classes)
     except Exception as error:
         raise DataError(
             f"{folder}: expected a folder that ShardWriter wrote, found {type(error).__name__}: {error}; write it "

@@ -20,13 +20,13 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from derl.data.classes import seven_classes
+from derl.data.classes import LIMIT, seven_classes
 from derl.data.printed import PRINTED
 from derl.data.split import Split
 from derl.data.words import SPECIAL_TOKENS, finish
 
 GRID = np.round(np.arange(-15, 16) * 0.2, 1)
-CLASSES = np.arange(-3, 4)
+CLASSES = np.arange(-LIMIT, LIMIT + 1)
 CLASS_COUNTS = {  # CMU-MOSI, classes -3 to 3
     "train": (24, 199, 227, 248, 227, 313, 46),
     "valid": (10, 30, 32, 49, 39, 50, 19),

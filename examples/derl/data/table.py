@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from derl.data.frames import READERS, cell_frames, is_frames_path
+from derl.data.frames import PAGE, READERS, cell_frames, is_frames_path
 from derl.data.rows import Row, find_table, read_rows
 from derl.data.split import SPLITS, DataError, Split, check_name
 from derl.data.splits import NAMES, draw_splits, draw_valid
@@ -55,7 +55,7 @@ class Table:
         if not modalities and not has_text:
             raise DataError(
                 f"{path}: expected a column text, or columns of files ({', '.join(READERS)}), found "
-                f"{', '.join(rows[0].cells)}; see docs/your-data.md."
+                f"{', '.join(rows[0].cells)}; see {PAGE}."
             )
         rows = self._with_input(rows, modalities)
         names = self._splits(path, rows)

@@ -6,6 +6,7 @@ from html import escape
 import torch
 from torch import Tensor
 
+from derl.data.classes import LIMIT
 from derl.demo.explorer import Explored, Explorer
 from derl.evaluate.conformal import CONFIDENCE_LEVEL
 from derl.predict.predictor import CLASS_NAMES
@@ -148,4 +149,4 @@ def _stripes(keep: Tensor) -> str:
 
 
 def _percent(score: float) -> float:
-    return 100 * (min(max(score, -3.0), 3.0) + 3) / 6
+    return 100 * (min(max(score, -LIMIT), LIMIT) + LIMIT) / (2 * LIMIT)

@@ -1,9 +1,9 @@
 """Find the model that the page shows, and samples to try it on."""
 
 import json
-import tempfile
 from pathlib import Path
 
+from derl.data.console import say
 from derl.data.labels import as_classes
 from derl.data.load import load_data
 from derl.data.mmsa import TEXT_FEATURES
@@ -60,7 +60,7 @@ def latest_run() -> Path | None:
 def train() -> Path:
     """Train DERL on synthetic data for a few epochs, and return the run's folder."""
     with RunFolder.open(parse(["--epochs", str(EPOCHS)])) as (folder, options):
-        print(
+        say(
             f"no finished run in {RUNS}: training DERL once on synthetic data (--epochs {EPOCHS}); the run's folder is "
             f"{folder.path}"
         )
@@ -78,8 +78,7 @@ def _splits(
         source = f"the samples come from `{data}`"
         if Path(data).suffix == ".safetensors":  # may hold only the test split
             return load_splits(Path(data)), source
-        with tempfile.TemporaryDirectory() as cache:
-            return load_data(data, Path(cache) / DATA, text_features=text_features, table=table), source
+        return load_data(data, None, text_features=text_features, table=table), source
     if (run / OPTIONS).is_file():
         options = json.loads((run / OPTIONS).read_text())
         if options["data"] is None:

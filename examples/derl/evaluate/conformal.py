@@ -17,7 +17,7 @@ import torch
 from scipy.stats import betabinom, binom
 from torch import Tensor
 
-from derl.data.files import write_file
+from derl.data.files import checksum, write_file
 from derl.data.split import DataError
 
 FILE = "calibration.json"
@@ -62,8 +62,9 @@ class Calibration:
         return max(self.quantiles[name][index] if name in self.quantiles else math.inf for name in conditions)
 
     def save(self, folder: Path) -> None:
-        """Write ``calibration.json``, atomically."""
+        """Write ``calibration.json`` beside a model's weights, atomically, with their checksums."""
         content = {
+            "weights": _weights(folder),
             "samples": self.samples,
             "quantiles": {
                 name: [value if math.isfinite(value) else None for value in part]
@@ -77,8 +78,9 @@ class Calibration:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: The file is damaged.
+            DataError: The file is damaged, or the weights beside it are not those that were calibrated.
         """
+        remedy = "evaluate the run again, or delete the file to predict without intervals"
         try:
             content = json.loads(path.read_text())
             samples = {str(name): int(count) for name, count in content["samples"].items()}
@@ -87,9 +89,10 @@ class Calibration:
                 raise ValueError("quantiles that are not 99 in ascending order")
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise DataError(
-                f"{path}: expected the quantiles that an evaluation saved, found {error}; evaluate the run again, or "
-                "delete the file to predict without intervals."
+                f"{path}: expected the quantiles that an evaluation saved, found {error}; {remedy}."
             ) from error
+        if content.get("weights") != _weights(path.parent):
+            raise DataError(f"{path}: expected the quantiles of the weights beside it, found others; {remedy}.")
         return cls(samples, quantiles)
 
 
@@ -176,6 +179,11 @@ def check_level(confidence_level: float) -> int:
 
 def _rank(count: int, confidence_level: float) -> int:
     return -(-(count + 1) * check_level(confidence_level) // 100)  # in integers, since 0.07 * 100 is above 7
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    """Return file -> checksum of a model's weights."""
+    return {path.name: checksum(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def _number(value: Any) -> float:

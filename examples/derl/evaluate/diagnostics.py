@@ -1,5 +1,6 @@
 """Diagnostics that show a collapsed model, one whose answers are nearly all the same."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +21,17 @@ def diagnose(predicted: Predicted, labels: Tensor, task: Task) -> dict[str, floa
     - ``commonest_class``, ``commonest_share``: the most frequent class among the answers, and its share; for sentiment,
       of the seven.
     - ``fusion_entropy``: entropy of the modality router's weights, 1 if all views have equal weight.
-    - ``expert_entropy``: entropy of the experts' router weights, averaged over modalities.
+    - ``expert_entropy``: entropy of the experts' router weights, averaged over the modalities of which anything is
+      there.
+
+    An entropy of which nothing was routed is left out.
     """
     found = task.variety(predicted.scores, labels)
-    if predicted.fusion_weights is not None:
-        found["fusion_entropy"] = entropy(predicted.fusion_weights)
-    if predicted.expert_weights:
-        entropies = [entropy(weights) for weights in predicted.expert_weights.values()]
-        found["expert_entropy"] = sum(entropies) / len(entropies)
+    fusion = [] if predicted.fusion_weights is None else [predicted.fusion_weights]
+    for name, weights in (("fusion_entropy", fusion), ("expert_entropy", predicted.expert_weights.values())):
+        entropies = [value for value in map(entropy, weights) if not math.isnan(value)]
+        if entropies:
+            found[name] = sum(entropies) / len(entropies)
     return found
 
 
@@ -37,7 +41,7 @@ def is_collapsed(diagnosis: Mapping[str, Any]) -> bool:
 
 
 def entropy(weights: Tensor) -> float:
-    """Return the mean normalized entropy of router weights ``(..., E)``; 1 if E is 1."""
+    """Return the mean normalized entropy of router weights ``(..., E)``; 1 if E is 1, NaN if nothing was routed."""
     if weights.shape[-1] < 2:
         return 1.0
     metric = RoutingEntropy(weights.shape[-1])

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from derl.data.classes import seven_classes
+from derl.data.classes import LIMIT, seven_classes
 from derl.evaluate.task import CORR, Column, Metrics, Task, spread
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
@@ -36,7 +36,8 @@ class Sentiment(Task):
         "Acc-2 and F1: negative against non-negative / negative against positive. Corr is not defined (-) for constant "
         "predictions."
     )
-    classes = tuple(f"{value:+d}" if value else "0" for value in range(-3, 4))
+    form = "+.3f"
+    classes = tuple(f"{value:+d}" if value else "0" for value in range(-LIMIT, LIMIT + 1))
 
     def measure(self, answers: Tensor, labels: Tensor) -> Metrics:
         with warnings.catch_warnings():
@@ -57,15 +58,15 @@ class Sentiment(Task):
         return dict(zip(CONSTANTS, values, strict=True))
 
     def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
-        counts = self.numbers(answers).bincount(minlength=7)
+        counts = self.numbers(answers).bincount(minlength=len(self.classes))
         return {
             "spread": spread(answers, labels),
-            "commonest_class": counts.argmax().item() - 3.0,
+            "commonest_class": float(counts.argmax().item() - LIMIT),
             "commonest_share": counts.max().item() / len(answers),
         }
 
     def numbers(self, values: Tensor) -> Tensor:
-        return (seven_classes(values) + 3).long()
+        return (seven_classes(values) + LIMIT).long()
 
 
 SENTIMENT = Sentiment()

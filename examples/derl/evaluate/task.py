@@ -56,6 +56,7 @@ class Task(ABC):
         brief: columns of the line that is printed after an epoch.
         classes: names of the classes in the confusion; none for numbers.
         note: explains the columns.
+        form: the format of one number.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Task(ABC):
     compared: ClassVar[tuple[Column, ...]]
     brief: ClassVar[tuple[Column, ...]]
     note: ClassVar[str]
+    form: ClassVar[str] = ".5g"
     classes: tuple[str, ...] = ()
 
     @abstractmethod

@@ -14,6 +14,7 @@ from transformers.utils import cached_file
 from derl.data.classes import seven_classes
 from derl.data.split import DataError
 from derl.evaluate.conformal import FILE, Calibration, prediction_sets
+from derl.evaluate.tasks import task_of
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample, is_empty
@@ -167,11 +168,11 @@ class Predictor:
             names = [f"sample {row}" for row in range(len(samples))] if len(samples) > 1 else []
         empty = sum(map(is_empty, samples))
         if empty:
-            warnings.warn(
-                f"{empty} of {len(samples)} samples have no input at all; the mean of the training labels answers "
-                f"them: {self.model.config.mean_label:+.3f}.",
-                stacklevel=2,
-            )
+            config = self.model.config
+            average = "the shares of the classes in training answer them"
+            if config.problem_type == "regression":
+                average = f"the mean of the training labels answers them: {config.mean_label:{task_of(config).form}}"
+            warnings.warn(f"{empty} of {len(samples)} samples have no input at all; {average}.", stacklevel=2)
         order = sorted(range(len(samples)), key=lambda row: -_size(samples[row]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):

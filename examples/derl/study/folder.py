@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from derl.data.console import say
 from derl.data.files import is_draft, write_file
 from derl.data.label_counts import describe_label_counts
 from derl.data.load import data_checksum, load_data
@@ -48,7 +49,7 @@ def open_study(folder: Path, options: Options, given: Sequence[str]) -> Options:
             if options.data is not None:
                 splits = load_data(options.data, folder / DATA)  # converted once, not by every process
                 for line in describe_label_counts(splits, options.preset):
-                    print(line)
+                    say(line)
                 checksum, has_text = data_checksum(Path(options.data)), "text" in splits["train"].modalities
             if has_text and options.text_encoder not in (None, WORDS):
                 load_tokenizer(find_encoder(options.text_encoder))  # fails before the study stores a wrong name

@@ -19,6 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from derl.data.console import say
 from derl.data.files import checksum, whole, write_file
 from derl.data.split import DataError
 
@@ -109,7 +110,7 @@ class SafeTrainer(Trainer):
         if checkpoint is None:
             return
         if not self._rng_file(checkpoint).exists():
-            print(f"{checkpoint} was written by another number of processes; random states start anew")
+            say(f"{checkpoint} was written by another number of processes; random states start anew")
             return
         tensors, facts = _load(self._rng_file(checkpoint))
         version, gauss = facts["python"]

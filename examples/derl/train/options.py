@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from derl.data.absence import PARTLY_MISSING
+from derl.data.printed import DATA_SETS
 from derl.data.rows import find_table
 from derl.model.registry import MODELS
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS, TASKS, WORDS
@@ -177,6 +178,11 @@ class Options:
     output_dir: str | None = _option(None, "new folder for the run (default: runs/DATE-TIME)")
     resume: str | None = _option(None, "resume the run in this folder, with the options it was started with")
     evaluate: str | None = _option(None, "evaluate the model of the run in this folder")
+
+    @property
+    def sentiment(self) -> bool:
+        """Whether labels are sentiment in [-3, 3]: those of MOSI and MOSEI are, and of the synthetic data."""
+        return self.task == "regress" and (self.preset in DATA_SETS or (self.preset == "smoke" and self.data is None))
 
 
 def make_parser() -> ArgumentParser:

@@ -11,6 +11,8 @@ from accelerate.utils import broadcast_object_list, reduce
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
+from derl.data.console import say
+
 Result = TypeVar("Result")
 
 
@@ -59,7 +61,7 @@ def use_one_gpu(arguments: TrainingArguments) -> None:
     silently grow by their number.
     """
     if arguments.n_gpu > 1:
-        print(
+        say(
             f"using one of {arguments.n_gpu} GPUs; to use all of them, start with "
             f"torchrun --nproc-per-node {arguments.n_gpu} instead of python"
         )

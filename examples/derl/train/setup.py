@@ -1,6 +1,5 @@
 """From options to data, tokenizer and model."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -12,8 +11,9 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from derl.data.absence import lacks_text
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
+from derl.data.console import say
 from derl.data.label_counts import describe_label_counts
-from derl.data.labels import as_classes
+from derl.data.labels import as_classes, check_sentiment
 from derl.data.load import load_data
 from derl.data.missing import MissingDataset
 from derl.data.split import DataError, Split
@@ -70,9 +70,10 @@ class Setup:
             if options.task == "classify":
                 splits = as_classes(splits)
             tokenizer, data_name = None, Path(options.data).name
-            if options.resume is None and options.evaluate is None:
+            if options.sentiment and options.resume is None and options.evaluate is None:
+                check_sentiment(splits, options.preset)
                 for line in describe_label_counts(splits, options.preset):
-                    print(line)
+                    say(line)
         options = replace(options, dropped_modality=_dropped_modality(options, splits, data_name))
         encoder, texts = options.text_encoder, splits["train"].text
         if texts is None:
@@ -199,7 +200,7 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
             f"{lacking}; leave the option out, or give absent."
         )
     if options.evaluate is None:
-        print(textwrap.fill(f"dropped_modality is absent, not erased as in the paper, because {lacking}", 80))
+        say(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
     return "absent"
 
 
@@ -211,7 +212,7 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
     settings["modalities"] = list(train.modalities)
     settings["input_dims"] = {name: frames.shape[2] for name, frames in train.features.items()}
     lengths = {name: frames.shape[1] for name, frames in train.features.items()}
-    settings["sentiment"] = options.preset != "own" and options.task == "regress"
+    settings["sentiment"] = options.sentiment
     if options.task == "classify":
         settings |= {"problem_type": "single_label_classification", "id2label": dict(enumerate(train.classes))}
         settings["label2id"] = {name: number for number, name in enumerate(train.classes)}

@@ -16,6 +16,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from derl.data.collate import Collator
+from derl.data.console import wrapped
 from derl.data.missing import MissingDataset
 from derl.evaluate.protocol import average
 from derl.evaluate.task import Task
@@ -116,7 +117,7 @@ class EpochLine(ProgressCallback):
         if self.training_bar is not None and metrics is not None:
             own = {name.removeprefix("eval_"): value for name, value in metrics.items()}
             shown = ", ".join(f"{column.title} {column.cell(own)}" for column in self.task.brief)
-            self.training_bar.write(f"epoch {state.epoch:.0f}: validation at r = {self.rates}: {shown}")
+            self.training_bar.write(wrapped(f"epoch {state.epoch:.0f}: validation at r = {self.rates}: {shown}"))
 
 
 class SetEpoch(TrainerCallback):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from derl.data.shard_writer import ShardWriter
 from derl.data.shards import INDEX, open_shards
 from derl.data.split import DataError, save_splits
 from derl.data.synthetic import make_synthetic
+from derl.data.table import Table
 
 SIZES = {"train": 21, "valid": 9, "test": 10}
 LENGTHS = {"text": 20, "audio": 12, "vision": 9}
@@ -276,4 +278,44 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", ["derl_shards.py", *arguments])
     assert derl_shards.main() == 2
     assert re.fullmatch(r"error: .*nowhere\.pkl.*\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_a_table_becomes_shards_that_hold_what_the_table_holds(tmp_path, monkeypatch, capsys, task):
+    draw = np.random.default_rng(0)
+    labels = ["no", "yes", "maybe"] if task == "classify" else ["1.5", "20", "-300"]
+    lines = ["id,split,label,text,face"]
+    for number in range(12):
+        face = f"{number}.npy" if number % 4 else ""
+        if face:
+            np.save(tmp_path / face, draw.standard_normal((1 + number % 3, 2)))
+        split = ("train", "train", "valid", "test")[number // 3]
+        lines.append(f"clip{number},{split},{labels[number % 3]},{'so good' if number % 3 else ''},{face}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["--data", str(tmp_path), "--task", task, "--output_dir", str(tmp_path / "shards")]
+    monkeypatch.setattr(sys, "argv", ["derl_shards.py", *arguments])
+    assert derl_shards.main() == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"11 samples in 3 shards", printed)
+    assert "left out: 1 rows without any input" in printed
+    table = Table(classify=task == "classify").read(tmp_path)
+    for name, split in open_shards(tmp_path / "shards").items():
+        assert (split.ids, split.classes, list(split.text)) == (table[name].ids, table[name].classes, table[name].text)
+        assert split.missing() == table[name].missing()
+        assert torch.equal(split.labels, table[name].labels)
+        for row in range(len(split)):
+            expected = table[name].features["face"][row, : table[name].lengths["face"][row]]
+            assert torch.equal(split.features["face"][row], expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "message"),
+    [("yes", 0, "expected classes to be a list of names, got 'yes'"), ([1, 2], 0, "classes to be a list of names"),
+     (["no", "yes"], 2, "expected the number of a class, 0 to 1, as label, got 2"),
+     (["no", "yes"], 0.5, "expected the number of a class, 0 to 1, as label, got 0.5")],
+)  # fmt: skip
+def test_classes_that_do_not_fit_are_refused(tmp_path, classes, label, message):
+    with pytest.raises(ValueError, match=message), ShardWriter(tmp_path / "new", classes=classes) as writer:
+        writer.add("train", "a", label, text="b")
     assert not list(tmp_path.iterdir())

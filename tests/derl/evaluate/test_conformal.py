@@ -111,6 +111,23 @@ def test_what_is_saved_is_read(tmp_path):
     json.loads((tmp_path / "calibration.json").read_text(), parse_constant=pytest.fail)
 
 
+@pytest.mark.parametrize("change", ["retrained", "one shard more", "gone"])
+def test_quantiles_of_other_weights_are_refused(tmp_path, change):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    calibration = Calibration.of({"text": torch.ones(20)})
+    calibration.save(tmp_path)
+    assert Calibration.load(tmp_path / "calibration.json") == calibration
+    match change:
+        case "retrained":
+            (tmp_path / "model.safetensors").write_bytes(b"WEIGHTS")
+        case "one shard more":
+            (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"more")
+        case "gone":
+            (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"expected the quantiles of the weights .* found others; evaluate"):
+        Calibration.load(tmp_path / "calibration.json")
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -1,6 +1,8 @@
 """The command that scores, as a user runs it."""
 
 import csv
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -12,6 +14,10 @@ import pytest
 
 import derl_predict
 from derl import Predictor
+from derl.evaluate.conformal import Calibration
+from derl.predict.files import as_columns, write_answers
+from derl.predict.predictor import Answer
+from derl.predict.trust import Trust
 
 
 @pytest.fixture
@@ -114,9 +120,10 @@ def test_a_csv_file_that_does_not_fit_is_one_line_and_writes_nothing(run, frames
     [
         ([], "give one sample with --text, --audio, --vision, or many"),
         (["--text", "great", "--csv", "a", "--out", "b"], "give one sample"),
-        (["--csv", "in.csv"], "--csv needs --out, and --out needs --csv"),
+        (["--csv", "in.csv"], "--csv needs --out"),
         (["--csv", "nowhere.csv", "--out", "out.csv"], "nowhere.csv: expected a CSV file in UTF-8, found No such file"),
         (["--csv", "a.csv", "--out", "nowhere/out.csv"], "nowhere/out.csv: expected a folder to write to"),
+        (["--text", "great", "--out", "out.txt"], "out.txt: expected a file that ends in .csv or .json; rename it"),
         (["--audio", "nowhere.npy"], "nowhere.npy: expected an array in a .npy file"),
         (["--smell", "a.npy"], "unrecognized arguments: --smell"),
     ],
@@ -132,6 +139,50 @@ def test_the_input_is_never_overwritten(run, tmp_path):
     code, _, errors = run("--csv", str(tmp_path / "in.csv"), "--out", str(tmp_path / "in.csv"))
     assert (code, (tmp_path / "in.csv").read_text()) == (2, "text\ngreat\n")
     assert "expected another file than the input" in errors
+    (tmp_path / "audio.csv").write_text("0,0,0,0,0\n")
+    code, _, errors = run("--audio", str(tmp_path / "audio.csv"), "--out", str(tmp_path / "audio.csv"))
+    assert (code, (tmp_path / "audio.csv").read_text()) == (2, "0,0,0,0,0\n")
+
+
+def test_answers_are_written_for_programs(run, predictor, frames, tmp_path):
+    (tmp_path / "in.csv").write_text("id,text,audio\na,great ship,audio.npy\nb,,audio.npy\n")
+    answers = predictor.predict(text=["great ship", None], audio=[frames["audio"]] * 2)
+    widths = [answer.interval[1] - answer.interval[0] for answer in answers]
+    trust = ("--abstain", str(sum(widths) / 2), "--out", str(tmp_path / "out.json"))
+    assert run("--csv", str(tmp_path / "in.csv"), *trust)[0] == 0
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["id"] for row in rows] == ["a", "b"]
+    for row, answer, width in zip(rows, answers, widths, strict=True):
+        assert [row["low"], row["high"]] == pytest.approx(list(answer.interval), abs=1e-5)
+        assert row["abstains"] is (width > sum(widths) / 2)
+        assert (row["score"] is None) is (row["class"] is None) is row["abstains"]
+    code, said, _ = run("--text", "great ship", "--audio", str(tmp_path / "audio.npy"), *trust)
+    assert code == 0
+    assert "90 % interval" in said
+    (one,) = json.loads((tmp_path / "out.json").read_text())
+    assert one == pytest.approx({name: value for name, value in rows[0].items() if name in one}, abs=1e-5)
+
+
+def test_sets_and_unbounded_intervals_are_written_for_programs(tmp_path):
+    likely = {"no": 0.25, "yes": 0.75}
+    chosen = Answer(0.75, None, "yes", probabilities=likely, classes=("yes", "no"), abstains=True)
+    columns = as_columns(chosen, Trust(Calibration({}, {}), abstain=1))
+    write_answers([columns], tmp_path / "out.json")
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert row == {
+        "class": None,
+        "probability": None,
+        "probability_no": 0.25,
+        "probability_yes": 0.75,
+        "classes": ["yes", "no"],
+        "abstains": True,
+    }
+    write_answers([columns], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["class"], row["classes"], row["abstains"]) == ("", "yes;no", "yes")
+    unbounded = as_columns(Answer(1.0, None, interval=(-math.inf, math.inf)), Trust())
+    assert unbounded == {"score": 1.0, "low": None, "high": None}
 
 
 def test_a_model_that_cannot_be_read_is_one_line(run, smoke_run, tmp_path):

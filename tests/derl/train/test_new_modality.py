@@ -41,7 +41,7 @@ def data(tmp_path_factory):
 
 
 def train(data, folder, *more):
-    options = ("--preset", "smoke", "--epochs", "10", "--batch_size", "12", "--learning_rate", "0.02")
+    options = ("--preset", "smoke", "--epochs", "15", "--batch_size", "12", "--learning_rate", "0.02")
     asked = parse(["--data", str(data), *options, *more, "--output_dir", str(folder)])
     with RunFolder.open(asked) as (run, resolved):
         setup = Setup.build(resolved, run)
