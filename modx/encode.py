@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_layer, check_range, check_type
+from ._folded import why_not
 from ._modalities import ModalityModule, check_names, read_parts
-from .transformer import TransformerEncoder
+from ._plain import is_plain
+from .ops.dispatch import Choice, transformed
+from .transformer import TransformerBlock, TransformerEncoder
 
 
 class BottleneckEncoder(ModalityModule):
@@ -126,6 +129,8 @@ class BottleneckEncoder(ModalityModule):
         batch_size, length = frames.shape[:2]
         limit = self.max_lengths[name]
         check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "truncate it or raise max_lengths")
+        if self._choose(name, frames).implementation == "folded":
+            return self._encode_folded(name, frames, mask)
         if mask is not None:
             mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)
@@ -133,6 +138,71 @@ class BottleneckEncoder(ModalityModule):
         x = self.positions(name, torch.cat([tokens, projected], dim=1))
         encoded: Tensor = self.transformers[name](x, mask, num_queries=self.num_tokens)
         return encoded
+
+    def _encode_folded(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """Encode without making a frame as wide as a token."""
+        projection, positions = self.projections[name], self.positions[name]
+        (block,) = self.transformers[name].blocks
+        tokens = self.tokens + positions[: self.num_tokens]
+        biases = positions[self.num_tokens : self.num_tokens + frames.shape[1]]
+        if projection.bias is not None:
+            biases = biases + projection.bias
+        encoded: Tensor = block._forward_folded(tokens, frames, projection.weight, torch.cat([tokens, biases]), mask)
+        return encoded
+
+    def explain(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> dict[str, Choice]:
+        """Tell how each modality would be encoded, and why, without encoding it.
+
+        Args:
+            inputs, masks: As for :meth:`forward`.
+
+        Returns:
+            ``(implementation, reason)`` per modality: "folded", which never makes a frame as wide as a token, or
+            "ordinary". Both give the same result up to rounding.
+
+        Raises:
+            TypeError, ValueError: As for :meth:`forward`.
+
+        Example:
+            >>> encode = BottleneckEncoder({"audio": 5}, 64, num_tokens=4, max_lengths={"audio": 375})
+            >>> print(encode.explain({"audio": torch.randn(64, 375, 5)})["audio"])
+            folded: frames stay 5 wide
+            >>> print(encode.explain({"audio": torch.randn(1, 20, 5)})["audio"])
+            ordinary: few frames (20), which gain nothing
+        """
+        (frames,), _ = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
+        return {name: self._choose(name, part) for name, part in frames.items()}
+
+    def _choose(self, name: str, frames: Tensor) -> Choice:
+        obstacle = self._obstacle(name, frames)
+        if obstacle is not None:
+            return Choice("ordinary", obstacle)
+        return Choice("folded", f"frames stay {frames.shape[2]} wide")
+
+    def _obstacle(self, name: str, frames: Tensor) -> str | None:
+        """Return the reason why frames are made as wide as a token, or None if they need not be."""
+        blocks = self.transformers[name].blocks
+        if torch.compiler.is_compiling():  # comes first: reading a size would specialize a compiled or exported graph
+            return "a compiled or exported graph"
+        if len(blocks) > 1:  # only the first block sees frames, and it computes a row for each of them
+            return "frames attend to one another in all blocks but the last"
+        if transformed():
+            return "torch.func and forward mode need derivatives of every operation"
+        if frames.is_meta or type(frames) not in (Tensor, nn.Parameter):
+            return "frames are no ordinary tensor"
+        if self.tokens.dtype not in (torch.float32, torch.float64):
+            return f"parameters in {self.tokens.dtype}"
+        (block,) = blocks
+        plain = (
+            is_plain(self.projections[name], nn.Linear)
+            and is_plain(self.positions, Positions)
+            and is_plain(self.transformers[name], TransformerEncoder)
+            and is_plain(block, TransformerBlock)
+            and block._can_absorb()
+        )
+        if not plain:
+            return "a layer has hooks or is no plain layer"
+        return why_not(frames, self.tokens.shape[1])
 
     def extra_repr(self) -> str:
         dim = self.tokens.shape[1]

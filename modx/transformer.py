@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_layer, check_range, check_shapes
+from ._folded import attend
 from ._modalities import dtype_of, reset_children
 from ._plain import is_plain
 from .experts import Experts
@@ -92,8 +93,13 @@ class TransformerBlock(nn.Module):
             x = x[:, :num_queries]
         absorbs = num_queries is not None and self._can_absorb()
         attention = self._attend_absorbed(x, tokens, mask) if absorbs else self._attend(x, tokens, mask)
+        return _hide(self._update(x, attention), mask)
+
+    def _update(self, x: Tensor, attention: Tensor) -> Tensor:
+        """Add the heads' outputs, then the feed-forward network, to the tokens that attended."""
         x = x + self.dropout(self.proj(attention))
-        return _hide(x + self.dropout(self.ffn(self.ffn_norm(x))), mask)
+        updated: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
+        return updated
 
     def _attend(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         def split(y: Tensor) -> Tensor:
@@ -121,9 +127,8 @@ class TransformerBlock(nn.Module):
         """
         heads = (self.num_heads, self.head_dim)
         normalized = F.layer_norm(tokens, tokens.shape[-1:], eps=self.key_norm.eps)
-        query = self.query(self.query_norm(x)).unflatten(-1, heads) * self.head_dim**-0.5
-        key = (self.key.weight * self.key_norm.weight).unflatten(0, heads)
-        absorbed = torch.einsum("bqhd,hdc->bhqc", query, key).flatten(1, 2)
+        query = self._query(x)
+        absorbed = self._absorb(query).flatten(1, 2)
         shift = F.linear(self.key_norm.bias, self.key.weight)
         offset = torch.einsum("bqhd,hd->bhq", query, shift.unflatten(0, heads)).flatten(1)
         # plain matmuls: for so few queries, fused attention took three times as long on a CPU
@@ -133,6 +138,41 @@ class TransformerBlock(nn.Module):
         pooled = (scores.softmax(-1) @ normalized).unflatten(1, (self.num_heads, x.shape[1]))
         pooled = pooled * self.value_norm.weight + self.value_norm.bias
         return torch.einsum("bhqc,hdc->bqhd", pooled, self.value.weight.unflatten(0, heads)).flatten(2)
+
+    def _forward_folded(
+        self, tokens: Tensor, frames: Tensor, weight: Tensor, constants: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Compute the rows of N tokens, the same for all samples, that are followed by narrow frames; see ``_folded``.
+
+        Args:
+            tokens: ``(N, D)``.
+            frames, weight, constants, mask: Passed to ``_folded.attend``.
+        """
+        queries = self._absorb(self._query(tokens))
+        values = (self.value.weight * self.value_norm.weight).unflatten(0, (self.num_heads, self.head_dim))
+        with torch.autocast(frames.device.type, enabled=False):  # frames are narrow: half precision gains nothing
+            attention = attend(
+                frames.to(tokens.dtype),
+                weight,
+                constants,
+                queries.to(tokens.dtype),
+                values,
+                self.key_norm.bias,
+                mask,
+                self.key_norm.eps,
+            )
+            attention = attention + F.linear(self.value_norm.bias, self.value.weight)
+        return self._update(tokens, attention)
+
+    def _query(self, x: Tensor) -> Tensor:
+        """Return the scaled queries of tokens ``(..., T, D)``, ``(..., T, H, v)``."""
+        query: Tensor = self.query(self.query_norm(x)).unflatten(-1, (self.num_heads, self.head_dim))
+        return query * self.head_dim**-0.5
+
+    def _absorb(self, query: Tensor) -> Tensor:
+        """Move the key weights into the queries, ``(..., H, T, D)``: they score normalized tokens without keys."""
+        key = (self.key.weight * self.key_norm.weight).unflatten(0, (self.num_heads, self.head_dim))
+        return torch.einsum("...qhd,hdc->...hqc", query, key)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, num_heads={self.num_heads}, head_dim={self.head_dim}"
