@@ -4,18 +4,28 @@ B samples, N bottleneck tokens, T = N + L places (the tokens, then the frames), 
 model, H heads of width v, K = H N queries.
 
 In an encoder of one block the queries come from learned tokens, so they are the same for all samples. Place t of a
-sample holds x = W f + c_t. For a frame f, c_t is bias plus position. For a token, f is 0 and c_t is the token plus its
-position. Center W and c_t over the width: then x has mean 0, and LayerNorm divides it by σ, D (σ² - ε) = \\|W f + c_t\\|².
-The rest is linear in x. With an absorbed query u (see ``TransformerBlock``), value weights V and attention weights p::
+sample holds W f + c_t: f is the frame, c_t the projection's bias plus the position. For a token, f is 0 and c_t is the
+token plus its position. With W and c_t centered over the width, LayerNorm divides by σ, where
+D (σ² - ε) = |W f + c_t|², and the rest is linear. With absorbed queries u (see ``TransformerBlock``), value weights V
+and attention weights p::
 
-    score  = u · x / σ   = (u W · f + u · c_t) / σ                 (K, B, T)
-    output = V Σ_t p x / σ = V W Σ_t (p / σ) f + Σ_t (p / σ) V c_t   (K, B, v)
+    score  = u · (W f + c_t) / σ                (K, B, T)
+    output = V Σ_t p (W f + c_t) / σ            (K, B, v)
 
-u W, u · c_t, V W and V c_t are computed once per call. Nothing else of size B T is wider than d or K.
+Every W f lies in the same d dimensions. Let W = Q R with orthonormal columns Q, (D, d). Then
+W f + c_t = Q x + r_t, where x = R f + Qᵀ c_t is d wide and r_t, the part of c_t that no frame reaches, is the same for
+all samples::
 
-Expanding the square, f · WᵀW f + 2 f · Wᵀc_t + \\|c_t\\|², would lose every digit of σ where W f nearly cancels c_t. With
-W = Q R, the columns of Q orthonormal, it is the sum of squares \\|R f + Qᵀc_t\\|² + \\|c_t - Q Qᵀc_t\\|², which cannot. Q and
-R have no derivative where W lacks full rank, but the square has: 2 (W f + c_t) with respect to x.
+    score  = (u Q · x + u · r_t) / σ
+    output = V Q Σ_t (p / σ) x + Σ_t (p / σ) V r_t
+    D (σ² - ε) = |x|² + |r_t|²
+
+u Q, u · r_t, V Q and V r_t are computed once per call; per frame there are x and K scores. Where W f nearly cancels c_t,
+it does so in x, as it would in W f + c_t, and the sum of squares loses no digits; expanding |W f + c_t|² into
+f · WᵀW f + 2 f · Wᵀ c_t + |c_t|² would lose them all.
+
+The result depends on W and c_t, not on the choice of Q. So no gradient passes through the factorization, which has none
+where W lacks full rank: the backward pass is that of the first two equations, written in terms of x and r_t.
 """
 
 from typing import Any
@@ -51,20 +61,19 @@ def attend(
     Returns:
         The heads' outputs side by side, ``(B, N, H v)``, without the shift of the values' LayerNorm.
     """
-    num_heads, num_tokens = queries.shape[:2]
-    weight = weight - weight.mean(0)
-    constants = constants - constants.mean(1, keepdim=True)
-    queries = queries.flatten(0, 1)
+    num_tokens = queries.shape[1]
+    bias = None
+    if mask is not None:
+        hidden = F.pad(~mask, (num_tokens, 0))
+        bias = torch.zeros_like(hidden, dtype=frames.dtype).masked_fill_(hidden, -torch.inf)
     outputs: Tensor = _Attention.apply(
         F.pad(frames, (0, 0, num_tokens, 0)),
         weight,
         constants,
-        queries @ weight,
-        queries @ constants.T,
-        weight.T @ values.mT,
-        constants @ values.mT,
+        queries.flatten(0, 1),
+        values,
         key_shift,
-        None if mask is None else F.pad(mask, (num_tokens, 0), value=True),
+        bias,
         eps,
     )
     return outputs.unflatten(1, (num_tokens, -1)).permute(2, 1, 0, 3).flatten(2)
@@ -81,106 +90,119 @@ def why_not(frames: Tensor, dim: int) -> str | None:
 
 
 class _Attention(torch.autograd.Function):
-    """f ``(B, T, d)``, W ``(D, d)``, c ``(T, D)``, u W ``(K, d)``, u c ``(K, T)``, V W ``(H, d, v)``, V c ``(H, T, v)``
-    to outputs ``(H, N B, v)``. W and c serve for σ alone."""
+    """From f ``(B, T, d)``, W ``(D, d)``, c ``(T, D)``, u ``(K, D)``, V ``(H, v, D)``, the keys' shift and a bias of the
+    scores ``(B, T)``, None for zeros, to the outputs ``(H, N B, v)``."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        f, weight, constants, u_weight, u_constants, v_weight, v_constants, key_shift, mask, eps = arguments
-        batch_size, length, width = f.shape
-        num_heads, num_queries, dim = len(v_weight), len(u_weight), len(weight)
-        basis, rotated = torch.linalg.qr(weight)
-        along = constants @ basis
-        across = (constants - along @ basis.T).square_().sum(1)
-        flat = f.view(-1, width)
-        x = (flat @ rotated.T).unflatten(0, (batch_size, length)).add_(along)
-        rstd = x.square_().sum(2).add_(across).div_(dim).add_(eps).rsqrt_()
-        scores = (u_weight @ flat.T).view(num_queries, batch_size, length)
-        scores.add_(u_constants[:, None]).mul_(rstd)
-        if mask is not None:
-            scores.masked_fill_(~mask, -torch.inf)
+        f, weight, constants, queries, values, _, bias, eps = arguments
+        num_heads, (batch_size, length, _) = len(values), f.shape
+        basis, rotation, along, rest = (part.to(f.dtype) for part in _rotate(weight.double(), constants.double()))
+        x = (f.flatten(0, 1) @ rotation.T).view(batch_size, length, len(rotation)).add_(along)
+        rstd = torch.linalg.vecdot(x, x).add_(rest.square().sum(1)).div_(len(weight)).add_(eps).rsqrt_()
+        scores = (queries @ basis @ x.flatten(0, 1).T).view(len(queries), batch_size, length)
+        scores.add_((queries @ rest.T)[:, None])
+        if bias is None:
+            scores.mul_(rstd)
+        else:  # a seventh of the time of masked_fill_
+            torch.addcmul(bias, scores, rstd, out=scores)
         q = scores.softmax(2).mul_(rstd)
-        by_head = q.view(num_heads, -1, length)
-        sums = torch.bmm(q.transpose(0, 1), f).transpose(0, 1).reshape(num_heads, -1, width)
-        outputs = torch.bmm(by_head, v_constants).baddbmm_(sums, v_weight)
-        ctx.dim, ctx.eps = dim, eps
-        ctx.save_for_backward(*arguments[:-1], rotated, along, rstd, q, sums, outputs)
+        sums = torch.bmm(q.transpose(0, 1), x).transpose(0, 1).reshape(num_heads, -1, x.shape[2])
+        outputs = torch.bmm(q.view(num_heads, -1, length), (values @ rest.T).mT).baddbmm_(sums, (values @ basis).mT)
+        ctx.eps = eps
+        ctx.save_for_backward(*arguments[:-1], basis, rotation, rest, x, rstd, q, sums, outputs)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """q = p / σ is all that is kept of size (K, B, T).
+        """Of size (K, B, T), only q = p / σ was kept.
 
-        With dq the gradient of q, that of u · x is q (dq / σ - Σ_t q dq), and Σ_t q dq = grad · output.
+        With dq the gradient of q, that of a score before the division by σ is ds = q (dq / σ - Σ_t q dq), and
+        Σ_t q dq = grad · output. The gradient of |W f + c_t|² is d_square.
         """
         # read once: activation checkpointing hands out each recomputed tensor only once
-        *arguments, rotated, along, rstd, q, sums, outputs = ctx.saved_tensors
+        *arguments, basis, rotation, rest, x, rstd, q, sums, outputs = ctx.saved_tensors
         if torch.is_grad_enabled():  # these gradients will be differentiated
             return *_differentiable_gradients(arguments, ctx.eps, ctx.needs_input_grad, grad), None, None
-        f, weight, constants, u_weight, u_constants, v_weight, v_constants, key_shift, _ = arguments
-        num_queries, batch_size, length = q.shape
-        flat, by_head, grad = f.view(-1, f.shape[2]), q.view(len(v_weight), -1, length), grad.contiguous()
-        d_sums = torch.bmm(grad, v_weight.mT).view(num_queries, batch_size, f.shape[2]).transpose(0, 1)
-        dq = torch.bmm(grad, v_constants.mT).view_as(q)
-        dq.transpose(0, 1).baddbmm_(d_sums, f.mT)
-        along_q = (q * dq).sum(0)
-        total = (grad * outputs).sum(2).view(num_queries, batch_size, 1)
-        du = torch.addcmul(-total, dq, rstd, out=dq).mul_(q)
-        df = (du.flatten(1).T @ u_weight).view_as(f)
-        along_u = (du * u_constants[:, None]).sum(0).add_((df * f).sum(2))
-        d_square = (along_q + along_u) * rstd.square() * (-0.5 / ctx.dim)
-        scaled = f * d_square[..., None]
-        by_place = scaled.sum(0)
-        d_weight = 2 * (weight @ (scaled.view_as(flat).T @ flat) + constants.T @ by_place)
-        d_constants = 2 * (by_place @ weight.T + d_square.sum(0)[:, None] * constants)
+        f, weight, _, queries, values, key_shift, _ = arguments
+        (num_queries, batch_size, length), num_heads = q.shape, len(values)
+        grad, flat, flat_x = grad.contiguous(), f.flatten(0, 1), x.flatten(0, 1)
+
+        d_sums = (grad @ (values @ basis)).view(num_queries, batch_size, x.shape[2]).transpose(0, 1)
+        dq = torch.bmm(grad, values @ rest.T).view_as(q)
+        dq.transpose(0, 1).baddbmm_(d_sums, x.mT)
+        d_square = q * dq
+        sum_q_dq = (grad * outputs).sum(2).view(num_queries, batch_size, 1)
+        ds = torch.addcmul(-sum_q_dq, dq, rstd, out=dq).mul_(q)
+        dx = (ds.flatten(1).T @ (queries @ basis)).view_as(x)
+        d_square = d_square.addcmul_(ds, (queries @ rest.T)[:, None]).sum(0).add_(torch.linalg.vecdot(dx, x))
+        d_square.mul_(rstd).mul_(rstd).mul_(-0.5 / len(weight))
+        scaled = x * (2 * d_square[..., None])
+
+        df = None
         if ctx.needs_input_grad[0]:
-            df.baddbmm_(q.permute(1, 2, 0), d_sums)
-            x = (flat @ rotated.T).unflatten(0, (batch_size, length)).add_(along)
-            df.view_as(flat).addmm_((x * d_square[..., None]).flatten(0, 1), rotated, alpha=2)
-        return (
-            df if ctx.needs_input_grad[0] else None,
-            d_weight,
-            d_constants,
-            du.flatten(1) @ flat,
-            du.sum(1),
-            torch.bmm(sums.mT, grad),
-            torch.bmm(by_head.mT, grad),
-            torch.zeros_like(key_shift),
-            None,
-            None,
+            dx.add_(scaled).baddbmm_(q.permute(1, 2, 0), d_sums)
+            df = (dx.flatten(0, 1) @ rotation).view_as(f)
+
+        ds_places = ds.sum(1)  # (K, T)
+        dv_places = torch.bmm(q.view(num_heads, -1, length).mT, grad)  # (H, T, v)
+        d_queries = ds.flatten(1) @ flat_x @ basis.T + ds_places @ rest
+        d_values = grad.mT @ sums @ basis.T + dv_places.mT @ rest
+        d_constants = (
+            ds_places.T @ queries
+            + dv_places.transpose(0, 1).flatten(1) @ values.flatten(0, 1)
+            + scaled.sum(0) @ basis.T
+            + 2 * d_square.sum(0)[:, None] * rest
         )
+        sums_f = torch.bmm(q.transpose(0, 1), f).transpose(0, 1).reshape(num_heads, -1, f.shape[2])
+        d_weight = (
+            queries.T @ (ds.flatten(1) @ flat)
+            + values.flatten(0, 1).T @ (grad.mT @ sums_f).flatten(0, 1)
+            + basis @ (scaled.flatten(0, 1).T @ flat)
+            + 2 * rest.T @ (f * d_square[..., None]).sum(0)
+        )
+        d_weight -= d_weight.mean(0)
+        d_constants -= d_constants.mean(1, keepdim=True)
+        return df, d_weight, d_constants, d_queries, d_values, torch.zeros_like(key_shift), None, None
+
+
+def _rotate(weight: Tensor, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return Q ``(D, d)``, R ``(d, d)``, Qᵀ c ``(T, d)`` and r ``(T, D)``.
+
+    They are few numbers, and the same for all samples: in float32, their error would add up where W f nearly cancels c.
+    """
+    weight = weight - weight.mean(0)
+    constants = constants - constants.mean(1, keepdim=True)
+    basis, rotation = torch.linalg.qr(weight)
+    along = constants @ basis
+    return basis, rotation, along, constants - along @ basis.T
 
 
 def _differentiable(
     f: Tensor,
     weight: Tensor,
     constants: Tensor,
-    u_weight: Tensor,
-    u_constants: Tensor,
-    v_weight: Tensor,
-    v_constants: Tensor,
+    queries: Tensor,
+    values: Tensor,
     key_shift: Tensor,
-    mask: Tensor | None,
+    bias: Tensor | None,
     eps: float,
 ) -> Tensor:
     """Compute the same in differentiable operations, with places as wide as the model."""
-    variance = (f @ weight.T + constants).square().mean(2)
-    rstd = (variance + eps).rsqrt()
-    scores = (torch.einsum("kd,btd->kbt", u_weight, f) + u_constants[:, None]) * rstd
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    q = scores.softmax(2) * rstd
-    sums = torch.einsum("kbt,btd->kbd", q, f)
-    num_heads = len(v_weight)
-    outputs = q.reshape(num_heads, -1, q.shape[2]) @ v_constants + sums.reshape(num_heads, -1, f.shape[2]) @ v_weight
-    return outputs + 0 * key_shift.sum()
+    normalized = F.layer_norm(F.linear(f, weight) + constants, weight.shape[:1], eps=eps)
+    scores = torch.einsum("kd,btd->kbt", queries, normalized)
+    weights = (scores if bias is None else scores + bias).softmax(2)
+    pooled = torch.einsum("kbt,btd->kbd", weights, normalized).reshape(len(values), -1, weight.shape[0])
+    return pooled @ values.mT + 0 * key_shift.sum()
 
 
 def _differentiable_gradients(
     arguments: list[Any], eps: float, needs: tuple[bool, ...], grad: Tensor
 ) -> list[Tensor | None]:
     """Compute differentiable gradients of the tensors that need them."""
-    tensors = arguments[:-1]
-    wanted = [part for part, need in zip(tensors, needs, strict=False) if need]
-    found = iter(torch.autograd.grad(_differentiable(*arguments, eps), wanted, grad, create_graph=True))
-    return [next(found) if need else None for need in needs[: len(tensors)]]
+    *tensors, bias = arguments
+    inputs = [part.view_as(part) for part in tensors]  # one may have been computed from another
+    wanted = [part for part, need in zip(inputs, needs, strict=False) if need]
+    outputs = _differentiable(*inputs, bias, eps)
+    found = iter(torch.autograd.grad(outputs, wanted, grad, create_graph=True))
+    return [next(found) if need else None for need in needs[: len(inputs)]]

@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import oracles
+from folding import encoding
 from modx import BottleneckEncoder
 
 INPUT_DIMS = {"one": 3, "two words": 2}
 MAX_LENGTHS = {"two words": 9, "one": 7}
 SIZES = {"num_tokens": 2, "num_heads": 2, "head_dim": 3, "ffn_dim": 5, "max_lengths": MAX_LENGTHS}
+
+
+@pytest.fixture(scope="module", autouse=True, params=["folded", "ordinary"])
+def implementation(request):
+    """Every test runs on both paths; two blocks are never folded."""
+    with encoding(request.param):
+        yield
 
 
 def make(**kwargs) -> BottleneckEncoder:
