@@ -122,19 +122,26 @@ class BottleneckEncoder(ModalityModule):
             ValueError: A modality is unknown, there are no modalities, a sequence is too long, or a shape or dtype does
                 not match.
         """
-        (frames,), seen = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
+        frames, seen = self._read(inputs, masks)
         return {name: self._encode(name, part, seen.get(name)) for name, part in frames.items()}
 
+    def _read(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        (frames,), seen = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
+        for name, part in frames.items():
+            limit, length = self.max_lengths[name], part.shape[1]
+            expected = f"at most {limit} frames of {name!r}"
+            check(length <= limit, self, expected, length, "truncate it or raise max_lengths")
+        return frames, seen
+
     def _encode(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
-        batch_size, length = frames.shape[:2]
-        limit = self.max_lengths[name]
-        check(length <= limit, self, f"at most {limit} frames of {name!r}", length, "truncate it or raise max_lengths")
         if self._choose(name, frames).implementation == "folded":
             return self._encode_folded(name, frames, mask)
         if mask is not None:
-            mask = torch.cat([mask.new_ones(batch_size, self.num_tokens), mask], dim=1)
+            mask = torch.cat([mask.new_ones(mask.shape[0], self.num_tokens), mask], dim=1)
         projected = self.projections[name](frames)
-        tokens = self.tokens.to(projected.dtype).expand(batch_size, -1, -1)
+        tokens = self.tokens.to(projected.dtype).expand(projected.shape[0], -1, -1)
         x = self.positions(name, torch.cat([tokens, projected], dim=1))
         encoded: Tensor = self.transformers[name](x, mask, num_queries=self.num_tokens)
         return encoded
@@ -170,7 +177,7 @@ class BottleneckEncoder(ModalityModule):
             >>> print(encode.explain({"audio": torch.randn(1, 20, 5)})["audio"])
             ordinary: few frames (20), which gain nothing
         """
-        (frames,), _ = read_parts(self, masks, self.input_dims, self.tokens.dtype, "masks", inputs=inputs)
+        frames, _ = self._read(inputs, masks)
         return {name: self._choose(name, part) for name, part in frames.items()}
 
     def _choose(self, name: str, frames: Tensor) -> Choice:
@@ -184,12 +191,14 @@ class BottleneckEncoder(ModalityModule):
         blocks = self.transformers[name].blocks
         if torch.compiler.is_compiling():  # comes first: reading a size would specialize a compiled or exported graph
             return "a compiled or exported graph"
-        if len(blocks) > 1:  # only the first block sees frames, and it computes a row for each of them
+        if len(blocks) != 1:  # only the first block sees frames, and it computes a row for each of them
             return "frames attend to one another in all blocks but the last"
         if transformed():
             return "torch.func and forward mode need derivatives of every operation"
-        if frames.is_meta or type(frames) not in (Tensor, nn.Parameter):
-            return "frames are no ordinary tensor"
+        if frames.is_meta or any(type(part) not in (Tensor, nn.Parameter) for part in (frames, self.tokens)):
+            return "frames or tokens are no ordinary tensors"
+        if frames.device.type not in ("cpu", "cuda"):  # some others have no float64, which folding needs
+            return f"frames on {frames.device.type}"
         if self.tokens.dtype not in (torch.float32, torch.float64):
             return f"parameters in {self.tokens.dtype}"
         (block,) = blocks

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import modx.experts
+from folding import encoding
 from modx import Router, TransformerBlock, TransformerEncoder
 from modx.losses import reconstruction_loss
 from modx.ops import eager, expert_mixture
@@ -123,6 +124,17 @@ def test_content_of_what_is_absent_reaches_no_output_loss_or_gradient(case, by, 
 @every_case
 def test_it_reaches_nothing_under_autocast(case, by):
     hold(case, presence(by), around=torch.autocast("cpu", torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, "autocast"], ids=str)
+@pytest.mark.parametrize("by", ["modality", "token"])
+@pytest.mark.parametrize("case", ["BottleneckEncoder", "fusion, dropped", "fusion, dropped is absent"])
+def test_it_reaches_nothing_where_frames_are_folded(case, by, dtype):
+    with encoding("folded"):
+        if dtype == "autocast":
+            hold(case, presence(by), around=torch.autocast("cpu", torch.bfloat16))
+        else:
+            hold(case, presence(by), dtype)
 
 
 @pytest.mark.slow

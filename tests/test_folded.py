@@ -283,7 +283,7 @@ def test_meta_tensors_and_subclasses_take_the_ordinary_path():
         pass
 
     frames = torch.randn(4, 150, 5, dtype=torch.float64)
-    expected = ("ordinary", "frames are no ordinary tensor")
+    expected = ("ordinary", "frames or tokens are no ordinary tensors")
     assert explained(make(**LONG), frames.as_subclass(Named)) == expected
     assert explained(make(**LONG).to("meta"), frames.to("meta")) == expected
 

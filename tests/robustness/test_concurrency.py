@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from folding import encoding
 from kill import read_predictions
 from modx import BottleneckEncoder, HybridExpertDisentangler, ModalityRouter, MultiLevelReconstructor
 from modx.missing import drop
@@ -34,7 +35,8 @@ def score(modules, inputs, masks):
     return torch.cat([fused.features.flatten(), *(part.flatten() for part in rebuilt.joint.values())])
 
 
-def test_eight_threads_give_what_one_gives():
+@pytest.mark.parametrize("how", ["folded", "ordinary"])
+def test_eight_threads_give_what_one_gives(how):
     modules, requests = chain(), []
     for seed in range(64):
         draw = torch.Generator().manual_seed(seed)
@@ -42,8 +44,8 @@ def test_eight_threads_give_what_one_gives():
         inputs = {name: torch.randn(*shape, width, generator=draw) for name, width in (("a", 6), ("b", 3))}
         real = {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in inputs.items()}
         requests.append((inputs, drop(real, 0.4, generator=draw)))
-    alone = [score(modules, *request) for request in requests]
-    with ThreadPoolExecutor(8) as pool:
+    with encoding(how), ThreadPoolExecutor(8) as pool:
+        alone = [score(modules, *request) for request in requests]
         together = list(pool.map(lambda request: score(modules, *request), requests * 4))
     assert len(together) == 256
     assert all(torch.equal(got, alone[index % 64]) for index, got in enumerate(together))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import nearness
+from folding import encoding
 from modx import (
     BottleneckEncoder,
     Disentangled,
@@ -117,6 +118,11 @@ def run_bottleneck(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[Te
     return list(module(halves(x), masks).values())
 
 
+def run_folded(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[Tensor]:
+    with encoding("folded"):
+        return run_bottleneck(module, x, mask)
+
+
 def run_reconstructor(module: nn.Module, x: Tensor, mask: Tensor | None) -> list[Tensor]:
     views = Disentangled(halves(x), halves(-x), {})
     return [part for level in module(halves(x), views) for part in level.values()]
@@ -160,6 +166,10 @@ MODULES = {
     "BottleneckEncoder": (
         lambda: BottleneckEncoder(dict.fromkeys(NAMES, DIM), DIM, num_tokens=2, max_lengths=LENGTHS, **ATTENTION),
         run_bottleneck,
+    ),
+    "BottleneckEncoder, folded frames": (
+        lambda: BottleneckEncoder(dict.fromkeys(NAMES, DIM), DIM, num_tokens=2, max_lengths=LENGTHS, **ATTENTION),
+        run_folded,
     ),
     "HybridExpertDisentangler": (
         lambda: HybridExpertDisentangler(NAMES, DIM, 5, num_private_experts=2, num_shared_experts=3),

@@ -12,6 +12,7 @@ from derl.data.synthetic import make_synthetic
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from folding import encoding
 from modx import BottleneckEncoder, ModalityRouter
 from modx.missing import PATTERNS, drop, erase
 
@@ -75,10 +76,11 @@ def _gradients(model, output):
     return torch.autograd.grad(output.prediction.sum(), parameters)
 
 
+@pytest.mark.parametrize("how", ["folded", "ordinary"])
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_tokens_never_see_what_is_masked(pattern, modality, poison):
+def test_tokens_never_see_what_is_masked(pattern, modality, poison, how):
     dims = dict(zip(MODALITIES, (4, 5, 6), strict=True))
     lengths = dict(zip(MODALITIES, (9, 12, 7), strict=True))
     module = BottleneckEncoder(dims, 8, num_tokens=2, num_heads=2, head_dim=4, max_lengths=lengths)
@@ -91,7 +93,8 @@ def test_tokens_never_see_what_is_masked(pattern, modality, poison):
         if change:
             leaves[modality] = poisoned(leaves[modality], ~keep[modality], poison)
         leaves = {name: part.requires_grad_() for name, part in leaves.items()}
-        tokens = module(leaves, keep)
+        with encoding(how):
+            tokens = module(leaves, keep)
         gradients = torch.autograd.grad(
             sum(part.square().sum() for part in tokens.values()), [*leaves.values(), *module.parameters()]
         )

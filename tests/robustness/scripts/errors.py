@@ -174,6 +174,7 @@ VALID: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "modx.TransformerEncoder.forward": (modx.TransformerEncoder(8, 1, **ATTENTION), {"x": zeros(2, 5, 8)}),
     "modx.BottleneckEncoder": (modx.BottleneckEncoder, SEQUENCES),
     "modx.BottleneckEncoder.forward": (modx.BottleneckEncoder(**SEQUENCES), {"inputs": {"a": zeros(2, 9, 6)}}),
+    "modx.BottleneckEncoder.explain": (modx.BottleneckEncoder(**SEQUENCES).explain, {"inputs": {"a": zeros(2, 9, 6)}}),
     "modx.MissingModalityFusion": (modx.MissingModalityFusion, SEQUENCES),
     "modx.MissingModalityFusion.forward": (modx.MissingModalityFusion(**SEQUENCES), {"inputs": {"a": zeros(2, 9, 6)}}),
     "modx.collate": (modx.collate, {"samples": [{"a": zeros(2, 6)}, {"a": zeros(6)}]}),
@@ -422,9 +423,10 @@ def make_rows() -> Iterator[Row]:
         yield wrong(name, "input_dims", {}, "keys of input_dims to be distinct names, got {}")
         yield wrong(name, "input_dims", {1: 6}, "keys of input_dims to be distinct names, got {1: 6}")
         yield wrong(name, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
-        yield from features(f"{name}.forward", "inputs", 6)
-        yield wrong(f"{name}.forward", "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
-        yield from presence(f"{name}.forward", "masks", 9)
+    for name in ("BottleneckEncoder.forward", "BottleneckEncoder.explain", "MissingModalityFusion.forward"):
+        yield from features(name, "inputs", 6)
+        yield wrong(name, "inputs", {"a": zeros(2, 10, 6)}, "at most 9 frames of 'a', got 10")
+        yield from presence(name, "masks", 9)
 
     fusion = "MissingModalityFusion"
     yield from blocks(fusion, "encoder_depth", "fusion_depth", "num_tokens")
