@@ -174,8 +174,8 @@ class BottleneckEncoder(ModalityModule):
             >>> encode = BottleneckEncoder({"audio": 5}, 64, num_tokens=4, max_lengths={"audio": 375})
             >>> print(encode.explain({"audio": torch.randn(64, 375, 5)})["audio"])
             folded: frames stay 5 wide
-            >>> print(encode.explain({"audio": torch.randn(1, 20, 5)})["audio"])
-            ordinary: few frames (20), which gain nothing
+            >>> print(encode.explain({"audio": torch.randn(1, 375, 5)})["audio"])
+            ordinary: fewer than 8 samples, which gain nothing
         """
         frames, _ = self._read(inputs, masks)
         return {name: self._choose(name, part) for name, part in frames.items()}

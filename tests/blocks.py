@@ -23,7 +23,6 @@ from modx import (
 
 MODALITIES = ("two words", "a")
 HEADS = {"num_heads": 2, "head_dim": 4}
-LONG = {"two words": 110, "a": 125}
 
 
 class FirstRows(nn.Module):
@@ -78,12 +77,6 @@ def sequences(batch_size: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return inputs, {name: some(*part.shape[:2]) for name, part in inputs.items()}
 
 
-def long_sequences(batch_size: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Sequences of frames that stay narrow where nothing forbids it (``BottleneckEncoder.explain``)."""
-    inputs = {"two words": torch.randn(batch_size, 110, 3), "a": torch.randn(batch_size, 120, 2)}
-    return inputs, {name: some(*part.shape[:2]) for name, part in inputs.items()}
-
-
 def dropped(batch_size: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     inputs, masks = sequences(batch_size)
     return inputs, masks, {name: some(*mask.shape) for name, mask in masks.items()}
@@ -126,8 +119,10 @@ BLOCKS = {
         sequences,
     ),
     "BottleneckEncoder of one block": Block(
-        lambda **kw: BottleneckEncoder({"two words": 3, "a": 2}, 8, num_tokens=2, max_lengths=LONG, **HEADS, **kw),
-        long_sequences,
+        lambda **kw: BottleneckEncoder(
+            {"two words": 3, "a": 2}, 8, num_tokens=2, max_lengths={"two words": 5, "a": 7}, **HEADS, **kw
+        ),
+        lambda b: sequences(8 * b),  # enough samples for folded frames, where nothing forbids them
     ),
     # attention after fusion is nearly uniform at first: of a gradient of norm 1800 its queries and keys have some 0.1
     "MissingModalityFusion": Block(fusion, dropped, negligible=0.15),
