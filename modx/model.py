@@ -69,6 +69,9 @@ class MissingModalityFusion(Pretrained):
         expert_dim: Hidden units of each expert. Default: ``2 * dim``.
         reconstructor_dim: Hidden units of the reconstructor. Default: ``dim``.
         router_dim: Hidden units of the modality router. Default: ``2 * dim``.
+        top_k: Passed to :class:`modx.HybridExpertDisentangler`: number of experts to which a token gives weight.
+            Default: all P + S.
+        dropout: Dropout probability of the disentangler's views, and of every block of the transformer after fusion.
         levels: Levels to reconstruct, any of "input", "disentangled" and "joint". If empty, there is no reconstructor,
             and its loss is 0.
         orthogonality_penalty: Passed to :func:`modx.losses.orthogonality_loss`.
@@ -114,6 +117,8 @@ class MissingModalityFusion(Pretrained):
         expert_dim: int | None = None,
         reconstructor_dim: int | None = None,
         router_dim: int | None = None,
+        top_k: int | None = None,
+        dropout: float = 0.0,
         levels: Sequence[str] = LEVELS,
         orthogonality_penalty: str = "cosine",
         detach_target: bool = False,
@@ -149,6 +154,8 @@ class MissingModalityFusion(Pretrained):
             expert_dim,
             num_private_experts=num_private_experts,
             num_shared_experts=num_shared_experts,
+            top_k=top_k,
+            dropout=dropout,
             implementation=implementation,
             **factory,
         )
@@ -160,7 +167,7 @@ class MissingModalityFusion(Pretrained):
         self.modality_router = ModalityRouter(self.modalities, dim, router_dim, **factory)
         self.positions = nn.Parameter(torch.empty(num_tokens, dim, **factory))
         self._reset_positions()
-        self.transformer = TransformerEncoder(dim, fusion_depth, **block, **factory)
+        self.transformer = TransformerEncoder(dim, fusion_depth, dropout=dropout, **block, **factory)
         self.orthogonality_penalty = orthogonality_penalty
         self.detach_target = detach_target
         self.dropped_modality = dropped_modality
@@ -177,6 +184,8 @@ class MissingModalityFusion(Pretrained):
             "expert_dim": expert_dim,
             "reconstructor_dim": reconstructor_dim,
             "router_dim": router_dim,
+            "top_k": top_k,
+            "dropout": dropout,
             "levels": list(self.reconstructor.levels) if self.reconstructor else [],
             "orthogonality_penalty": orthogonality_penalty,
             "detach_target": detach_target,

@@ -267,7 +267,51 @@ def test_every_block_is_run_by_calling_it(name):
     assert calls == [name]
 
 
+# top_k and dropout
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_top_k_leaves_each_token_that_many_experts_and_the_views_of_all_modalities(top_k):
+    fusion = make(top_k=top_k).eval()
+    inputs, _, _ = draw()
+    output = fusion(inputs)
+    for weights in output.expert_weights.values():
+        assert ((weights > 0).sum(-1) == top_k).all()
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert all((weights > 0).all() for view in output.router_weights for weights in view.values())
+
+
+def test_dropout_reaches_the_views_and_the_fusion_and_acts_in_training_only():
+    inputs, masks, keep = draw()
+    plain, dropping = make(), make(dropout=0.5)
+    first, second = dropping(inputs, masks, keep).features, dropping(inputs, masks, keep).features
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(dropping.eval()(inputs).features, plain.eval()(inputs).features, rtol=0, atol=0)
+    for part in ("disentangler", "transformer"):
+        fusion = make(dropout=0.5).eval()
+        expected = fusion(inputs).features
+        getattr(fusion, part).train()
+        assert not torch.allclose(fusion(inputs).features, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"top_k": 5}, r"expected top_k in \[1, 4\], got 5"), ({"dropout": 1.5}, "expected dropout")],
+)
+def test_top_k_and_dropout_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
+
+
 # config, weights and files
+
+
+def test_a_config_holds_top_k_and_dropout():
+    config = json.loads(json.dumps(make(top_k=2, dropout=0.25).config))
+    assert (config["top_k"], config["dropout"]) == (2, 0.25)
+    fusion = MissingModalityFusion.from_config(config)
+    assert {router.top_k for router in fusion.disentangler.routers.values()} == {2}
+    assert {fusion.disentangler.experts.dropout.p, *(block.dropout.p for block in fusion.transformer.blocks)} == {0.25}
 
 
 def test_a_config_is_json_and_builds_the_same_model():

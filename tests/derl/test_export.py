@@ -323,3 +323,33 @@ def test_overwrite_replaces_a_file(folder, torch_file, tmp_path):
     out.write_text("the last one")
     assert main([str(folder / "model"), "--to", "torch", str(out), "--overwrite"]) == 0
     torch.export.load(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+@pytest.mark.parametrize("dropped", ["erased", "absent"])
+def test_a_classifier_is_exported_and_answers_with_the_same_logits(tmp_path, target, dropped):
+    if target == "onnx":
+        for name in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(name)
+    torch.manual_seed(0)
+    classes = {0: "no", 1: "yes", 2: "maybe"}
+    config = DerlConfig.smoke(
+        modalities=["audio", "vision"],
+        problem_type="single_label_classification",
+        id2label=classes,
+        class_shares=[0.5, 0.3, 0.2],
+        dropped_modality=dropped,
+        sentiment=False,
+    )
+    model = DerlModel(config).eval()
+    model.save_pretrained(tmp_path)
+    path = tmp_path / f"classes{export.SUFFIXES[target]}"
+    assert main([str(tmp_path), "--to", target, str(path)]) == 0
+    run = torch.export.load(path).module() if target == "torch" else export._open_onnx(path, ["prediction"])
+    for batch in export.sample_batches(config):
+        parts = ({name: batch[name + suffix] for name in config.modalities} for suffix in ("", "_mask", "_keep"))
+        with torch.inference_mode():
+            logits = model(*parts).prediction
+        assert logits.shape[1] == len(classes)
+        torch.testing.assert_close(run(batch)["prediction"], logits, rtol=1e-4, atol=1e-4)

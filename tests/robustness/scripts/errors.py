@@ -432,6 +432,8 @@ def make_rows() -> Iterator[Row]:
     yield from blocks(fusion, "encoder_depth", "fusion_depth", "num_tokens")
     yield from sizes(fusion, optional=("expert_dim", "reconstructor_dim", "router_dim"))
     yield from sizes(fusion, "num_private_experts", "num_shared_experts", least=0)
+    yield from best(fusion, 4)
+    yield from dropouts(fusion)
     for argument in ("orthogonality_penalty", "dropped_modality", "implementation"):
         yield from choices(fusion, argument)
     for value in (1, None, "yes"):
