@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_shapes, check_type
+from .ops.dispatch import transformed
 
 
 class ModalityModule(nn.Module):
@@ -143,7 +144,16 @@ def _as_tokens(part: Any) -> Any:
 
 def hide(parts: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put zeros where a mask is False. Selection, not multiplication, keeps NaN out of values and gradients."""
-    return {
-        name: torch.where(present[name][..., None], part, 0) if name in present else part
-        for name, part in parts.items()
-    }
+    return {name: hide_part(part, present.get(name)) for name, part in parts.items()}
+
+
+def hide_part(part: Tensor, mask: Tensor | None) -> Tensor:
+    """Put zeros where the mask ``(B, N)`` of a modality ``(B, N, D)`` is False."""
+    return part if mask is None or _is_full(mask) else torch.where(mask[..., None], part, 0)
+
+
+def _is_full(mask: Tensor) -> bool:
+    """Whether a mask is known to hide nothing. A copy is saved then; on a GPU, to ask would cost more than the copy."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not Tensor or transformed():
+        return False
+    return mask.device.type == "cpu" and bool(mask.all())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ._checks import check_layer, check_range, check_shapes
 from ._folded import attend
-from ._modalities import dtype_of, reset_children
+from ._modalities import dtype_of, hide_part, reset_children
 from ._plain import is_plain
 from .experts import Experts
 
@@ -87,13 +87,13 @@ class TransformerBlock(nn.Module):
             ValueError: A shape or dtype does not match, or ``num_queries`` is not in [1, T].
         """
         check_shapes(self, {"D": self.dim}, dtype_of(self), x=(x, "B T D"), mask=(mask, "bool B T?"))
-        tokens = x = _hide(x, mask)
+        tokens = x = hide_part(x, mask)
         if num_queries is not None:
             check_range(self, 1, x.shape[1], num_queries=num_queries)
             x = x[:, :num_queries]
         absorbs = num_queries is not None and self._can_absorb()
         attention = self._attend_absorbed(x, tokens, mask) if absorbs else self._attend(x, tokens, mask)
-        return _hide(self._update(x, attention), mask)
+        return hide_part(self._update(x, attention), None if mask is None else mask[:, : x.shape[1]])
 
     def _update(self, x: Tensor, attention: Tensor) -> Tensor:
         """Add the heads' outputs, then the feed-forward network, to the tokens that attended."""
@@ -246,8 +246,3 @@ def _masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
         return F.scaled_dot_product_attention(query, key, value)
     shown = (mask | ~mask.any(-1, keepdim=True))[:, None, None, :]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=shown)
-
-
-def _hide(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Put zeros where the mask of the first rows is False."""
-    return x if mask is None else torch.where(mask[:, : x.shape[1], None], x, 0)
