@@ -25,7 +25,7 @@ def cast(inputs: tuple, dtype: torch.dtype) -> tuple:
 def outputs_and_gradients(run: Callable, module: nn.Module, inputs: tuple) -> tuple[list[Tensor], dict[str, Tensor]]:
     module.zero_grad()
     outputs = tree_leaves(run(*inputs))
-    sum(part.float().sin().sum() for part in outputs).backward()
+    sum(part.to(torch.promote_types(part.dtype, torch.float32)).sin().sum() for part in outputs).backward()
     return outputs, {name: parameter.grad for name, parameter in module.named_parameters()}
 
 
@@ -56,7 +56,7 @@ def test_says_what_it_is_made_of(block):
 @every_block
 def test_compiles_as_one_graph_with_the_same_outputs_and_gradients(block):
     torch._dynamo.reset()
-    module, inputs = block.build(), block.inputs(3)
+    module, inputs = block.build().double(), cast(block.inputs(3), torch.float64)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     got, expected = (outputs_and_gradients(run, module, inputs) for run in (compiled, module))
     torch.testing.assert_close(got, expected)
