@@ -18,7 +18,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from icu.experiment import MODELS, Ledger, Record, key, run
+from icu.experiment import MODELS, key, run
+from icu.ledger import Ledger, Record
 from icu.models import NETWORKS
 from icu.report import print_report
 from icu.stays import SPLITS, Stays, read_stays

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from icu.experiment import Record
+from icu.ledger import Record
 from icu.missing import CONDITIONS
 from icu.scores import METRICS
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -59,9 +60,15 @@ def read_stays(path: Path) -> Stays:
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Rows, ...]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = dict(file)
-    except (OSError, ValueError, EOFError, AttributeError) as error:  # numpy's, by what is wrong with the file
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        BadZipFile,
+    ) as error:  # numpy's, by what is wrong with the file
         raise ValueError(f"{path} is neither an .npz file nor a folder of the challenge's text files.") from error
     names = [f"split{number}_{part}" for number in range(1, SPLITS + 1) for part in PARTS]
     missing = [name for name in ("values", "variables", "static", "died", *names) if name not in found]

@@ -31,7 +31,7 @@ def _read_outcomes(folder: Path) -> dict[int, int]:
     """Return 1 per record that ended with death in hospital, else 0."""
     outcomes = {}
     for path in sorted(folder.rglob("Outcomes-*.txt")):
-        for number, row in enumerate(csv.DictReader(path.open()), start=2):
+        for number, row in enumerate(csv.DictReader(path.read_text().splitlines()), start=2):
             try:
                 outcomes[int(row["RecordID"])] = {"0": 0, "1": 1}[row[OUTCOME].strip()]
             except (KeyError, ValueError, AttributeError, TypeError):
@@ -44,22 +44,21 @@ def _read_outcomes(folder: Path) -> dict[int, int]:
 def _read_stay(path: Path) -> tuple[np.ndarray, np.ndarray]:
     values = np.full((HOURS, len(VARIABLES)), np.nan, dtype=np.float32)
     static = np.full(len(STATIC), np.nan, dtype=np.float32)
-    with path.open() as file:
-        lines = csv.reader(file)
-        if next(lines, None) != HEADER:
-            raise ValueError(f"{path}, line 1: expected {','.join(HEADER)}.")
-        for number, line in enumerate(lines, start=2):
-            try:
-                time, name, text = line
-                hours, minutes = time.split(":")
-                hour, value = int(hours), float(text)
-                start = hour == int(minutes) == 0
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: expected HH:MM, a name and a number, got {line}.") from None
-            if name in STATIC and start and np.isnan(static[STATIC.index(name)]) and value >= 0:
-                static[STATIC.index(name)] = value
-            if name in VARIABLES and value >= 0:  # -1 is unknown
-                values[min(hour, HOURS - 1), VARIABLES.index(name)] = value  # 48:00 belongs to the last hour
-            elif name not in (*VARIABLES, *STATIC, "RecordID", ""):
-                raise ValueError(f"{path}, line {number}: {name!r} is not one of the challenge's variables.")
+    lines = csv.reader(path.read_text().splitlines())
+    if next(lines, None) != HEADER:
+        raise ValueError(f"{path}, line 1: expected {','.join(HEADER)}.")
+    for number, line in enumerate(lines, start=2):
+        try:
+            time, name, text = line
+            hours, minutes = time.split(":")
+            hour, value = int(hours), float(text)
+            start = hour == int(minutes) == 0
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: expected HH:MM, a name and a number, got {line}.") from None
+        if name in STATIC and start and np.isnan(static[STATIC.index(name)]) and value >= 0:
+            static[STATIC.index(name)] = value
+        if name in VARIABLES and value >= 0:  # -1 is unknown
+            values[min(hour, HOURS - 1), VARIABLES.index(name)] = value  # 48:00 belongs to the last hour
+        elif name not in (*VARIABLES, *STATIC, "RecordID", ""):
+            raise ValueError(f"{path}, line {number}: {name!r} is not one of the challenge's variables.")
     return values, static
