@@ -107,9 +107,7 @@ def _run_all(
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--data", type=_source, required=True, help=".npz file, or folder of the challenge's text files"
-    )
+    parser.add_argument("--data", type=Path, required=True, help=".npz file, or folder of the challenge's text files")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="models to compare (default: all)")
     parser.add_argument("--splits", nargs="+", type=_split, help="splits, from 1 to 5 (default: all)")
     parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per split (default: 1)")
@@ -125,12 +123,6 @@ def parse() -> argparse.Namespace:
     for name, value in defaults.items():
         setattr(options, name, getattr(options, name) or value)
     return options
-
-
-def _source(text: str) -> Path:
-    if not text or not Path(text).exists():
-        raise argparse.ArgumentTypeError(f"expected a file or folder that exists, got {text!r}")
-    return Path(text)
 
 
 def _split(text: str) -> int:

@@ -48,6 +48,8 @@ def read_stays(path: Path) -> Stays:
     Raises:
         ValueError: Something is missing or is not what it should be; the message names it.
     """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist.")
     if path.is_dir():
         values, static, died = read_text(path)
         measured = np.isfinite(values).any((1, 2)).nonzero()[0]

@@ -137,7 +137,6 @@ def test_the_interval_is_that_of_the_mean():
     ("arguments", "message"),
     [
         ([], "the following arguments are required: --data"),
-        (["--data", "nowhere"], "expected a file or folder that exists, got 'nowhere'"),
         (["--data", ".", "--splits", "6"], "expected a number from 1 to 5, got '6'"),
         (["--data", ".", "--models", "best"], "invalid choice: 'best'"),
         (["--data", ".", "--epochs", "0"], "expected a whole number of at least 1, got '0'"),
@@ -154,7 +153,10 @@ def test_a_bad_option_is_one_clear_line_before_any_training(arguments, message, 
     assert message in capsys.readouterr().err
 
 
-def test_data_that_is_not_what_it_should_be_is_one_clear_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["icu_mortality.py", "--data", str(tmp_path)])
+@pytest.mark.parametrize(("name", "message"), [(".", "has no Outcomes-*.txt"), ("nowhere", "does not exist")])
+def test_data_that_is_not_what_it_should_be_is_one_clear_line(name, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["icu_mortality.py", "--data", str(tmp_path / name)])
     assert icu_mortality.main() == 2
-    assert "error: " in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
