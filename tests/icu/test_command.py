@@ -1,5 +1,6 @@
 """The command as a user runs it, at tiny sizes on invented stays."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from invented_stays import write_npz, write_text
+from rich.console import Console
 
 import icu_mortality
 from icu import experiment
 from icu.experiment import MODELS, key
 from icu.ledger import Ledger
 from icu.missing import CONDITIONS
-from icu.report import PUBLISHED, SHORT, interval
+from icu.report import PUBLISHED, SHORT, interval, print_report
 
 TOP = Path(__file__).parents[2]
 
@@ -51,6 +53,18 @@ def test_quick_prints_a_table_of_three_models_and_the_published_ones_in_80_colum
     assert [name for name in ("modx", "late", "boosting", *PUBLISHED, "AUROC", "ECE") if name not in printed] == []
     assert "valid stays" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_report_of_all_models_fits_into_80_columns():
+    scores = {name: {"auroc": 81.25, "auprc": 50.5, "brier": 10.0, "ece": 2.0} for name in CONDITIONS}
+    console = Console(width=80, record=True, file=io.StringIO())
+    runs = {model: [{"valid": scores}, {"valid": scores}] for model in MODELS}
+    print_report(runs, "valid", console)
+    printed = console.export_text()
+    assert "…" not in printed
+    assert [model for model in MODELS if printed.count(model) < 3] == []
+    assert "81.2 ± 0.0" in printed
+    assert "+0.0 ± 0.0" in printed
 
 
 def test_the_test_stays_are_read_only_when_asked_for(command, tmp_path, monkeypatch):
