@@ -1,20 +1,22 @@
-"""FrontEnd: what all networks see, each modality's hours and variables as frames of one width."""
+"""FrontEnd: what all networks see, each modality's hours and a summary of them as frames of one width."""
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icu.ranks import INTERVALS, place
 from icu.summary import Carried, Summary, carry_forward, summarize
-from icu.variables import COLUMNS, HOURS, STATIC, VARIABLES
+from icu.variables import COLUMNS, HOURS, MODALITIES, STATIC
 
-LENGTHS = {name: HOURS + len(columns) for name, columns in COLUMNS.items()} | {"static": len(STATIC)}
+SUMMARY = 4  # frames that summarize a modality
+LENGTHS = {name: (HOURS if name in COLUMNS else 0) + SUMMARY for name in MODALITIES}
 FADE = 12.0  # hours in which the freshness of a last value falls to 1 / e
 
 
 class Frames(NamedTuple):
-    """Frames ``(B, L_m, dim)`` and masks ``(B, L_m)`` per modality: 48 hours, then one frame per variable."""
+    """Frames ``(B, L_m, dim)`` and masks ``(B, L_m)`` per modality: its hours, then its summary."""
 
     inputs: dict[str, Tensor]
     masks: dict[str, Tensor]
@@ -26,50 +28,46 @@ class Frames(NamedTuple):
 
 
 class FrontEnd(nn.Module):
-    """Turn ranks into frames. An hour without values and a variable that was never measured are masked.
+    """Turn ranks into frames. An hour without a value of a modality is masked; a modality without any is absent.
 
     An hour has four numbers per variable: its value, whether there is one, the last value so far and how fresh that is.
-    The frame of a variable encodes its mean, minimum, maximum, last value and count.
+    The summary frames see, per variable, its mean, minimum, maximum, last value and count.
 
     Args:
         dim: Width of a frame.
-        dropout: Share of a variable's numbers that are zeroed in training.
+        dropout: Share of the summary's numbers, and of summary frames' features, that are zeroed in training.
     """
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
         self.hours = nn.ModuleDict({name: nn.Linear(4 * len(columns), dim) for name, columns in COLUMNS.items()})
-        self.variables = _PerVariable(len(VARIABLES), 4 * INTERVALS + 2, dim)
-        self.static = _PerVariable(len(STATIC), INTERVALS, dim)
+        widths = {name: len(columns) * (4 * INTERVALS + 2) for name, columns in COLUMNS.items()}
+        widths["static"] = len(STATIC) * (INTERVALS + 1)
+        self.summary = nn.ModuleDict({name: nn.Linear(width, SUMMARY * dim) for name, width in widths.items()})
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor, static: Tensor) -> Frames:
         """Return frames of ranks ``(B, 48, 37)`` and static ones ``(B, 5)``, NaN where there are none."""
         seen, known = values.isfinite(), static.isfinite()
-        measured = seen.any(1)
         carried = carry_forward(values)
-        hours = _describe_hours(values, seen, carried)
-        variables = self.variables(self.dropout(_describe_variables(summarize(values, carried))))
-        placed = place(torch.where(known, static, 0))
-        inputs, masks = {"static": self.static(self.dropout(placed))}, {"static": known}
+        hours, variables = _describe_hours(values, seen, carried), _describe_variables(summarize(values, carried))
+        placed = torch.cat([place(torch.where(known, static, 0)), known[..., None]], -1)
+        inputs, masks = {"static": self._summarize("static", placed)}, {"static": _summary_mask(known)}
         for name, columns in COLUMNS.items():
             hour = self.hours[name](hours[:, :, columns].flatten(2))
-            inputs[name] = torch.cat([hour, variables[:, columns]], 1)
-            masks[name] = torch.cat([seen[..., columns].any(2), measured[:, columns]], 1)
+            inputs[name] = torch.cat([hour, self._summarize(name, variables[:, columns])], 1)
+            measured = seen[..., columns].any(2)
+            masks[name] = torch.cat([measured, _summary_mask(measured)], 1)
         return Frames(inputs, masks)
 
+    def _summarize(self, name: str, features: Tensor) -> Tensor:
+        summary = F.gelu(self.summary[name](self.dropout(features.flatten(1))))
+        return self.dropout(summary).unflatten(1, (SUMMARY, -1))
 
-class _PerVariable(nn.Module):
-    """A linear layer of its own for each variable: ``(B, V, F)`` to ``(B, V, dim)``."""
 
-    def __init__(self, variables: int, features: int, dim: int) -> None:
-        super().__init__()
-        bound = features**-0.5
-        self.weight = nn.Parameter(torch.empty(variables, features, dim).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(variables, dim).uniform_(-bound, bound))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return torch.einsum("bvf,vfd->bvd", features, self.weight) + self.bias
+def _summary_mask(seen: Tensor) -> Tensor:
+    """Return ``(B, SUMMARY)``: a summary is there if anything is."""
+    return seen.any(1, keepdim=True).expand(-1, SUMMARY)
 
 
 def _describe_hours(values: Tensor, seen: Tensor, last: Carried) -> Tensor:

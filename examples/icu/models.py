@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icu.front import LENGTHS, Frames, FrontEnd
+from icu.front import LENGTHS, SUMMARY, Frames, FrontEnd
 from icu.stays import Stays
 from icu.variables import COLUMNS, HOURS, MODALITIES
 from modx import BottleneckEncoder, MissingModalityFusion, TransformerEncoder
@@ -25,19 +25,24 @@ ORTHOGONALITY_WEIGHT = 0.1
 
 
 class Answer(NamedTuple):
-    """Logits ``(B,)``; logits by modality, for those models that have them; and a loss to add."""
+    """What moves the log-odds of death, ``(B,)``; by modality, for those models that have it; and a loss to add."""
 
-    logits: Tensor
+    evidence: Tensor
     unimodal: dict[str, Tensor]
     extra_loss: Tensor | float = 0.0
 
 
 class Network(nn.Module):
-    """A front end, and what a subclass makes of its frames."""
+    """A front end, and what a subclass makes of its frames.
 
-    def __init__(self) -> None:
+    Args:
+        risk: Share of the training stays that ended with death; the answer when nothing is known starts there.
+    """
+
+    def __init__(self, risk: float) -> None:
         super().__init__()
         self.front = FrontEnd(DIM, DROPOUT)
+        self.prior = nn.Parameter(torch.tensor(risk).logit())
 
     def answer(self, frames: Frames) -> Answer:
         """Answer from frames."""
@@ -45,24 +50,27 @@ class Network(nn.Module):
 
     def forward(self, values: Tensor, static: Tensor) -> Tensor:
         """Return logits ``(B,)`` from ranks ``(B, 48, 37)`` and static ranks ``(B, 5)``, NaN where there are none."""
-        return self.answer(self.front(values, static)).logits
+        return self.prior + self.answer(self.front(values, static)).evidence
 
     def loss(self, stays: Stays) -> Tensor:
         """Return the cross-entropy, plus the mean of that of the modalities' own answers, where they are present."""
         frames = self.front(stays.values, stays.static)
         answer = self.answer(frames)
-        loss = F.binary_cross_entropy_with_logits(answer.logits, stays.died) + answer.extra_loss
-        for name, logits in answer.unimodal.items():
-            there = frames.present[name]
-            loss = loss + _cross_entropy(logits, stays.died, there) / len(answer.unimodal)
+        loss = F.binary_cross_entropy_with_logits(self.prior + answer.evidence, stays.died) + answer.extra_loss
+        for name, evidence in answer.unimodal.items():
+            own = _cross_entropy(self.prior + evidence, stays.died, frames.present[name])
+            loss = loss + own / len(answer.unimodal)
         return loss
 
 
 class LateFusion(Network):
-    """A head and a loss per modality; the answer is the sum over the modalities that are present."""
+    """A head and a loss per modality; the answer is the prior and the sum over the modalities that are present.
 
-    def __init__(self) -> None:
-        super().__init__()
+    So the log-odds add up as those of independent evidence do, and the prior counts once.
+    """
+
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         self.encoder = BottleneckEncoder(**ENCODER)
         self.heads = nn.ModuleDict({name: _head(DIM) for name in MODALITIES})
 
@@ -74,28 +82,28 @@ class LateFusion(Network):
         return {name: part.mean(1) * frames.present[name][:, None] for name, part in tokens.items()}
 
     def late(self, features: dict[str, Tensor], frames: Frames) -> Answer:
-        logits = {name: self.heads[name](part).squeeze(1) for name, part in features.items()}
-        return Answer(sum(part * frames.present[name] for name, part in logits.items()), logits)
+        evidence = {name: self.heads[name](part).squeeze(1) for name, part in features.items()}
+        return Answer(sum(part * frames.present[name] for name, part in evidence.items()), evidence)
 
 
 class LateFusionMLP(LateFusion):
     """Late fusion, plus an MLP on all modalities' features."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         self.mlp = _mlp(len(MODALITIES) * DIM)
 
     def answer(self, frames: Frames) -> Answer:
         features = self.encode(frames)
         late = self.late(features, frames)
-        return late._replace(logits=late.logits + self.mlp(_join(features)).squeeze(1))
+        return late._replace(evidence=late.evidence + self.mlp(_join(features)).squeeze(1))
 
 
 class Concatenation(LateFusionMLP):
     """The MLP alone, without an answer per modality."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         del self.heads
 
     def answer(self, frames: Frames) -> Answer:
@@ -105,8 +113,8 @@ class Concatenation(LateFusionMLP):
 class Modx(LateFusion):
     """modx's blocks: late fusion on the encoder's tokens, plus an answer from the fused tokens."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         del self.encoder
         self.fusion = MissingModalityFusion(**ENCODER, fusion_depth=1, levels=(), orthogonality_penalty="square")
         self.head = _head(DIM)
@@ -114,42 +122,40 @@ class Modx(LateFusion):
     def answer(self, frames: Frames) -> Answer:
         output = self.fusion(*frames)
         late = self.late(output.unimodal, frames)
-        logits = late.logits + self.head(output.features.mean(1)).squeeze(1)
+        evidence = late.evidence + self.head(output.features.mean(1)).squeeze(1)
         extra = ORTHOGONALITY_WEIGHT * output.losses.orthogonality if output.losses else 0.0
-        return Answer(logits, late.unimodal, extra)
+        return Answer(evidence, late.unimodal, extra)
 
 
 class Plain(Network):
-    """An MLP on the frames of all variables, with zeros for those never measured; it does not see the hours."""
+    """An MLP on all summaries, with zeros for what is absent; it does not see the hours."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.mlp = _mlp(sum(LENGTHS[name] - (HOURS if name in COLUMNS else 0) for name in MODALITIES) * DIM)
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
+        self.mlp = _mlp(len(MODALITIES) * SUMMARY * DIM)
 
     def answer(self, frames: Frames) -> Answer:
-        parts = [(part * mask[..., None]).flatten(1) for part, mask in _by_hour(frames)[1].values()]
-        return Answer(self.mlp(torch.cat(parts, 1)).squeeze(1), {})
+        return Answer(self.mlp(_flat(_by_hour(frames)[1])).squeeze(1), {})
 
 
 class Recurrent(Network):
-    """A GRU over the hours, and an MLP on its last state and the mean of the variables' frames."""
+    """A GRU over the hours, and an MLP on its last state and all summaries."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         self.gru = nn.GRU(DIM, DIM, batch_first=True)
-        self.mlp = _mlp((1 + len(MODALITIES)) * DIM)
+        self.mlp = _mlp((1 + len(MODALITIES) * SUMMARY) * DIM)
 
     def answer(self, frames: Frames) -> Answer:
         hours, rest = _by_hour(frames)
-        means = [_mean(part, mask) for part, mask in rest.values()]
-        return Answer(self.mlp(torch.cat([self.gru(hours)[0][:, -1], *means], 1)).squeeze(1), {})
+        return Answer(self.mlp(torch.cat([self.gru(hours)[0][:, -1], _flat(rest)], 1)).squeeze(1), {})
 
 
 class Transformer(Network):
-    """One transformer over all hours and all variables, with a token of its own that answers."""
+    """One transformer over all hours and all summaries, with a token of its own that answers."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, risk: float) -> None:
+        super().__init__(risk)
         self.token = nn.Parameter(0.02 * torch.randn(DIM))
         self.positions = nn.Parameter(0.02 * torch.randn(HOURS, DIM))
         self.blocks = TransformerEncoder(DIM, 2, dropout=DROPOUT, **BLOCK)
@@ -201,8 +207,8 @@ def _by_hour(frames: Frames) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     return hours, {name: (frames.inputs[name][:, k:], frames.masks[name][:, k:]) for name, k in first.items()}
 
 
-def _mean(frames: Tensor, mask: Tensor) -> Tensor:
-    return (frames * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+def _flat(summaries: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.cat([(part * mask[..., None]).flatten(1) for part, mask in summaries.values()], 1)
 
 
 def _cross_entropy(logits: Tensor, died: Tensor, there: Tensor) -> Tensor:

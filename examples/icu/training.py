@@ -42,7 +42,7 @@ def train_network(kind: type[Network], train: Stays, *, learning_rate: float, ep
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network, ranks = kind(), Ranks(train)
+    network, ranks = kind(train.died.mean().item()), Ranks(train)
     placed = ranks(train)
     steps = epochs * -(-len(train.died) // BATCH_SIZE)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY, fused=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from invented_stays import arrays
 
-from icu.front import FrontEnd
+from icu.front import SUMMARY, FrontEnd
 from icu.missing import CONDITIONS, drop_at_random, erase, hide, observed
 from icu.ranks import INTERVALS, QUANTILES, Ranks, place
 from icu.stays import Stays
@@ -95,9 +95,10 @@ def test_a_frame_is_masked_exactly_where_nothing_was_measured(stays):
     frames = FrontEnd(8, 0.0)(stays.values, stays.static)
     for name, columns in COLUMNS.items():
         seen = stays.values[..., columns].isfinite()
-        assert torch.equal(frames.masks[name], torch.cat([seen.any(2), seen.any(1)], 1))
-        assert frames.inputs[name].shape == (60, HOURS + len(columns), 8)
-    assert torch.equal(frames.masks["static"], stays.static.isfinite())
+        summary = seen.flatten(1).any(1, keepdim=True).expand(-1, SUMMARY)
+        assert torch.equal(frames.masks[name], torch.cat([seen.any(2), summary], 1))
+        assert frames.inputs[name].shape == (60, HOURS + SUMMARY, 8)
+    assert torch.equal(frames.masks["static"], stays.static.isfinite().any(1, keepdim=True).expand(-1, SUMMARY))
     assert all(part.isfinite().all() for part in frames.inputs.values())
 
 

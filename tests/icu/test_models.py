@@ -17,6 +17,8 @@ from icu.tables import TABLES
 from icu.training import train_network
 from icu.variables import MODALITIES
 
+RISK = 0.3
+
 
 @pytest.fixture
 def stays():
@@ -31,7 +33,7 @@ def ranks(stays):
 
 @pytest.fixture(params=NETWORKS)
 def network(request):
-    return NETWORKS[request.param]()
+    return NETWORKS[request.param](RISK)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -73,14 +75,15 @@ def test_what_a_masked_frame_holds_changes_nothing(network, ranks):
     network.eval()
     frames = FrontEnd.forward(network.front, *hide(ranks, "no support")[:2])
     spoilt = {name: part.masked_fill(~frames.masks[name][..., None], 1e30) for name, part in frames.inputs.items()}
-    assert torch.equal(network.answer(frames._replace(inputs=spoilt)).logits, network.answer(frames).logits)
+    assert torch.equal(network.answer(frames._replace(inputs=spoilt)).evidence, network.answer(frames).evidence)
 
 
-def test_an_answer_is_the_sum_over_what_is_present(ranks):
-    network = NETWORKS["late"]().eval()
+def test_late_fusion_adds_the_evidence_of_what_is_present_to_the_prior(ranks):
+    network = NETWORKS["late"](RISK).eval()
     only = hide(ranks, "only vitals")
     answer = network.answer(network.front(*only[:2]))
-    torch.testing.assert_close(answer.logits, answer.unimodal["vitals"])
+    torch.testing.assert_close(answer.evidence, answer.unimodal["vitals"])
+    torch.testing.assert_close(network(*only[:2]), torch.tensor(RISK).logit() + answer.unimodal["vitals"])
 
 
 @pytest.mark.parametrize("fit", [*NETWORKS, *TABLES])
