@@ -159,6 +159,18 @@ WRONG = {
         (("--tune", "--picture", "new.png"), "--tune only prints; leave out --out and --picture"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
     ],
+    "icu_mortality": [
+        ((), "the following arguments are required: --data"),
+        (("--data", "empty"), "empty has no Outcomes-*.txt with stays"),
+        (("--data", "file"), "file is neither an .npz file nor a folder"),
+        (("--data", "nowhere"), "nowhere does not exist"),
+        (("--data", "empty", "--splits", "6"), "expected a number from 1 to 5, got '6'"),
+        (("--data", "empty", "--models", "best"), "invalid choice: 'best'"),
+        (("--data", "empty", "--epochs", "0"), "expected a whole number of at least 1, got '0'"),
+        (("--data", "empty", "--out", "nowhere/icu.jsonl"), "expected a file in a folder that exists"),
+        (("--data", "empty", "--out", "file"), "file, line 1: not a record of this example"),
+        (("--data", "empty", "--tune", "--test"), "--tune reads validation stays only; leave out --test"),
+    ],
 }
 
 
