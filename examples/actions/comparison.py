@@ -31,7 +31,7 @@ def summarize(records: Sequence[Record], condition: str) -> str:
     for record in records:
         seeds[record.seed].append(score(record, condition))
     means = [mean(scores) for scores in seeds.values()]
-    return f"{mean(means):.1f}" + (f" ± {stdev(means):.1f}" if len(means) > 1 else "")
+    return f"{mean(means):.1f}" + (f"±{stdev(means):.1f}" if len(means) > 1 else "")
 
 
 def compare(first: Sequence[Record], second: Sequence[Record], condition: str) -> Difference | None:

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,14 +33,9 @@ def print_report(records: Iterable[Record], console: Console) -> None:
     if not models:
         return
     console.print(_overview(models))
-    console.print("mean: over complete, every subset, frames .3 to .9 and block .3 to .7; ±: over seeds")
-    plain = (
-        [name for name in models if name not in (OURS, "paper") and compare(models[OURS], models[name], "mean")]
-        if (OURS in models)
-        else []
-    )
-    if plain:
-        best = max(plain, key=lambda name: sum(score(one, "mean") for one in models[name]) / len(models[name]))
+    console.print("mean: complete, every subset, frames .3 to .9, block .3 to .7; ±: over seeds")
+    if plain := _paired(models):
+        best = max(plain, key=lambda name: fmean(score(record, "mean") for record in plain[name]))
         console.print(_pair(models, best))
         console.print("*: the 95 % bootstrap interval over pairs of one seed and split excludes 0")
     if all(PUBLISHED[0] in record.accuracy for found in models.values() for record in found):
@@ -46,19 +43,30 @@ def print_report(records: Iterable[Record], console: Console) -> None:
         console.print("published: on the test split, copied from examples/actions/published.json")
 
 
+def _paired(models: Records) -> Records:
+    """Return the models without our blocks that share a seed and a split with ours."""
+    ours = models.get(OURS, [])
+    others = {name: found for name, found in models.items() if name not in (OURS, "paper")}
+    return {name: found for name, found in others.items() if compare(ours, found, "mean")}
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
 def _overview(models: Records) -> Table:
-    table = Table(title="Accuracy, %", title_justify="left", pad_edge=False)
-    table.add_column("model", no_wrap=True)
+    table = _table("Accuracy, %", "model")
     for title in COLUMNS.values():
-        table.add_column(title, justify="right", no_wrap=False)
+        table.add_column(title, justify="right")
     for name, records in models.items():
         table.add_row(name, *(summarize(records, condition) for condition in COLUMNS))
     return table
 
 
 def _pair(models: Records, best: str) -> Table:
-    table = Table(title=f"{OURS} and the best plain model, {best}", title_justify="left")
-    table.add_column("kept", no_wrap=True)
+    table = _table(f"{OURS} and the best plain model, {best}", "kept")
     for title in (OURS, best, "difference"):
         table.add_column(title, justify="right", no_wrap=True)
     for condition in ("mean", *CONDITIONS):
@@ -76,13 +84,12 @@ def _published(models: Records) -> Table:
     columns = {
         "published clean": "clean",
         "frames lost": "frames lost",
-        LOST[2]: "skeleton -50 %",
-        LOST[5]: "inertial -50 %",
+        LOST[2]: "skeleton half",
+        LOST[5]: "inertial half",
         "published no skeleton": "no skeleton",
         "published no inertial": "no inertial",
     }
-    table = Table(title="The published masks", title_justify="left", pad_edge=False)
-    table.add_column("model", no_wrap=True)
+    table = _table("The published masks", "model")
     for title in columns.values():
         table.add_column(title, justify="right")
     for name, records in models.items():

@@ -1,4 +1,4 @@
-"""StatisticsSVM: a support vector machine on statistics of every feature, trained on complete clips."""
+"""StatisticsSVM: a support vector machine per modality, on statistics of complete clips."""
 
 import torch
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -14,30 +14,34 @@ PENALTY = 10.0  # scikit-learn's C
 
 
 class StatisticsSVM(nn.Module):
-    """Mean, standard deviation, least and largest value of every feature in every quarter of a clip.
+    """The mean of what the machines of all present modalities say.
 
-    Frames that were dropped are interpolated, as for the other models; a modality without any is zeros, its mean.
+    A machine gets the mean, the standard deviation, the least and the largest value of every feature in every quarter
+    of a clip. It is trained on complete clips. Dropped frames are interpolated, as for every model.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine: Pipeline = make_pipeline(StandardScaler(), SVC(C=PENALTY))
+        self.machines: dict[str, Pipeline] = {
+            name: make_pipeline(StandardScaler(), SVC(C=PENALTY)) for name in MODALITIES
+        }
 
     def fit(self, inputs: Inputs, labels: Tensor) -> None:
         """Train on clips with all frames."""
-        self.machine.fit(statistics(inputs), labels.numpy())
+        for name, machine in self.machines.items():
+            machine.fit(statistics(inputs.values[name]).numpy(), labels.numpy())
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return votes as logits ``(B, 27)``; actions that were not trained on get the least."""
-        votes = torch.full((len(inputs.values[MODALITIES[0]]), NUM_ACTIONS), -torch.inf)
-        votes[:, self.machine.classes_] = torch.from_numpy(self.machine.decision_function(statistics(inputs))).float()
+        """Return votes as logits ``(B, 27)``; actions that were not trained on get none."""
+        votes = torch.zeros(len(inputs.values[MODALITIES[0]]), NUM_ACTIONS, dtype=torch.float64)
+        for name, machine in self.machines.items():
+            present = inputs.observed[name].any(1, keepdim=True)
+            found = machine.decision_function(statistics(inputs.values[name]).numpy())
+            votes[:, machine.classes_] += present * torch.from_numpy(found)
         return votes
 
 
-def statistics(inputs: Inputs) -> Tensor:
-    """Return the features of the machine, ``(B, 4 statistics x 4 quarters x 66)``."""
-    found = []
-    for name in MODALITIES:
-        for part in inputs.values[name].tensor_split(PARTS, dim=1):
-            found += [part.mean(1), part.std(1), part.amin(1), part.amax(1)]
-    return torch.cat(found, 1).double()
+def statistics(values: Tensor) -> Tensor:
+    """Turn ``(B, L, C)`` into ``(B, 16 C)``."""
+    parts = values.double().tensor_split(PARTS, dim=1)
+    return torch.cat([found for x in parts for found in (x.mean(1), x.std(1), x.amin(1), x.amax(1))], 1)
