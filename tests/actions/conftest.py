@@ -18,6 +18,7 @@ def clips():
             wave = np.sin(np.linspace(0, (act + 1) * np.pi, fast))[:, None] * (1, 0.5, 0, 100, 0, 50)
             joints = generator.normal(size=(JOINTS, 3)).repeat(slow).reshape(JOINTS, 3, slow).transpose(2, 0, 1).copy()
             joints[:, 10 + act] += np.linspace(0, 1, slow)[:, None]
+            joints += 0.1 * generator.normal(size=joints.shape)  # so bones change their lengths, as a Kinect's do
             action.append(act)
             subject.append(actor)
             inertial.append((wave + 0.1 * generator.normal(size=wave.shape)).astype(np.float32))
