@@ -150,6 +150,15 @@ WRONG = {
         (("table1", "--study", "foreign"), "expected a new or empty folder, or a study"),
         (("table1", "--study", "empty", "--report_only"), "expected the folder of a study"),
     ],
+    "actions_mhad": [
+        ((), "read_clips expected an .npz file or a folder of .mat files, found nothing at 'utd_mhad.npz'"),
+        (("--data", "empty"), "read_clips expected files such as a1_s1_t1_inertial.mat in 'empty', found none"),
+        (("--data", "file"), "read_clips expected an .npz file of arrays, could not read 'file'"),
+        (("--epochs", "0"), "expected a whole number of at least 1, got '0'"),
+        (("--learning_rate", "-1"), "expected a number above 0, got '-1'"),
+        (("--out", "nowhere/new.jsonl"), "expected a file in a folder that exists, got 'nowhere/new.jsonl'"),
+        (("--test", "--folds", "1"), "--test evaluates on the even subjects; leave out --folds and --quick"),
+    ],
     "digits_views": [
         (("--epochs", "-3"), "expected a whole number of at least 1, got '-3'"),
         (("--out", "empty"), "expected a file in a folder that exists, got 'empty'"),
