@@ -185,8 +185,8 @@ SYSTEMS = {
         MMSA,
         untimed_passes=1,
         untimed_steps=0,
-        note="Its second epoch: in the first one the reconstruction has no gradient yet. Its loop takes the optimizer's "
-        "step twice.",
+        note="Its second epoch: in the first, the reconstruction has no gradient. Its loop takes the optimizer's step "
+        "twice.",
     ),
     "MISA": System(
         in_mmsa("singleTask", "MISA"),
