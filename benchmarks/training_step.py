@@ -185,13 +185,14 @@ def summarize(seconds: dict[str, dict[str, list[float]]], baseline: str) -> dict
     """Return the median and quartiles of the times, and of the ratios to modx within a round."""
     return {
         clock: {name: summary(values[clock]) for name, values in seconds.items()}
-        | {f"{baseline} / modx": summary(_ratios(seconds, baseline, "modx", clock))}
-        | ({SHARE: summary(_ratios(seconds, MATMULS, "modx", clock))} if MATMULS in seconds else {})
+        | {f"{baseline} / modx": summary(ratios(seconds, baseline, "modx", clock))}
+        | ({SHARE: summary(ratios(seconds, MATMULS, "modx", clock))} if MATMULS in seconds else {})
         for clock in ("wall", "cpu")
     }
 
 
-def _ratios(seconds: dict[str, dict[str, list[float]]], over: str, under: str, clock: str) -> list[float]:
+def ratios(seconds: dict[str, dict[str, list[float]]], over: str, under: str, clock: str) -> list[float]:
+    """Return the ratios of two calls' times within a round."""
     return [a / b for a, b in zip(seconds[over][clock], seconds[under][clock], strict=True)]
 
 
@@ -208,7 +209,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         lines += _rows(threads, times)
     memory = results["peak_mebibytes"]
     lines += ["", "| | peak memory, MiB |", "|---|---|"]
-    lines += [f"| {name} | {_spread(memory[name])} |" for name in PROVIDERS]
+    lines += [f"| {name} | {spread(memory[name])} |" for name in PROVIDERS]
     lines += [f"| plain / modx | {results['memory_ratio']:.1f} |", ""]
     if "real_step" in results:
         lines += [
@@ -227,10 +228,11 @@ def to_markdown(results: dict[str, Any]) -> str:
 
 def _rows(threads: int, times: dict[str, dict[str, Any]]) -> list[str]:
     wall, cpu_time = times["wall"], times["cpu"]
-    return [f"| {threads} | {name} | {_spread(wall[name])} | {_spread(cpu_time[name])} |" for name in wall]
+    return [f"| {threads} | {name} | {spread(wall[name])} | {spread(cpu_time[name])} |" for name in wall]
 
 
-def _spread(found: dict[str, Any]) -> str:
+def spread(found: dict[str, Any]) -> str:
+    """Return a median and its quartiles, with as many digits as the median needs."""
     low, high = found["quartiles"]
     digits = max(0, 2 - math.floor(math.log10(found["median"])))
     return f"{found['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
