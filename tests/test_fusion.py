@@ -165,7 +165,7 @@ YES = torch.ones(2, dtype=torch.bool)
         ((VIEW, named(draw(2, 2, 2, 4))), None, "views[1]['a'] of shape (B=2, N=3, D=4), got (2, 2, 4)"),
         ((VIEW, named(draw(2, 2, 3, 5))), None, "views[1]['a'] of shape (B=2, N=3, D=4), got (2, 3, 5)"),
         ((VIEW, VIEW), {"a": YES}, "present for the modalities ('a', 'b'), got ('a',); add 'b'"),
-        ((VIEW, VIEW), {"a": YES.float(), "b": YES}, "present['a'] to be bool, got torch.float32; compare"),
+        ((VIEW, VIEW), {"a": YES.float(), "b": YES}, "present['a'] to be bool, got torch.float32; convert"),
         ((VIEW, VIEW), {"a": YES[:1], "b": YES}, "present['a'] of shape (B=2,), got (1,)"),
     ],
 )

@@ -40,7 +40,7 @@ class Blocks(nn.Module):
         return self.mix(fused + self.positions).mean(1), views
 
     def loss(self, encoded: Encoded, views: Disentangled) -> Tensor:
-        """Return the losses of eq. 5 and 12; rows are those of the incomplete input, then those of the complete."""
+        """Return the orthogonality and the reconstruction loss; rows are the incomplete input, then the complete."""
         half = len(next(iter(encoded.present.values()))) // 2
         seen, whole = (
             (_rows(encoded.tokens, rows), Disentangled(*(_rows(view, rows) for view in views)))

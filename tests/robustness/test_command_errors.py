@@ -106,7 +106,7 @@ WRONG = {
         ((), "one of the arguments --data --verify is required"),
         (("--data", "whole.safetensors"), "--data and --output_dir go together"),
         (("--data", "whole.safetensors", "--verify", "index"), "not allowed with argument"),
-        (("--data", "empty", *NEW), "expected a file that can be read, found Is a directory"),
+        (("--data", "empty", *NEW), "empty: expected table.csv, Parquet, a Hugging Face data set or shards"),
         (("--data", "foreign.safetensors", *NEW), "expected splits written by save_splits"),
         (("--data", "nowhere.safetensors", *NEW), "expected splits written by save_splits"),
         (("--data", "part.safetensors", *NEW), "expected the splits ('train', 'valid', 'test'), found ('valid',)"),

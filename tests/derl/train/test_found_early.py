@@ -145,7 +145,7 @@ def test_an_evaluation_reads_the_runs_copy_when_the_pickle_has_moved(run, tmp_pa
     (tmp_path / "data.pkl").unlink()
     monkeypatch.setattr(sys, "argv", ["derl_mosi.py", "--evaluate", str(tmp_path / "run")])
     assert derl_mosi.main() == 0
-    assert "data.pkl is not there any more" in capsys.readouterr().out
+    assert "data.pkl is not there any more" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "run/results.json").read_text())["intra_modal"] == before["intra_modal"]
 
 

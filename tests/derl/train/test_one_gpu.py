@@ -39,8 +39,8 @@ def test_the_batch_stays_and_the_rest_is_said(gpus, tmp_path, capsys, number):
     assert arguments.train_batch_size == arguments.eval_batch_size == 8
     said = capsys.readouterr().out
     assert said == (
-        f"using one of {number} GPUs; to use all of them, start with torchrun --nproc-per-node {number} "
-        "instead of python\n"
+        f"using one of {number} GPUs; to use all of them, start with torchrun --nproc-per-node {number}\n"
+        "  instead of python\n"
         if number > 1
         else ""
     )
