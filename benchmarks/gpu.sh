@@ -63,7 +63,8 @@ finish() {
 
 # the project's own options ask for plug-ins that a GPU machine need not have, and a warning must not cost a GPU run
 pytest=("$python" -m pytest -o addopts=--strict-markers -o filterwarnings=default -p no:cacheprovider -q -m gpu)
-tests=tests/ops/test_triton_gpu.py
+kernels=tests/ops/test_triton_gpu.py
+tests=("$kernels" tests/test_folded_gpu.py)
 arguments=(--folder "$folder")
 if [ -n "$mode" ]; then
     export TRITON_INTERPRET=1
@@ -76,10 +77,10 @@ name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 print(f"{name}; torch {torch.__version__}, Triton {triton.__version__}")' || finish
 
 if [ -n "$mode" ]; then
-    part "tests, collected" 60 "${pytest[@]}" --collect-only "$tests" || finish
+    part "tests, collected" 60 "${pytest[@]}" --collect-only "${tests[@]}" || finish
 else
     status=0
-    part "tests" 200 "${pytest[@]}" -rs --maxfail=10 "$tests" || status=$?
+    part "tests" 200 "${pytest[@]}" -rs --maxfail=10 "${tests[@]}" || status=$?
     # out of time is not red: every kernel is compiled on the way, and the benchmark checks what it times
     if [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -ne 137 ]; then
         skip "benchmarks" "the tests are red"
@@ -92,14 +93,15 @@ if [ -n "$mode" ]; then
 elif command -v compute-sanitizer >/dev/null; then
     # without the caching allocator, so that every tensor has bounds of its own
     part "memory checker" 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
-        "$python" -m pytest -o addopts= -o filterwarnings=default -p no:cacheprovider -q "$tests" \
+        "$python" -m pytest -o addopts= -o filterwarnings=default -p no:cacheprovider -q "$kernels" \
         -k "touches_nothing and 63" || true
 else
     skip "memory checker" "compute-sanitizer is not installed"
 fi
 
 growth=60
-budget=$((total - SECONDS - growth - 40)) # the rest is for the figures
+encoder=30
+budget=$((total - SECONDS - growth - encoder - 40)) # the rest is for the figures
 if [ "$budget" -lt 30 ]; then
     skip "expert mixture" "no time left"
     failed=1
@@ -108,6 +110,7 @@ else
         --budget "$budget" || true
 fi
 part "growth" $((growth + 10)) "$python" benchmarks/growth.py "${arguments[@]}" --budget "$growth" || true
+part "encoder" "$encoder" "$python" benchmarks/bottleneck_encoder.py "${arguments[@]}" || true
 if "$python" -c 'import matplotlib' 2>/dev/null; then
     part "figures" 40 "$python" benchmarks/plots.py "$folder" ${mode:+"$mode"} || true
 else

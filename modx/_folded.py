@@ -69,7 +69,8 @@ def attend(
     if mask is not None:
         hidden = F.pad(~mask, (num_tokens, 0))
         bias = torch.zeros_like(hidden, dtype=frames.dtype).masked_fill_(hidden, -torch.inf)
-    outputs: Tensor = _Attention.apply(
+    run: Any = _Attention.apply
+    outputs: Tensor = run(
         F.pad(frames, (0, 0, num_tokens, 0)),
         weight,
         constants,
@@ -79,13 +80,19 @@ def attend(
         bias,
         eps,
     )
-    return outputs.unflatten(1, (num_tokens, -1)).permute(2, 1, 0, 3).flatten(2)
+    by_sample: Tensor = outputs.unflatten(1, (num_tokens, -1)).permute(2, 1, 0, 3)
+    return by_sample.flatten(2)
 
 
-# What is computed once per call costs as much as making the frames of some samples wide. Width 128, 4 tokens, CPU time of
-# one thread of an Intel Xeon (AMX), forward and backward, wide frames / folded ones, 375 frames 5 wide and 500 frames 20
-# wide: 4 samples 0.94, 0.93; 8: 1.33, 1.24; 16: 1.85, 2.07; 32: 2.7, 2.4. 25 frames 5 wide: 0.93, 1.02, 1.18, 1.53.
-# 64 samples of 50 frames: 5 wide 2.1, 20 wide 1.8, 64 wide 1.5, 96 wide 1.2, 128 wide 1.1.
+# What is computed once per call costs as much as making the frames of some samples wide. Time of wide frames / folded
+# ones, forward and backward, width 128, 4 tokens (CPU time of one thread, Intel Xeon with AMX, torch 2.13):
+#
+#   samples                 4     8    16    32
+#   25 frames, 5 wide    0.93  1.02   1.2   1.5
+#   375 frames, 5 wide   0.94   1.3   1.9   2.7
+#   500 frames, 20 wide  0.93   1.2   2.1   2.4
+#
+# 64 samples of 50 frames that are 5, 20, 64, 96 and 128 wide: 2.1, 1.8, 1.5, 1.2 and 1.1. No GPU has measured it yet.
 MIN_SAMPLES = 8
 
 
@@ -211,8 +218,8 @@ def _differentiable_gradients(
 ) -> list[Tensor | None]:
     """Compute differentiable gradients of the tensors that need them."""
     *tensors, bias = arguments
-    inputs = [part.view_as(part) for part in tensors]  # one may have been computed from another
+    inputs: list[Any] = [part.view_as(part) for part in tensors]  # one may have been computed from another
     wanted = [part for part, need in zip(inputs, needs, strict=False) if need]
-    outputs = _differentiable(*inputs, bias, eps)
+    outputs = _differentiable(*[*inputs, bias, eps])
     found = iter(torch.autograd.grad(outputs, wanted, grad, create_graph=True))
     return [next(found) if need else None for need in needs[: len(inputs)]]

@@ -1,6 +1,7 @@
 """BottleneckEncoder: encode a sequence of any length into a few tokens."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class BottleneckEncoder(ModalityModule):
     def _encode_folded(self, name: str, frames: Tensor, mask: Tensor | None) -> Tensor:
         """Encode without making a frame as wide as a token."""
         projection, positions = self.projections[name], self.positions[name]
-        (block,) = self.transformers[name].blocks
+        (block,) = cast(Any, self.transformers[name].blocks)
         tokens = self.tokens + positions[: self.num_tokens]
         biases = positions[self.num_tokens : self.num_tokens + frames.shape[1]]
         if projection.bias is not None:
@@ -188,7 +189,7 @@ class BottleneckEncoder(ModalityModule):
 
     def _obstacle(self, name: str, frames: Tensor) -> str | None:
         """Return the reason why frames are made as wide as a token, or None if they need not be."""
-        blocks = self.transformers[name].blocks
+        blocks: Any = self.transformers[name].blocks
         if torch.compiler.is_compiling():  # comes first: reading a size would specialize a compiled or exported graph
             return "a compiled or exported graph"
         if len(blocks) != 1:  # only the first block sees frames, and it computes a row for each of them

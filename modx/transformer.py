@@ -166,13 +166,15 @@ class TransformerBlock(nn.Module):
 
     def _query(self, x: Tensor) -> Tensor:
         """Return the scaled queries of tokens ``(..., T, D)``, ``(..., T, H, v)``."""
-        query: Tensor = self.query(self.query_norm(x)).unflatten(-1, (self.num_heads, self.head_dim))
-        return query * self.head_dim**-0.5
+        query: Tensor = self.query(self.query_norm(x)) * self.head_dim**-0.5
+        heads: Tensor = query.unflatten(-1, (self.num_heads, self.head_dim))
+        return heads
 
     def _absorb(self, query: Tensor) -> Tensor:
         """Move the key weights into the queries, ``(..., H, T, D)``: they score normalized tokens without keys."""
         key = (self.key.weight * self.key_norm.weight).unflatten(0, (self.num_heads, self.head_dim))
-        return torch.einsum("...qhd,hdc->...hqc", query, key)
+        absorbed: Tensor = torch.einsum("...qhd,hdc->...hqc", query, key)
+        return absorbed
 
     def extra_repr(self) -> str:
         return f"{self.dim}, num_heads={self.num_heads}, head_dim={self.head_dim}"

@@ -56,7 +56,8 @@ def test_says_what_it_is_made_of(block):
 @every_block
 def test_compiles_as_one_graph_with_the_same_outputs_and_gradients(block):
     torch._dynamo.reset()
-    module, inputs = block.build().double(), cast(block.inputs(3), torch.float64)
+    # float64: an encoder folds frames if it is not compiled, and in float32 the two differ by more than the tolerance
+    module, inputs = block.build(dtype=torch.float64), cast(block.inputs(3), torch.float64)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     got, expected = (outputs_and_gradients(run, module, inputs) for run in (compiled, module))
     torch.testing.assert_close(got, expected)
