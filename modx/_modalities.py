@@ -154,6 +154,6 @@ def hide_part(part: Tensor, mask: Tensor | None) -> Tensor:
 
 def _is_full(mask: Tensor) -> bool:
     """Whether a mask is known to hide nothing. A copy is saved then; on a GPU, to ask would cost more than the copy."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not Tensor or transformed():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or type(mask) is not Tensor or transformed():
         return False
     return mask.device.type == "cpu" and bool(mask.all())
