@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import hide, mean_over
+from baselines.masked import check_lengths, hide, mean_over
 
 DECOUPLING, INNER, DISTILLATION = 0.1, 0.1, 0.05  # weights of the losses: lambda 1, gamma, lambda 2
 MARGIN = 0.15  # of a pair of classes; of scores, times their distance
@@ -120,7 +120,7 @@ class DMD(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names = sorted(input_dims)
-        self.max_lengths = dict(max_lengths)
+        self.max_lengths = {name: max_lengths[name] for name in names}
         self.others = {name: [other for other in names if other != name] or [name] for name in names}
         kernels = {name: min(kernel_size, max_lengths[name]) for name in names}
         flat = {name: dim * (max_lengths[name] - kernels[name] + 1) for name in names}
@@ -133,6 +133,7 @@ class DMD(nn.Module):
             dropout = DROPOUT.get(name, 0.0)
             return CrossmodalEncoder(width, depth, num_heads, attention_dropout=dropout, input_dropout=0.2)
 
+        self.text_dropout = nn.Dropout(TEXT_DROPOUT)
         self.projections = each(lambda name: nn.Conv1d(input_dims[name], dim, kernels[name], bias=False))
         self.common = nn.Linear(dim, dim, bias=False)
         self.own = each(lambda name: nn.Linear(dim, dim, bias=False))
@@ -155,14 +156,19 @@ class DMD(nn.Module):
         self.head = Head(whole, num_outputs)
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> DmdOutput:
-        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read."""
+        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read.
+
+        Raises:
+            ValueError: A sequence is too long.
+        """
+        check_lengths("DMD", features, self.max_lengths)
         projected, frames = {}, {}
         for name, project in self.projections.items():
             x = features[name]
             mask = x.new_ones(x.shape[:2], dtype=torch.bool) if masks is None else masks[name]
             spare = self.max_lengths[name] - x.shape[1]
             x, mask = F.pad(hide(x, mask), (0, 0, 0, spare)), F.pad(mask, (0, spare))
-            x = F.dropout(x, TEXT_DROPOUT, self.training) if name == "text" else x
+            x = self.text_dropout(x) if name == "text" else x
             projected[name] = project(x.mT).mT
             frames[name] = F.max_pool1d(mask.float(), project.kernel_size[0], 1) > 0
         own = {name: self.own[name](x) for name, x in projected.items()}

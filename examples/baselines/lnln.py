@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import hide, mean_over
+from baselines.masked import check_lengths, hide, mean_over
 from modx import TransformerEncoder
 
 WEIGHTS = {"completeness": 0.9, "adversarial": 0.8, "reconstruction": 0.1}  # of the losses, beside 1 for the task's
@@ -81,6 +81,7 @@ class LNLN(nn.Module):
         super().__init__()
         names = sorted(input_dims)
         self.dominant = dominant
+        self.max_lengths = {name: max_lengths[name] for name in names}
         self.others = [name for name in names if name != dominant] or [dominant]
         sizes = {"dim": dim, "depth": depth, "num_heads": num_heads, "head_dim": head_dim}
         self.projections = nn.ModuleDict({name: nn.Linear(input_dims[name], dim) for name in names})
@@ -110,7 +111,12 @@ class LNLN(nn.Module):
         nn.init.ones_(self.hyper_seed)
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> LnlnOutput:
-        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read."""
+        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read.
+
+        Raises:
+            ValueError: A sequence is too long.
+        """
+        check_lengths("LNLN", features, self.max_lengths)
         masks = {} if masks is None else masks
         tokens = {}
         for name, encoder in self.encoders.items():

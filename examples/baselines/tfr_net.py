@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import hide, mean_over
+from baselines.masked import check_lengths, hide, mean_over
 
 WEIGHTS = {"text": 5.0, "audio": 2.0, "vision": 20.0}  # of the reconstruction losses; 1 for other modalities
 KERNELS = {"text": 1, "audio": 5}  # of the convolutions; 3 for other modalities
@@ -77,7 +77,7 @@ class TFRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names = sorted(input_dims)
-        self.max_lengths = dict(max_lengths)
+        self.max_lengths = {name: max_lengths[name] for name in names}
 
         def encoder(name: str, width: int, heads: int, positions: bool = True) -> CrossmodalEncoder:
             rate = DROPOUT.get(name, 0.0)
@@ -94,6 +94,7 @@ class TFRNet(nn.Module):
             return encoder(name, length, heads, positions=False)
 
         width = dim * len(names)
+        self.text_dropout = nn.Dropout(0.2)
         self.projections = nn.ModuleDict({name: convolution(name) for name in names})
         self.encoders = nn.ModuleDict(
             {name: nn.ModuleDict({source: encoder(name, dim, num_heads) for source in names}) for name in names}
@@ -107,13 +108,18 @@ class TFRNet(nn.Module):
         self.head = Head(head_dim, num_outputs)
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> TfrNetOutput:
-        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read."""
+        """Predict from features ``(B, L_m, D_m)``; masks ``(B, L_m)`` are True where a frame may be read.
+
+        Raises:
+            ValueError: A sequence is too long.
+        """
+        check_lengths("TFRNet", features, self.max_lengths)
         if masks is None:
             masks = {name: part.new_ones(part.shape[:2], dtype=torch.bool) for name, part in features.items()}
         projected = {}
         for name, project in self.projections.items():
             x = hide(features[name], masks[name])
-            x = F.dropout(x, 0.2, self.training) if name == "text" else x
+            x = self.text_dropout(x) if name == "text" else x
             projected[name] = hide(project(x.mT).mT, masks[name])
         pooled, rebuilt = [], {}
         for name in self.names:
@@ -140,11 +146,12 @@ class TFRNet(nn.Module):
             complete: modality -> the complete input ``(B, L_m, D_m)``.
             missing: modality -> bool ``(B, L_m)``, True where a real frame was dropped.
         """
-        return {
-            f"{name}_reconstruction": WEIGHTS.get(name, 1.0)
-            * mean_over(F.smooth_l1_loss(rebuilt, complete[name], reduction="none").mean(-1), missing[name])
-            for name, rebuilt in output.rebuilt.items()
-        }
+        found = {}
+        for name, rebuilt in output.rebuilt.items():
+            guess, target = hide(rebuilt, missing[name]), hide(complete[name], missing[name])
+            errors = F.smooth_l1_loss(guess, target, reduction="none").mean(-1)
+            found[f"{name}_reconstruction"] = WEIGHTS.get(name, 1.0) * mean_over(errors, missing[name])
+        return found
 
 
 class GatedGru(nn.Module):
