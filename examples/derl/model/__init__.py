@@ -1,1 +1,1 @@
-"""The models, their configuration and their registry. Imports only ``data``."""
+"""The models, their configuration and their registry. Imports only ``data``, and ``examples/baselines``."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
 from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
+from derl.model.training import Batch
 
 
 class PlainModel(SentimentModel):
@@ -34,8 +35,8 @@ class PlainModel(SentimentModel):
         seen = inputs if keep is None else self.corrupt(inputs, keep)
         shown = self.present(masks, keep)
         compare = self.training and labels is not None and keep is not None and self.compares_scores
+        rows = dropped_rows(masks, keep) if compare else None
         if compare:
-            rows = dropped_rows(masks, keep)
             seen, shown = append_rows(seen, inputs, rows), append_rows(shown, masks, rows)
         embedded = self.embed(seen, shown)
         means = [
@@ -44,8 +45,8 @@ class PlainModel(SentimentModel):
         ]
         scores = self.answer(self.score(torch.cat(means, dim=1)), shown)
         prediction = scores[: next(iter(inputs.values())).shape[0]]
-        loss = None if labels is None else self.task_loss(prediction, labels)
-        output = DerlOutput(loss=loss, task_loss=loss, prediction=prediction)
-        if compare:
-            self.compare(output, scores[len(prediction) :], rows, labels)
+        output = DerlOutput(prediction=prediction)
+        if labels is not None:
+            complete = scores[len(prediction) :] if compare else None
+            self.add_losses(output, Batch(labels, masks, keep, rows, complete))
         return output

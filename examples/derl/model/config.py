@@ -51,6 +51,7 @@ class DerlConfig(PreTrainedConfig):
             paper. "absent": as if it had been left out.
         partly_missing: "impute" replaces missing (NaN) values in a frame by the training mean; "mask" masks the frame.
         mean_label: mean of the training labels, the answer to a sample of which nothing is present.
+        core: arguments of a compared system's core, by name, that differ from its paper's sizes.
         class_shares: share of each class among the training labels, that answer for classes. Default: equal shares.
 
     Raises:
@@ -98,6 +99,7 @@ class DerlConfig(PreTrainedConfig):
     partly_missing: str = "impute"
     mean_label: float = 0.0
     class_shares: list[float] | tuple[float, ...] | None = None
+    core: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in RULES:

@@ -108,5 +108,9 @@ RULES: dict[str, Rule] = {
         "a list of numbers above 0, or None",
         lambda value: value is None or _is_list(value, lambda share: _is_weight(share) and share > 0),
     ),
+    "core": (
+        "a dict by argument, or None",
+        lambda value: value is None or (isinstance(value, dict) and all(isinstance(name, str) for name in value)),
+    ),
     "mean_label": ("a finite number", lambda value: _is_number(value) and math.isfinite(value)),
 }

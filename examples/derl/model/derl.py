@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
 from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
-from modx import FusionLosses, MissingModalityFusion
+from derl.model.training import Batch
+from modx import MissingModalityFusion
 
 
 class DerlModel(SentimentModel):
@@ -96,21 +97,23 @@ class DerlModel(SentimentModel):
             fusion_weights=torch.stack(weights, dim=-1),
         )
         if labels is not None:
-            output.task_loss = output.loss = self.task_loss(prediction, labels)
             if fused.losses is not None:
-                self._supervise(output, fused.losses)
+                output.orthogonality_loss = fused.losses.orthogonality
+                output.reconstruction_loss = fused.losses.reconstruction if self.config.reconstruction_levels else None
+            complete = None
             if rows is not None and self.compares_scores:
-                self.compare(output, self.score(fused.complete_features[rows].mean(1)), rows, labels)
+                complete = self.score(fused.complete_features[rows].mean(1))
+            self.add_losses(output, Batch(labels, masks, keep, rows, complete))
         return output
 
     def drop_training_parts(self) -> None:
         self.fusion.reconstructor = None  # only training reconstructs
 
-    def _supervise(self, output: DerlOutput, losses: FusionLosses) -> None:
+    def losses(self, output: DerlOutput, batch: Batch) -> dict[str, Tensor]:
         """Add the losses of eq. 5 and 12 to the task loss (eq. 18)."""
-        config = self.config
-        output.orthogonality_loss = losses.orthogonality
-        output.loss = output.task_loss + config.orthogonality_weight * losses.orthogonality
-        if config.reconstruction_levels:
-            output.reconstruction_loss = losses.reconstruction
-            output.loss = output.loss + config.reconstruction_weight * losses.reconstruction
+        terms = {"task": self.task_loss(output.prediction, batch.labels)}
+        if output.orthogonality_loss is not None:
+            terms["orthogonality"] = self.config.orthogonality_weight * output.orthogonality_loss
+        if output.reconstruction_loss is not None:
+            terms["reconstruction"] = self.config.reconstruction_weight * output.reconstruction_loss
+        return terms | self.comparison(output, batch)

@@ -5,7 +5,10 @@ from transformers import AutoConfig, AutoModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
+from derl.model.dmd import DmdModel
+from derl.model.lnln import LnlnModel
 from derl.model.sentiment import SentimentModel
+from derl.model.tfr_net import TfrNetModel
 
 MODELS: dict[str, type[SentimentModel]] = {}
 
@@ -39,3 +42,6 @@ def register_model(name: str, model_class: type[SentimentModel]) -> None:
 AutoConfig.register(DerlConfig.model_type, DerlConfig, exist_ok=True)
 register_model("derl", DerlModel)
 register_model("plain", PlainModel)
+register_model("lnln", LnlnModel)
+register_model("dmd", DmdModel)
+register_model("tfr_net", TfrNetModel)

@@ -1,7 +1,9 @@
 """SentimentModel: base class of DERL and its plain baseline."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -15,6 +17,7 @@ from transformers.utils import ModelOutput
 from derl.data.split import DataError
 from derl.model.by_length import encode_by_length
 from derl.model.config import DerlConfig
+from derl.model.training import Batch, Phase
 from modx.missing import erase
 
 Features = dict[str, Tensor]
@@ -37,6 +40,7 @@ class DerlOutput(ModelOutput):
         task_loss: scalar.
         orthogonality_loss, reconstruction_loss: scalars, only in training (eq. 5, 12).
         consistency_loss: scalar, only in training and if the complete input is scored too.
+        losses: name -> scalar, other losses of training, each times its weight.
         prediction: scores ``(B,)``, or logits of classes ``(B, num_labels)``.
         expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
         fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
@@ -48,6 +52,7 @@ class DerlOutput(ModelOutput):
     orthogonality_loss: Tensor | None = None
     reconstruction_loss: Tensor | None = None
     consistency_loss: Tensor | None = None
+    losses: Features | None = None
     prediction: Tensor | None = None
     expert_weights: Features | None = None
     fusion_weights: Tensor | None = None
@@ -62,10 +67,18 @@ class SentimentModel(PreTrainedModel):
     Attributes:
         label: the model's name in tables.
         fuses: whether the output has ``fusion_weights``, the shares of the modalities in a score.
+        recipe: options of the model's own paper, which ``--recipe paper`` puts before DERL's.
+        smoke: ``config.core`` of the smoke preset, for a model with a core.
+        phases: phases of training, which take turns. Default: none.
+        phase: name of the current phase, which the trainer sets; None outside of training.
     """
 
     label: ClassVar[str] = "unnamed"
     fuses: ClassVar[bool] = False
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    smoke: ClassVar[Mapping[str, Any]] = {}
+    phases: ClassVar[Sequence[Phase]] = ()
+    phase: str | None = None
     config_class = DerlConfig
     base_model_prefix = "derl"
 
@@ -235,10 +248,13 @@ class SentimentModel(PreTrainedModel):
     def score(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            prediction: Tensor = self.head(pooled.to(self.dtype))
-            if self.config.problem_type != "regression":
-                return prediction
-            return prediction.squeeze(-1) * self.label_scale + self.label_mean
+            return self.scale(self.head(pooled.to(self.dtype)))
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Turn the head's outputs ``(B, num_labels)`` into scores ``(B,)``; those of classes are logits already."""
+        if self.config.problem_type != "regression":
+            return outputs
+        return outputs.squeeze(-1) * self.label_scale + self.label_mean
 
     def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Answer samples of which nothing is present by the mean of the training labels, or the shares of classes."""
@@ -253,17 +269,31 @@ class SentimentModel(PreTrainedModel):
         """Return whether training also scores the complete input of corrupted rows."""
         return bool(self.config.consistency_weight or self.config.complete_weight)
 
-    def compare(self, output: DerlOutput, complete_prediction: Tensor, rows: Tensor, labels: Tensor) -> None:
-        """Add the losses of the complete input's scores of ``rows``, averaged over the whole batch."""
-        if not len(rows):
-            return
-        share = len(rows) / len(labels)
-        output.consistency_loss = share * self.distance(output.prediction[rows], complete_prediction.detach())
-        output.loss = (
-            output.loss
-            + self.config.consistency_weight * output.consistency_loss
-            + self.config.complete_weight * share * self.task_loss(complete_prediction, labels[rows])
-        )
+    def add_losses(self, output: DerlOutput, batch: Batch) -> None:
+        """Set the loss of the output, the sum of :meth:`losses`."""
+        terms = self.losses(output, batch)
+        output.task_loss = terms["task"]
+        output.loss = reduce(operator.add, terms.values())
+
+    def losses(self, output: DerlOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss by name, each times its weight: the task's, and those of the complete input.
+
+        A model with losses of its own adds them here; the trainer knows none. :meth:`forward` with labels calls this.
+        """
+        return {"task": self.task_loss(output.prediction, batch.labels)} | self.comparison(output, batch)
+
+    def comparison(self, output: DerlOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of the complete input's scores of ``batch.rows``, averaged over the whole batch."""
+        if batch.complete_prediction is None or not len(batch.rows):
+            return {}
+        prediction, labels = batch.complete_prediction, batch.labels
+        share = len(batch.rows) / len(labels)
+        output.consistency_loss = share * self.distance(output.prediction[batch.rows], prediction.detach())
+        task_loss = self.task_loss(prediction, labels[batch.rows])
+        return {
+            "consistency": self.config.consistency_weight * output.consistency_loss,
+            "complete": self.config.complete_weight * share * task_loss,
+        }
 
     def read(
         self,
@@ -342,11 +372,15 @@ class SentimentModel(PreTrainedModel):
             raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
 
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean squared or absolute error of standardized scores, or the cross-entropy of classes."""
+        """Return the mean of :meth:`errors`."""
+        return self.errors(prediction, labels, reduction="mean")
+
+    def errors(self, prediction: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
+        """Return squared or absolute errors of standardized scores, or cross-entropies of classes, ``(B,)``."""
         if self.config.problem_type != "regression":
-            return F.cross_entropy(prediction, labels.long())
+            return F.cross_entropy(prediction, labels.long(), reduction=reduction)
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
-        return criterion(prediction / self.label_scale, labels / self.label_scale)
+        return criterion(prediction / self.label_scale, labels / self.label_scale, reduction=reduction)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean squared distance of standardized scores, or of probabilities of classes."""

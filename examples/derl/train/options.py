@@ -81,7 +81,12 @@ class Options:
         "a tiny model on little synthetic data (default: own for a table, else mosi)",
         ["mosi", "mosei", "own", "smoke"],
     )
-    model: str = _option("derl", "model to train; plain is a linear layer on mean features", MODELS)
+    model: str = _option(
+        "derl",
+        "model to train: plain is a linear layer on mean features; lnln, dmd and tfr_net are systems that the paper "
+        "compares DERL with",
+        MODELS,
+    )
     disentangler: str = _option(
         "experts", "HED, or one private MLP per modality and one shared MLP, without a router", ["experts", "mlp"]
     )
@@ -97,7 +102,7 @@ class Options:
         None,
         f"number of epochs (default: {PAPER_EPOCHS} for --recipe paper with --data, else {SHORT_EPOCHS})",
     )
-    batch_size: int = _option(64, "samples per step")
+    batch_size: int | None = _option(None, "samples per step (default: 64, or that of --model's own paper)")
     learning_rate: float | None = _option(
         None,
         "peak learning rate, except for the text encoder (default: 1e-4, or 2e-4 on synthetic data and with "
@@ -107,9 +112,15 @@ class Options:
         None, "peak learning rate of the text encoder (default: --learning_rate, or 1e-3 for one trained from scratch)"
     )
     warmup: float = _option(0.1, "share of steps for linear warmup (from LNLN's code), followed by cosine decay")
-    weight_decay: float = _option(1e-4, "weight decay of all parameters but biases, norms and temperatures")
+    weight_decay: float | None = _option(
+        None,
+        "weight decay of all parameters but biases, norms and temperatures (default: 1e-4, or that of --model's own "
+        "paper)",
+    )
     max_grad_norm: float | None = _option(None, "maximum gradient norm; 0: no clipping (default: set by --recipe)")
-    task_loss: str = _option("mse", "loss of the score", ["mse", "mae"])
+    task_loss: str | None = _option(
+        None, "loss of the score (default: mse, or that of --model's own paper)", ["mse", "mae"]
+    )
     orthogonality_weight: float | None = _option(None, "weight of eq. 5 in the loss (default: set by --recipe)")
     orthogonality_penalty: str = _option(
         "cosine", "penalty in eq. 5: the cosine, as printed, or a function of it", ["cosine", "relu", "abs", "square"]
@@ -126,9 +137,10 @@ class Options:
     corrupted_share: float | None = _option(
         None, "share of training samples corrupted per epoch (default: set by --recipe)"
     )
-    corrupt_by: str = _option(
-        "sample",
-        "corrupt the same samples in every modality (paper), or draw samples per modality (LNLN's code)",
+    corrupt_by: str | None = _option(
+        None,
+        "corrupt the same samples in every modality (paper), or draw samples per modality (LNLN's code) (default: "
+        "sample, or modality for --model lnln)",
         ["sample", "modality"],
     )
     train_rate: float | None = _option(
@@ -294,7 +306,16 @@ def fill_in(options: Options) -> Options:
         "epochs": PAPER_EPOCHS if options.recipe == "paper" and options.data is not None else SHORT_EPOCHS,
         "learning_rate": rate,
         "text_learning_rate": 1e-3 if from_nothing else rate,
+        "batch_size": 64,
+        "weight_decay": 1e-4,
+        "task_loss": "mse",
+        "corrupt_by": "sample",
     }
+    if options.recipe == "paper":  # the model's own paper's
+        own = dict(MODELS[options.model].recipe)
+        if from_nothing:
+            own.pop("text_learning_rate", None)
+        defaults |= own
     if options.task == "classify" and defaults["select_metric"] != LAST:
         defaults["select_metric"] = next(iter(TASKS["classify"]))
     settled |= {name: value for name, value in defaults.items() if settled[name] is None}

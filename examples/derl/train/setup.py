@@ -225,4 +225,6 @@ def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase |
         special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
         settings["special_token_ids"] = [token for token in special if token is not None]
         settings["text_config"] = small_encoder(tokenizer, longest)  # a pretrained encoder has its own
+    if options.preset == "smoke":
+        settings["core"] = MODELS[options.model].smoke or None
     return PRESETS[options.preset](**settings)

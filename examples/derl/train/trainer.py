@@ -22,6 +22,7 @@ from derl.evaluate.protocol import average
 from derl.evaluate.task import Task
 from derl.evaluate.tasks import task_of
 from derl.model.sentiment import SentimentModel, nothing_left
+from derl.model.training import phase_at
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
 from derl.train.decay import decayed
@@ -79,7 +80,9 @@ class SentimentTrainer(SafeTrainer):
         if model.training:
             weight = self._batches.weight(self.state.global_step)
             output.loss = output.loss * weight
-            self._parts = {name: output[name].detach() * weight for name in LOSS_PARTS if output.get(name) is not None}
+            parts = {name: output[name] for name in LOSS_PARTS if output.get(name) is not None}
+            parts |= {f"{name}_loss": part for name, part in (output.get("losses") or {}).items()}
+            self._parts = {name: part.detach() * weight for name, part in parts.items()}
         elif return_outputs:
             output["nothing_left"] = nothing_left(inputs["masks"], inputs.get("keep"))
         return (output.loss, output) if return_outputs else output.loss
@@ -121,15 +124,20 @@ class EpochLine(ProgressCallback):
 
 
 class SetEpoch(TrainerCallback):
-    """Tell the training data the epoch, which accelerate omits when it resumes within one."""
+    """Tell the training data the epoch, which accelerate omits when it resumes within one, and the model its phase."""
 
-    def __init__(self, dataset: MissingDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: MissingDataset, model: SentimentModel) -> None:
+        self.dataset, self.model = dataset, model
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.dataset.set_epoch(math.floor(state.epoch or 0))
+        epoch = math.floor(state.epoch or 0)
+        self.dataset.set_epoch(epoch)
+        self.model.phase = phase_at(self.model.phases, epoch)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.model.phase = None
 
 
 class StopAfterStep(TrainerCallback):
@@ -222,7 +230,7 @@ def make_trainer(
         eval_dataset=ConcatDataset(valid),
         compute_metrics=partial(_metrics, num_parts=len(valid), task=task_of(model.config)),
         options=options,
-        callbacks=[SetEpoch(train)],
+        callbacks=[SetEpoch(train, model)],
     )
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
