@@ -1,7 +1,11 @@
 """Time the expert mixture on a CPU against a loop over expert modules: ``python benchmarks/expert_mixture_cpu.py``.
 
 There are three groups with one private expert each and three shared experts, in float32. In one process, the providers
-take turns, in reverse order every other round. A ratio is the loop's time over the provider's in the same round.
+take turns, in reverse order every other round. A ratio is the loop's time over the provider's in the same round. On a
+busy machine, read the ratios of CPU time, measured with one thread (``OMP_NUM_THREADS=1``).
+
+The op's share of what its matmuls allow: another provider takes turns too and runs the matmuls and GELU alone, and for
+the backward pass their gradients, into buffers that it keeps. The share is its CPU time over eager's.
 """
 
 import argparse
@@ -36,8 +40,48 @@ SIZES = (  # tokens, width, hidden width
 )
 PROVIDERS = ("loop", "eager", "wide", "baddbmm")
 COMPILED = ("compiled loop", "compiled wide")
+CLOCKS = {"wall": time.perf_counter, "CPU": time.process_time}
 
 Outputs = tuple[Tensor, Tensor]
+
+
+class Bare:
+    """The matmuls of a mixture, GELU and its derivative, without biases, router weights, sums or allocation."""
+
+    def __init__(self, x: Tensor, w1: Tensor, w2: Tensor, sizes: list[int]) -> None:
+        widths = [NUM_PRIVATE * w1.shape[1]] * NUM_GROUPS + [NUM_SHARED * w1.shape[1]]
+        first, second = (bank.detach().flatten(0, 1).split(widths) for bank in (w1, w2))
+        tokens = [*x.detach().split(sizes), x.detach()]
+        self.banks = [Bank(*parts) for parts in zip(tokens, first, second, strict=True)]
+
+    @torch.no_grad()
+    def __call__(self, backward: bool) -> None:
+        for bank in self.banks:
+            bank.forward()
+        for bank in self.banks if backward else ():
+            bank.backward()
+
+
+class Bank:
+    """The experts of one group, or the shared ones, as one MLP; its outputs stand for their own gradient."""
+
+    def __init__(self, x: Tensor, w1: Tensor, w2: Tensor) -> None:
+        self.x, self.w1, self.w2 = x, w1, w2
+        self.z, self.a, self.dz = (torch.empty(len(x), len(w1)) for _ in range(3))
+        self.y, self.dx = torch.empty(len(x), w2.shape[1]), torch.empty_like(x)
+        self.dw1, self.dw2 = torch.empty_like(w1), torch.empty_like(w2)
+
+    def forward(self) -> None:
+        torch.mm(self.x, self.w1.t(), out=self.z)
+        torch.ops.aten.gelu.out(self.z, out=self.a)
+        torch.mm(self.a, self.w2, out=self.y)
+
+    def backward(self) -> None:
+        torch.mm(self.a.t(), self.y, out=self.dw2)
+        torch.mm(self.y, self.w2.t(), out=self.dz)
+        torch.ops.aten.gelu_backward.grad_input(self.dz, self.z, grad_input=self.dz)
+        torch.mm(self.dz.t(), self.x, out=self.dw1)
+        torch.mm(self.dz, self.w1, out=self.dx)
 
 
 @dataclass
@@ -69,8 +113,7 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
     )
     banks = [torch.stack(parts).detach() for parts in zip(*(_bank(expert) for expert in experts), strict=True)]
     inputs = [x, gates, *(bank.requires_grad_() for bank in banks)]
-    sizes = [tokens // NUM_GROUPS] * (NUM_GROUPS - 1)
-    sizes.append(tokens - sum(sizes))
+    sizes = group_sizes(tokens)
 
     def loop() -> Outputs:
         return run_loop(experts, x, gates, sizes)
@@ -101,6 +144,11 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
         for got, expected in zip(_stacked(call.gradients()), _stacked(calls["loop"].gradients()), strict=True):
             assert (got - expected).norm() <= 1e-4 * expected.norm(), name
     return calls
+
+
+def group_sizes(tokens: int) -> list[int]:
+    sizes = [tokens // NUM_GROUPS] * (NUM_GROUPS - 1)
+    return [*sizes, tokens - sum(sizes)]
 
 
 def run_loop(experts: nn.ModuleList, x: Tensor, gates: Tensor, sizes: list[int]) -> Outputs:
@@ -141,24 +189,30 @@ def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str, Any]:
-    """Return seconds per provider and round, and the loop's time over each provider's."""
+    """Return the loop's seconds of wall and CPU time, its time over each provider's, and bare's time over eager's."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     calls = make_calls(*size, (*PROVIDERS, *(COMPILED if compiler else ())))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    x, _, w1, _, w2, _ = calls["eager"].leaves
+    turns: dict[str, Callable[[bool], None]] = {**calls, "bare": Bare(x, w1, w2, group_sizes(size[0]))}
+    seconds: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in CLOCKS} for name in turns}
     for index in range(rounds + 1):
-        for name in list(calls)[:: 1 if index % 2 else -1]:
-            start = time.perf_counter()
-            calls[name](backward)
+        for name in list(turns)[:: 1 if index % 2 else -1]:
+            starts = {clock: read() for clock, read in CLOCKS.items()}
+            turns[name](backward)
             if index:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
-    ratios = {
-        name: summary([loop / own for loop, own in zip(seconds["loop"], values, strict=True)])
-        for name, values in seconds.items()
-        if name != "loop"
+                for clock, read in CLOCKS.items():
+                    seconds[name][clock].append(read() - starts[clock])
+
+    def ratio(over: str, under: str, clock: str) -> dict[str, Any]:
+        found = summary([a / b for a, b in zip(seconds[over][clock], seconds[under][clock], strict=True)])
+        return {key: found[key] for key in ("median", "quartiles")}
+
+    return {
+        "loop_seconds": {clock: statistics.median(values) for clock, values in seconds["loop"].items()},
+        "ratios": {name: ratio("loop", name, "wall") for name in calls if name != "loop"},
+        "cpu_ratios": {name: ratio("loop", name, "CPU") for name in ("eager", "compiled loop") if name in calls},
+        "share": ratio("bare", "eager", "CPU"),
     }
-    for ratio in ratios.values():
-        del ratio["all"]
-    return {"loop_seconds": statistics.median(seconds["loop"]), "ratios": ratios, "seconds": seconds}
 
 
 def profile(size: tuple[int, int, int], steps: int = 100) -> str:
@@ -188,26 +242,37 @@ def goal(tokens: int, dim: int, hidden_dim: int) -> float:
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    names = list(results["rows"][0]["ratios"])
+    names, on_cpu = (list(results["rows"][0][kind]) for kind in ("ratios", "cpu_ratios"))
     lines = [
         "Expert mixture on a CPU in float32: seconds of a loop over modules over seconds of the provider, median "
-        "(quartiles); above 1 the provider is faster.",
+        "(quartiles); above 1 the provider is faster. Wall time, except where CPU time is named. The share: CPU time "
+        "of the matmuls and GELU alone (backward: and their gradients) over eager's.",
         "",
-        "| T | D | H | pass | loop, ms | " + " | ".join(names) + " | eager's goal |",
-        "|---" * (6 + len(names)) + "|",
+        "| T | D | H | pass | loop, ms | loop, CPU ms | "
+        + " | ".join([*names, *(f"{name}, CPU time" for name in on_cpu)])
+        + " | share | eager's goal |",
+        "|---" * (8 + len(names) + len(on_cpu)) + "|",
     ]
+
+    def spread(ratio: dict[str, Any]) -> str:
+        low, high = ratio["quartiles"]
+        return f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})"
+
     for row in results["rows"]:
-        cells = []
-        for name in names:
-            ratio = row["ratios"][name]
-            low, high = ratio["quartiles"]
-            cells.append(f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})")
         verdict = ""
         if row["backward"]:
             wanted = goal(*row["size"])
             verdict = f"{wanted}: {'met' if row['ratios']['eager']['median'] >= wanted else 'missed'}"
-        fields = [*map(str, row["size"]), "forward, backward" if row["backward"] else "forward"]
-        lines.append("| " + " | ".join([*fields, f"{1e3 * row['loop_seconds']:.2f}", *cells]) + f" | {verdict} |")
+        cells = [
+            *map(str, row["size"]),
+            "forward, backward" if row["backward"] else "forward",
+            *(f"{1e3 * row['loop_seconds'][clock]:.2f}" for clock in CLOCKS),
+            *(spread(row["ratios"][name]) for name in names),
+            *(spread(row["cpu_ratios"][name]) for name in on_cpu),
+            spread(row["share"]),
+            verdict,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     machine = results["machine"]
     lines += [
         "",
