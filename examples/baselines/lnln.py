@@ -126,7 +126,7 @@ class LNLN(nn.Module):
         completeness = self.completeness(self.checker(dominant)[:, 0]).squeeze(-1)
         if self.dominant in masks:
             completeness = torch.where(masks[self.dominant].any(1), completeness, 0)
-        proxy, hyper = (seed.expand(len(dominant), -1, -1) for seed in (self.proxy_seed, self.hyper_seed))
+        proxy, hyper = (seed.expand(dominant.shape[0], -1, -1) for seed in (self.proxy_seed, self.hyper_seed))
         proxy = self.generator(torch.cat([proxy.to(dominant.dtype), *others], dim=1))
         share = completeness[:, None, None]
         layers = self.dominant_encoder.layers(share * dominant + (1 - share) * proxy)
@@ -193,7 +193,7 @@ class Positions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.tokens is not None:
-            x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.tokens.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         return x + self.positions[: x.shape[1]]
 
 
@@ -210,7 +210,7 @@ class TokenEncoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
-            mask = torch.cat([mask.new_ones(len(mask), self.num_tokens), mask], dim=1)
+            mask = torch.cat([mask.new_ones(mask.shape[0], self.num_tokens), mask], dim=1)
         encoded: Tensor = self.transformer(self.positions(x), mask, num_queries=self.num_tokens or None)
         return encoded
 

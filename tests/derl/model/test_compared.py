@@ -76,7 +76,7 @@ def test_the_loss_is_the_sum_of_the_losses_and_reaches_every_parameter(name):
     assert found is output
     assert given.labels is labels
     own = sum(output.losses.values())
-    complete = model.task_loss(given.complete_prediction, labels[given.rows]) * 4 / 6
+    complete = model.task_loss(given.complete_prediction, labels[given.rows]) * len(given.rows) / 6
     rest = output.task_loss + 0.5 * output.consistency_loss + 0.25 * complete
     torch.testing.assert_close(output.loss, rest + own)
     output.loss.backward()
@@ -237,7 +237,7 @@ def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path
     assert run(derl_mosi, "--resume", resumed) == 0
     weights = [read_model(folder / "model").state_dict() for folder in (whole, resumed)]
     assert all(torch.equal(part, weights[1][key]) for key, part in weights[0].items())
-    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == 0
+    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == (0 if MODELS[name].exports else 2)
     capsys.readouterr()
     assert run(derl_predict, whole, "--text", "great ship") == 0
     assert capsys.readouterr().out.startswith("score ")

@@ -66,7 +66,7 @@ def test_a_registered_model_is_trained_exported_and_asked_by_the_commands(page, 
 def test_a_model_that_is_not_registered_here_is_named(page, tmp_path):
     del MODELS["length"]
     page["LengthModel"](DerlConfig.smoke(modalities=["audio"])).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match=r"of one of the classes DerlModel, PlainModel, .*, found LengthModel; register"):
+    with pytest.raises(DataError, match=r"one of the classes DerlModel, PlainModel, .*, found LengthModel; register"):
         read_model(tmp_path)
 
 
