@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -117,6 +118,9 @@ def measure_in_own_process(name: str, options: argparse.Namespace) -> dict[str, 
     if options.batch_size is not None:
         command += ["--batch_size", str(options.batch_size)]
     done = subprocess.run([*command, "--result_of", name], capture_output=True, text=True)
+    if done.returncode < 0:
+        sent = signal.Signals(-done.returncode).name
+        return {"error": f"the process was ended by {sent}, which is what happens where memory runs out"}
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return {"error": f"exit status {done.returncode}, {lines[-1]}"}
