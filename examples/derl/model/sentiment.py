@@ -67,6 +67,7 @@ class SentimentModel(PreTrainedModel):
     Attributes:
         label: the model's name in tables.
         fuses: whether the output has ``fusion_weights``, the shares of the modalities in a score.
+        exports: whether ``derl_export.py`` takes the model; if not, it says so.
         recipe: options of the model's own paper, which ``--recipe paper`` puts before DERL's.
         smoke: ``config.core`` of the smoke preset, for a model with a core.
         phases: phases of training, which take turns. Default: none.
@@ -75,6 +76,7 @@ class SentimentModel(PreTrainedModel):
 
     label: ClassVar[str] = "unnamed"
     fuses: ClassVar[bool] = False
+    exports: ClassVar[bool] = True
     recipe: ClassVar[Mapping[str, Any]] = {}
     smoke: ClassVar[Mapping[str, Any]] = {}
     phases: ClassVar[Sequence[Phase]] = ()

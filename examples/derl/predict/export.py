@@ -76,7 +76,12 @@ def export(model_path: Path, target: str, out: Path, *, int8: bool = False, over
         raise ExportError("--int8 expected --to onnx, got --to torch; use --to onnx, or leave out --int8.")
     folder = model_folder(model_path)
     with explained(folder):
-        model = Deployed(read_model(folder))
+        read = read_model(folder)
+    if not read.exports:
+        raise ExportError(
+            f"{folder}: expected a model that can be exported, found {read.label}; ask it with derl_predict.py."
+        )
+    model = Deployed(read)
     if target == "onnx" and (size := sum(part.nbytes for part in model.state_dict().values())) >= ONNX_LIMIT:
         raise ExportError(
             f"{folder}: expected less than {ONNX_LIMIT / 2**30:.0f} GiB of parameters for one ONNX file, found "

@@ -237,7 +237,7 @@ def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path
     assert run(derl_mosi, "--resume", resumed) == 0
     weights = [read_model(folder / "model").state_dict() for folder in (whole, resumed)]
     assert all(torch.equal(part, weights[1][key]) for key, part in weights[0].items())
-    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == 0
+    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == (0 if MODELS[name].exports else 2)
     capsys.readouterr()
     assert run(derl_predict, whole, "--text", "great ship") == 0
     assert capsys.readouterr().out.startswith("score ")
