@@ -67,7 +67,7 @@ class BatchedMixture(torch.autograd.Function):
         group_sizes, num_private, num_shared, activation = mixture.layout
         columns = None if router_weights is None else router_weights.to(x.dtype).t()[:, :, None]
         dx, d_router_weights, dw1, db1, dw2, db2 = (
-            torch.empty_like(part, memory_format=torch.contiguous_format) if need else None
+            torch.empty_like(part, memory_format=torch.contiguous_format) if need and part is not None else None
             for part, need in zip(mixture.tensors, needs.tensors, strict=True)
         )
 
@@ -99,7 +99,7 @@ class BatchedMixture(torch.autograd.Function):
                         d_router_weights[:, k] = (y * d_private).sum(1)
                 experts = slice(k, mixture.first_shared, num_private)
                 dz = run(experts, tokens, _fold(grad, group_sizes), z, a)
-                if dx is not None:
+                if dx is not None and dz is not None:
                     dx.add_(_unfold(torch.bmm(dz, w1[experts]), group_sizes))
         if num_shared:
             z, a = next(kept), next(kept)
@@ -110,7 +110,7 @@ class BatchedMixture(torch.autograd.Function):
                     d_router_weights[:, num_private:] = (y * d_shared).sum(2).t()
             experts = slice(mixture.first_shared, None)
             dz = run(experts, x.expand(num_shared, -1, -1), grad, z, a)
-            if dx is not None:
+            if dx is not None and dz is not None:
                 dx.addbmm_(dz, w1[experts])
         return dx, d_router_weights, dw1, db1, dw2, db2, None, None, None, None
 
@@ -118,7 +118,7 @@ class BatchedMixture(torch.autograd.Function):
 def _fold(tokens: Tensor, group_sizes: Sequence[int]) -> Tensor:
     """Reshape ``(T, D)`` to ``(B, n, D)``, with padding if needed."""
     if len(set(group_sizes)) == 1:
-        return tokens.unflatten(0, (len(group_sizes), -1))
+        return tokens.reshape(len(group_sizes), -1, tokens.shape[1])
     return pad_sequence(tokens.split(group_sizes), batch_first=True)
 
 
