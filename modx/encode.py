@@ -190,8 +190,9 @@ class BottleneckEncoder(ModalityModule):
     def _obstacle(self, name: str, frames: Tensor) -> str | None:
         """Return the reason why frames are made as wide as a token, or None if they need not be."""
         blocks: Any = self.transformers[name].blocks
-        if torch.compiler.is_compiling():  # comes first: reading a size would specialize a compiled or exported graph
-            return "a compiled or exported graph"
+        # comes first: reading a size would specialize the graph
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return "a compiled, exported or traced graph"
         if len(blocks) != 1:  # only the first block sees frames, and it computes a row for each of them
             return "frames attend to one another in all blocks but the last"
         if transformed():
