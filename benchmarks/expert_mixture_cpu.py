@@ -224,9 +224,9 @@ def profile(size: tuple[int, int, int], steps: int = 100) -> str:
         for _ in range(steps):
             call(True)
     kinds = {
-        "products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm"),
+        "products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::addbmm_"),
         "activation": ("aten::gelu", "aten::gelu_backward"),
-        "Python": ("ExpertMixture", "ExpertMixtureBackward"),
+        "Python": ("BatchedMixture", "BatchedMixtureBackward", "ChunkedMixture", "ChunkedMixtureBackward"),
     }
     spent = {event.key: event.self_cpu_time_total / steps for event in profiler.key_averages()}
     parts = {kind: sum(spent.pop(name, 0.0) for name in names) for kind, names in kinds.items()}

@@ -155,6 +155,19 @@ def test_least_memory_never_holds_the_whole_hidden_layer():
     assert largest.numel == 2 * 64 * 5  # w2 and its gradient; the hidden layer of one expert is 40 * 64
 
 
+@pytest.mark.parametrize("batched", [0, 2**18], ids=["one by one", "batched"])
+def test_each_expert_keeps_two_hidden_layers_and_an_output(monkeypatch, batched):
+    """Router weights scale the outputs, so that no third, scaled hidden layer is kept."""
+    monkeypatch.setattr(eager, "FEW_ELEMENTS", batched)
+    inputs, counts = make(LAYOUTS["equal groups"])
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda part: kept.append(part) or part, lambda part: part):
+        expert_mixture(*inputs, **counts)
+    tokens, experts_per_token, hidden_dim, out_dim = 18, 5, 4, 5
+    added = sum(part.numel() for part in kept) - sum(part.numel() for part in inputs)
+    assert added == tokens * experts_per_token * (2 * hidden_dim + out_dim)
+
+
 @memory
 def test_nothing_is_kept_when_nothing_needs_a_gradient(least_memory):
     inputs, counts = make(LAYOUTS["uneven groups"])
