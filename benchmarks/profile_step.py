@@ -61,7 +61,7 @@ def mark(model: nn.Module) -> None:
         part = getattr(model.fusion, attribute)
         part.forward = ranged(block, part.forward)
     # the first runs MLCR, whose range lies within this one
-    for owner, method in ((model.fusion, "_losses"), (model, "_supervise"), (model, "task_loss")):
+    for owner, method in ((model.fusion, "_losses"), (model, "losses"), (model, "task_loss")):
         setattr(owner, method, ranged("losses", getattr(owner, method)))
 
 

@@ -372,21 +372,6 @@ def test_exports_for_any_batch_size_and_length(strict):
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's own
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of checks of arguments
-def test_a_traced_graph_holds_operations_alone():
-    class Alone(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encode = make(**LONG)
-
-        def forward(self, frames: Tensor) -> Tensor:
-            return self.encode({"a": frames})["a"]
-
-    traced = torch.jit.trace(Alone(), torch.randn(8, 30, 5, dtype=torch.float64))
-    assert "_Attention" not in str(traced.inlined_graph)
-
-
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch.func.jvp's own
 def test_transforms_take_the_ordinary_path():
     module, frames = make(**LONG), torch.randn(2, 8, 30, 5, dtype=torch.float64)

@@ -46,7 +46,7 @@ def rows(accuracies: Accuracies) -> dict[str, list[str]]:
         spread = {name: stdev(figures) if _many(accuracies) else None for name, figures in values.items()}
         lead = mean(values[OURS]) - mean(values[BASELINE])
         mark = "**" if _many(accuracies) and abs(lead) > max(spread.values()) else "*"
-        marks = {OURS: mark * (lead > 0), BASELINE: mark * (lead < 0)}
+        marks = {OURS: (mark if lead > 0 else ""), BASELINE: mark * (lead < 0)}
         found[condition] = [
             f"{mean(values[name]):.1f}" + (f" ± {spread[name]:.1f}" if _many(accuracies) else "") + f"{marks[name]:<3}"
             for name in (OURS, BASELINE)

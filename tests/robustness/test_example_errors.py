@@ -41,6 +41,7 @@ WRONG = {
     **dict.fromkeys(("detach_target", "sentiment"), ("yes", 1, None)),
     "problem_type": ("other", "multi_label_classification", None, 3),
     "mean_label": (math.nan, math.inf, "8", None, True, [8]),
+    "core": (3, "a", [1], {1: 2}),
     "class_shares": (3, "a", [0.0, 1.0], ["a"], [math.nan]),
 }
 
