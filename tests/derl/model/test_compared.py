@@ -214,7 +214,7 @@ def test_the_papers_tables_train_no_compared_system_unasked():
 
 def run(command, *arguments):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", [command.__module__, *map(str, arguments)])
+        patched.setattr(sys, "argv", [f"{command.__name__}.py", *map(str, arguments)])
         return command.main()
 
 
