@@ -132,55 +132,60 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Of size (K, B, T), only q = p / σ was kept.
+        with torch.autocast(grad.device.type, enabled=False):  # in case the backward pass runs inside autocast
+            return _backward(ctx, grad)
 
-        With dq the gradient of q, that of a score before the division by σ is ds = q (dq / σ - Σ_t q dq), and
-        Σ_t q dq = grad · output. The gradient of |W f + c_t|² is d_square.
-        """
-        # read once: activation checkpointing hands out each recomputed tensor only once
-        *arguments, basis, rotation, rest, x, rstd, q, sums, outputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # these gradients will be differentiated
-            return *_differentiable_gradients(arguments, ctx.eps, ctx.needs_input_grad, grad), None, None
-        f, weight, _, queries, values, key_shift, _ = arguments
-        (num_queries, batch_size, length), num_heads = q.shape, len(values)
-        grad, flat, flat_x = grad.contiguous(), f.flatten(0, 1), x.flatten(0, 1)
 
-        d_sums = (grad @ (values @ basis)).view(num_queries, batch_size, x.shape[2]).transpose(0, 1)
-        dq = torch.bmm(grad, values @ rest.T).view_as(q)
-        dq.transpose(0, 1).baddbmm_(d_sums, x.mT)
-        d_square = q * dq
-        sum_q_dq = (grad * outputs).sum(2).view(num_queries, batch_size, 1)
-        ds = torch.addcmul(-sum_q_dq, dq, rstd, out=dq).mul_(q)
-        dx = (ds.flatten(1).T @ (queries @ basis)).view_as(x)
-        d_square = d_square.addcmul_(ds, (queries @ rest.T)[:, None]).sum(0).add_(torch.linalg.vecdot(dx, x))
-        d_square.mul_(rstd).mul_(rstd).mul_(-0.5 / len(weight))
-        scaled = x * (2 * d_square[..., None])
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Of size (K, B, T), only q = p / σ was kept.
 
-        df = None
-        if ctx.needs_input_grad[0]:
-            dx.add_(scaled).baddbmm_(q.permute(1, 2, 0), d_sums)
-            df = (dx.flatten(0, 1) @ rotation).view_as(f)
+    With dq the gradient of q, that of a score before the division by σ is ds = q (dq / σ - Σ_t q dq), and
+    Σ_t q dq = grad · output. The gradient of |W f + c_t|² is d_square.
+    """
+    # read once: activation checkpointing hands out each recomputed tensor only once
+    *arguments, basis, rotation, rest, x, rstd, q, sums, outputs = ctx.saved_tensors
+    if torch.is_grad_enabled():  # these gradients will be differentiated
+        return *_differentiable_gradients(arguments, ctx.eps, ctx.needs_input_grad, grad), None, None
+    f, weight, _, queries, values, key_shift, _ = arguments
+    (num_queries, batch_size, length), num_heads = q.shape, len(values)
+    grad, flat, flat_x = grad.contiguous(), f.flatten(0, 1), x.flatten(0, 1)
 
-        ds_places = ds.sum(1)  # (K, T)
-        dv_places = torch.bmm(q.view(num_heads, -1, length).mT, grad)  # (H, T, v)
-        d_queries = ds.flatten(1) @ flat_x @ basis.T + ds_places @ rest
-        d_values = grad.mT @ sums @ basis.T + dv_places.mT @ rest
-        d_constants = (
-            ds_places.T @ queries
-            + dv_places.transpose(0, 1).flatten(1) @ values.flatten(0, 1)
-            + scaled.sum(0) @ basis.T
-            + 2 * d_square.sum(0)[:, None] * rest
-        )
-        sums_f = torch.bmm(q.transpose(0, 1), f).transpose(0, 1).reshape(num_heads, -1, f.shape[2])
-        d_weight = (
-            queries.T @ (ds.flatten(1) @ flat)
-            + values.flatten(0, 1).T @ (grad.mT @ sums_f).flatten(0, 1)
-            + basis @ (scaled.flatten(0, 1).T @ flat)
-            + 2 * rest.T @ (f * d_square[..., None]).sum(0)
-        )
-        d_weight -= d_weight.mean(0)
-        d_constants -= d_constants.mean(1, keepdim=True)
-        return df, d_weight, d_constants, d_queries, d_values, torch.zeros_like(key_shift), None, None
+    d_sums = (grad @ (values @ basis)).view(num_queries, batch_size, x.shape[2]).transpose(0, 1)
+    dq = torch.bmm(grad, values @ rest.T).view_as(q)
+    dq.transpose(0, 1).baddbmm_(d_sums, x.mT)
+    d_square = q * dq
+    sum_q_dq = (grad * outputs).sum(2).view(num_queries, batch_size, 1)
+    ds = torch.addcmul(-sum_q_dq, dq, rstd, out=dq).mul_(q)
+    dx = (ds.flatten(1).T @ (queries @ basis)).view_as(x)
+    d_square = d_square.addcmul_(ds, (queries @ rest.T)[:, None]).sum(0).add_(torch.linalg.vecdot(dx, x))
+    d_square.mul_(rstd).mul_(rstd).mul_(-0.5 / len(weight))
+    scaled = x * (2 * d_square[..., None])
+
+    df = None
+    if ctx.needs_input_grad[0]:
+        dx.add_(scaled).baddbmm_(q.permute(1, 2, 0), d_sums)
+        df = (dx.flatten(0, 1) @ rotation).view_as(f)
+
+    ds_places = ds.sum(1)  # (K, T)
+    dv_places = torch.bmm(q.view(num_heads, -1, length).mT, grad)  # (H, T, v)
+    d_queries = ds.flatten(1) @ flat_x @ basis.T + ds_places @ rest
+    d_values = grad.mT @ sums @ basis.T + dv_places.mT @ rest
+    d_constants = (
+        ds_places.T @ queries
+        + dv_places.transpose(0, 1).flatten(1) @ values.flatten(0, 1)
+        + scaled.sum(0) @ basis.T
+        + 2 * d_square.sum(0)[:, None] * rest
+    )
+    sums_f = torch.bmm(q.transpose(0, 1), f).transpose(0, 1).reshape(num_heads, -1, f.shape[2])
+    d_weight = (
+        queries.T @ (ds.flatten(1) @ flat)
+        + values.flatten(0, 1).T @ (grad.mT @ sums_f).flatten(0, 1)
+        + basis @ (scaled.flatten(0, 1).T @ flat)
+        + 2 * rest.T @ (f * d_square[..., None]).sum(0)
+    )
+    d_weight -= d_weight.mean(0)
+    d_constants -= d_constants.mean(1, keepdim=True)
+    return df, d_weight, d_constants, d_queries, d_values, torch.zeros_like(key_shift), None, None
 
 
 def _rotate(weight: Tensor, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -230,6 +230,17 @@ def test_saved_tensors_can_be_moved():
     assert all(torch.equal(part, expected[name]) for name, part in got.items())
 
 
+def test_the_backward_pass_may_run_inside_autocast():
+    module, frames = make(5, torch.float32), torch.randn(3, LENGTH, 5)
+    expected = results("folded", module, frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = results("folded", module, frames)
+    for name, part in got.items():
+        assert part.dtype == torch.float32
+        if not name.endswith("key_norm.bias"):  # 0
+            assert (part - expected[name]).norm() < 0.05 * expected[name].norm()
+
+
 @pytest.mark.parametrize("frames_dtype", [torch.float32, torch.bfloat16])
 def test_autocast_returns_the_dtype_of_wide_frames_and_is_no_further_from_float32(frames_dtype):
     module, frames = make(20, torch.float32, dim=64, max_lengths={"a": 150}), torch.randn(8, 150, 20).to(frames_dtype)
