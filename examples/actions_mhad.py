@@ -20,6 +20,7 @@ from actions.clips import Clips, read_clips
 from actions.ledger import Ledger
 from actions.protocol import MODELS, Task, fit, split_clips
 from actions.report import OURS, print_report
+from arguments import count, target
 
 FOLDS = (1, 3, 5, 7)  # the odd subjects, which are the training split
 EPOCHS = 40
@@ -64,14 +65,14 @@ def parse() -> tuple[argparse.Namespace, Clips, Ledger]:
     )
     parser.add_argument("--masks", type=Path, help="frame_loss_masks.npz, for the published conditions (default: none)")
     parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"any of {', '.join(MODELS)}")
-    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per model (default: 1)")
+    parser.add_argument("--seeds", type=count, default=1, help="number of seeds per model (default: 1)")
     parser.add_argument("--folds", nargs="+", type=int, help="odd subjects to leave out in turn (default: 1 3 5 7)")
     parser.add_argument("--test", action="store_true", help="train on all odd subjects and evaluate on the even ones")
-    parser.add_argument("--epochs", type=_count, help=f"number of epochs (default: {EPOCHS})")
+    parser.add_argument("--epochs", type=count, help=f"number of epochs (default: {EPOCHS})")
     parser.add_argument("--learning_rate", type=_rate, default=LEARNING_RATE, help="peak (default: %(default)g)")
     parser.add_argument("--quick", action="store_true", help="two models, one fold, 12 epochs, about 2 minutes")
     parser.add_argument(
-        "--out", type=_target, default=Path("actions.jsonl"), help="file of records, continued (default: actions.jsonl)"
+        "--out", type=target, default=Path("actions.jsonl"), help="file of records, continued (default: actions.jsonl)"
     )
     options = parser.parse_args()
     if options.test and (options.folds or options.quick):
@@ -92,12 +93,6 @@ def parse() -> tuple[argparse.Namespace, Clips, Ledger]:
         parser.error(str(error))
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
 def _rate(text: str) -> float:
     try:
         rate = float(text)
@@ -106,13 +101,6 @@ def _rate(text: str) -> float:
     if not 0 < rate < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return rate
-
-
-def _target(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
-    return path
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ python examples/digits_views.py --seeds 5 --out digits.json --picture digits.png
 python examples/digits_views.py --tune           # choose the settings below, on the validation split
 """
 
+import ending  # isort: skip  # Ctrl-C ends the command with a line, from here on
+
 import argparse
 import shlex
 import sys
@@ -19,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from arguments import count, target
 from digits.baseline import ConcatBaseline
 from digits.model import ViewsModel
 from digits.report import BASELINE, OURS, Accuracies, draw, print_table, write
@@ -36,6 +39,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 
 
+@ending.command
 def main() -> int:
     """Run the command."""
     options = parse()
@@ -90,9 +94,9 @@ def tune(splits: dict[str, Split], epochs: int, seeds: int, console: Console) ->
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per model (default: 1)")
-    parser.add_argument("--epochs", type=_count, default=40, help="number of epochs (default: 40)")
-    parser.add_argument("--out", type=_target, help="JSON file for per-seed results")
+    parser.add_argument("--seeds", type=count, default=1, help="number of seeds per model (default: 1)")
+    parser.add_argument("--epochs", type=count, default=40, help="number of epochs (default: 40)")
+    parser.add_argument("--out", type=target, help="JSON file for per-seed results")
     parser.add_argument("--picture", type=_picture, help="image file for the plot")
     parser.add_argument("--tune", action="store_true", help="compare all settings on the validation split instead")
     options = parser.parse_args()
@@ -101,24 +105,11 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _target(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
-    return path
-
-
 def _picture(text: str) -> Path:
     known = FigureCanvasBase.get_supported_filetypes()
     if Path(text).suffix.removeprefix(".") not in known:
         raise argparse.ArgumentTypeError(f"expected a name that ends in one of {', '.join(known)}, got {text!r}")
-    return _target(text)
+    return target(text)
 
 
 if __name__ == "__main__":

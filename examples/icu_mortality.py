@@ -5,19 +5,19 @@ python examples/icu_mortality.py --data physionet2012.npz --out icu.jsonl
 python examples/icu_mortality.py --data physionet2012.npz --out icu.jsonl --test    # once, when all is chosen
 """
 
+import ending  # isort: skip  # Ctrl-C ends the command with a line, from here on
+
 import argparse
 import sys
 from itertools import product
 from pathlib import Path
 from statistics import mean
 
-from ending import Stopped, command
-
-# isort: split
 import torch
 from rich.console import Console
 from rich.progress import track
 
+from arguments import count, target
 from icu.experiment import MODELS, key, run
 from icu.ledger import Ledger, Record
 from icu.models import NETWORKS
@@ -30,7 +30,7 @@ CHOSEN = dict.fromkeys(NETWORKS, 1e-3)  # by --tune
 QUICK = {"models": ["modx", "late", "boosting"], "splits": [1], "epochs": 3}
 
 
-@command
+@ending.command
 def main() -> int:
     """Run the command; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
     options = parse()
@@ -50,7 +50,7 @@ def main() -> int:
         kept = (
             f"finished runs are in {options.out}. Run the same command to resume." if options.out else "nothing is kept"
         )
-        raise Stopped(f"stopped; {kept}") from None
+        raise ending.Stopped(f"stopped; {kept}") from None
     return 0
 
 
@@ -110,9 +110,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help=".npz file, or folder of the challenge's text files")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="models to compare (default: all)")
     parser.add_argument("--splits", nargs="+", type=_split, help="splits, from 1 to 5 (default: all)")
-    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds per split (default: 1)")
-    parser.add_argument("--epochs", type=_count, help=f"number of epochs (default: {EPOCHS})")
-    parser.add_argument("--out", type=_target, help="file of finished runs, one JSON line each; resumes if it exists")
+    parser.add_argument("--seeds", type=count, default=1, help="number of seeds per split (default: 1)")
+    parser.add_argument("--epochs", type=count, help=f"number of epochs (default: {EPOCHS})")
+    parser.add_argument("--out", type=target, help="file of finished runs, one JSON line each; resumes if it exists")
     parser.add_argument("--quick", action="store_true", help="three models, one split, three epochs unless given")
     parser.add_argument("--tune", action="store_true", help="compare learning rates on the validation stays instead")
     parser.add_argument("--test", action="store_true", help="report the test stays, not the validation stays")
@@ -129,19 +129,6 @@ def _split(text: str) -> int:
     if text not in map(str, range(1, SPLITS + 1)):
         raise argparse.ArgumentTypeError(f"expected a number from 1 to {SPLITS}, got {text!r}")
     return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _target(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
-    return path
 
 
 if __name__ == "__main__":
