@@ -50,6 +50,23 @@ def test_the_order_of_samples_does_not_show(judged):
                 torch.testing.assert_close(together[name].expert_weights[modality], weights, atol=1e-5, rtol=1e-4)
 
 
+def test_a_text_that_conditions_share_is_encoded_once(judged):
+    setup, trainer = judged
+    available = (("text",), ("text", "audio"), ("text", "vision"), ("text", "audio", "vision"))
+    datasets = {str(names): setup.dataset("test", Condition(str(names), available=names)) for names in available}
+    rows = []
+    encoder = trainer.model.text_encoder
+    handle = encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    predict(trainer, datasets)
+    handle.remove()
+    size = len(setup.splits["test"])
+    batches = -(-size * len(datasets) // trainer.args.per_device_eval_batch_size)
+    assert batches > 1
+    assert size <= sum(rows) < size + batches  # one sample at most lies in two batches
+
+
 def test_a_collapse_is_named_and_variety_is_not():
     labels = torch.linspace(-3, 3, 61)
     constant = diagnose(Predicted(torch.full((61,), 0.4), {}, None, NONE), labels, SENTIMENT)
