@@ -13,16 +13,16 @@ CHUNK = 8192  # tokens that float64 holds the hidden layers of at once
 
 def exact(problem: Problem, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Compute outputs and gradients in float64 by the op's specification, a few tokens of one group at a time."""
-    x, gates, *banks = (inputs[name].double() for name in NAMES)
+    x, router_weights, *banks = (inputs[name].double() for name in NAMES)
     banks = [bank.requires_grad_() for bank in banks]
     out_gradients = [inputs[name].double() for name in ("grad_private", "grad_shared")]
-    found: dict[str, list[Tensor]] = {name: [] for name in ("private", "shared", "dx", "dgates")}
+    found: dict[str, list[Tensor]] = {name: [] for name in ("private", "shared", "dx", "drouter_weights")}
     start = 0
     for group, size in enumerate(problem.group_sizes):
         for tokens in torch.arange(start, start + size).split(CHUNK):
             rows = slice(int(tokens[0]), int(tokens[-1]) + 1)
             sizes = [len(tokens) if other == group else 0 for other in range(problem.num_groups)]
-            leaves = [part[rows].detach().requires_grad_() for part in (x, gates)]
+            leaves = [part[rows].detach().requires_grad_() for part in (x, router_weights)]
             counts = problem.counts | {"group_sizes": sizes}
             outputs = expert_mixture(*leaves, *banks, **counts, implementation="reference")
             torch.autograd.backward(outputs, [part[rows] for part in out_gradients])

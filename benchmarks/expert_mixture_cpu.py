@@ -107,16 +107,16 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
     """Return the providers with the same inputs, after asserting that outputs and gradients match the loop's."""
     torch.manual_seed(0)
     x = torch.randn(tokens, dim, requires_grad=True)
-    gates = torch.rand(tokens, NUM_PRIVATE + NUM_SHARED, requires_grad=True)
+    router_weights = torch.rand(tokens, NUM_PRIVATE + NUM_SHARED, requires_grad=True)
     experts = nn.ModuleList(
         nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim)) for _ in range(NUM_EXPERTS)
     )
     banks = [torch.stack(parts).detach() for parts in zip(*(_bank(expert) for expert in experts), strict=True)]
-    inputs = [x, gates, *(bank.requires_grad_() for bank in banks)]
+    inputs = [x, router_weights, *(bank.requires_grad_() for bank in banks)]
     sizes = group_sizes(tokens)
 
     def loop() -> Outputs:
-        return run_loop(experts, x, gates, sizes)
+        return run_loop(experts, x, router_weights, sizes)
 
     def run_wide() -> Outputs:
         return composed.expert_mixture(Mixture(*inputs, sizes, NUM_PRIVATE, NUM_SHARED, "gelu"))
@@ -133,7 +133,7 @@ def make_calls(tokens: int, dim: int, hidden_dim: int, providers: tuple[str, ...
     if "compiled wide" in providers:
         forwards["compiled wide"] = torch.compile(run_wide)
     grads = torch.randn(tokens, dim), torch.randn(tokens, dim)
-    modules = [x, gates, *experts.parameters()]
+    modules = [x, router_weights, *experts.parameters()]
     calls = {
         name: Call(forwards[name], modules if name.endswith("loop") else inputs, grads)
         for name in dict.fromkeys(("loop", *providers))
@@ -151,17 +151,19 @@ def group_sizes(tokens: int) -> list[int]:
     return [*sizes, tokens - sum(sizes)]
 
 
-def run_loop(experts: nn.ModuleList, x: Tensor, gates: Tensor, sizes: list[int]) -> Outputs:
+def run_loop(experts: nn.ModuleList, x: Tensor, router_weights: Tensor, sizes: list[int]) -> Outputs:
     private = []
-    for group, (part, weights) in enumerate(zip(x.split(sizes), gates.split(sizes), strict=True)):
+    for group, (part, weights) in enumerate(zip(x.split(sizes), router_weights.split(sizes), strict=True)):
         own = range(group * NUM_PRIVATE, (group + 1) * NUM_PRIVATE)
         private.append(reduce(add, (weights[:, k, None] * experts[e](part) for k, e in enumerate(own))))
     first = NUM_GROUPS * NUM_PRIVATE
-    shared = reduce(add, (gates[:, NUM_PRIVATE + k, None] * experts[first + k](x) for k in range(NUM_SHARED)))
+    shared = reduce(add, (router_weights[:, NUM_PRIVATE + k, None] * experts[first + k](x) for k in range(NUM_SHARED)))
     return torch.cat(private), shared
 
 
-def run_baddbmm(x: Tensor, gates: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, sizes: list[int]) -> Outputs:
+def run_baddbmm(
+    x: Tensor, router_weights: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, sizes: list[int]
+) -> Outputs:
     def mix(tokens: Tensor, weights: Tensor, experts: slice) -> Tensor:
         batch = tokens.expand(weights.shape[1], *tokens.shape)
         hidden = nn.functional.gelu(torch.baddbmm(b1[experts, None], batch, w1[experts].mT))
@@ -169,9 +171,9 @@ def run_baddbmm(x: Tensor, gates: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2
 
     private = [
         mix(part, weights[:, :NUM_PRIVATE], slice(group * NUM_PRIVATE, (group + 1) * NUM_PRIVATE))
-        for group, (part, weights) in enumerate(zip(x.split(sizes), gates.split(sizes), strict=True))
+        for group, (part, weights) in enumerate(zip(x.split(sizes), router_weights.split(sizes), strict=True))
     ]
-    return torch.cat(private), mix(x, gates[:, NUM_PRIVATE:], slice(NUM_GROUPS * NUM_PRIVATE, None))
+    return torch.cat(private), mix(x, router_weights[:, NUM_PRIVATE:], slice(NUM_GROUPS * NUM_PRIVATE, None))
 
 
 def _bank(expert: nn.Module) -> tuple[Tensor, ...]:
@@ -181,11 +183,11 @@ def _bank(expert: nn.Module) -> tuple[Tensor, ...]:
 
 def _stacked(gradients: tuple[Tensor, ...]) -> list[Tensor]:
     """Return the gradients of modules in the layout of banks."""
-    x, gates, *rest = gradients
+    x, router_weights, *rest = gradients
     if len(rest) == 4:
         return list(gradients)
     w1, b1, w2, b2 = (torch.stack(rest[k::4]) for k in range(4))
-    return [x, gates, w1, b1, w2.mT, b2]
+    return [x, router_weights, w1, b1, w2.mT, b2]
 
 
 def measure(size: tuple[int, int, int], rounds: int, backward: bool) -> dict[str, Any]:

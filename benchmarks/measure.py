@@ -84,8 +84,10 @@ def _memory_and_launches(candidate: Candidate, stopwatch: Stopwatch) -> dict[str
         return found
     found["backward_launches"] = _backward_launches(candidate, stopwatch)
     added = stopwatch.kept_bytes(candidate.forward_for_backward)
-    tokens_and_gates = sum(leaf.nbytes for leaf in candidate.leaves[:2])  # activations too: a caller keeps them for us
-    return found | {"kept_bytes": None if added is None else added + tokens_and_gates}
+    tokens_and_weights = sum(
+        leaf.nbytes for leaf in candidate.leaves[:2]
+    )  # activations too: a caller keeps them for us
+    return found | {"kept_bytes": None if added is None else added + tokens_and_weights}
 
 
 def _backward_launches(candidate: Candidate, stopwatch: Stopwatch) -> dict[str, int] | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 SMALL = 4096  # up to this many tokens the launches may cost more than the work
-NAMES = ("x", "gates", "w1", "b1", "w2", "b2")
+NAMES = ("x", "router_weights", "w1", "b1", "w2", "b2")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Problem:
 
 
 def make_inputs(problem: Problem, device: torch.device) -> dict[str, Tensor]:
-    """Return random tokens of unit scale, softmax gates, weights that preserve the scale, and output gradients."""
+    """Return tokens of unit scale, router weights of a softmax, banks that preserve the scale, and output gradients."""
     generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
@@ -72,7 +72,7 @@ def make_inputs(problem: Problem, device: torch.device) -> dict[str, Tensor]:
     tokens, dim, hidden, experts = problem.tokens, problem.dim, problem.hidden_dim, problem.num_experts
     return {
         "x": draw(tokens, dim),
-        "gates": draw(tokens, problem.num_private + problem.num_shared).softmax(-1),
+        "router_weights": draw(tokens, problem.num_private + problem.num_shared).softmax(-1),
         "w1": draw(experts, hidden, dim, scale=dim**-0.5),
         "b1": draw(experts, hidden),
         "w2": draw(experts, hidden, dim, scale=hidden**-0.5),

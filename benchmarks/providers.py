@@ -83,16 +83,16 @@ def loop(problem: Problem, inputs: Inputs) -> Candidate:
     """Call one module per expert in a loop, the straightforward implementation."""
     experts = nn.ModuleList(_module(*parts) for parts in zip(*(inputs[name] for name in NAMES[2:]), strict=True))
     parameters = list(experts.parameters())
-    x, gates = (inputs[name].detach().requires_grad_() for name in NAMES[:2])
+    x, router_weights = (inputs[name].detach().requires_grad_() for name in NAMES[:2])
     own, private, shared = problem.num_groups * problem.num_private, problem.num_private, problem.num_shared
 
-    def run(x: Tensor, gates: Tensor, *_: Tensor) -> Outputs:
+    def run(x: Tensor, router_weights: Tensor, *_: Tensor) -> Outputs:
         parts = []
-        split = zip(x.split(problem.group_sizes), gates.split(problem.group_sizes), strict=True)
+        split = zip(x.split(problem.group_sizes), router_weights.split(problem.group_sizes), strict=True)
         for group, (tokens, weights) in enumerate(split):
             mine = experts[group * private : (group + 1) * private]
             parts.append(reduce(add, (weights[:, k, None] * expert(tokens) for k, expert in enumerate(mine))))
-        common = [gates[:, private + k, None] * expert(x) for k, expert in enumerate(experts[own:])]
+        common = [router_weights[:, private + k, None] * expert(x) for k, expert in enumerate(experts[own:])]
         assert len(common) == shared
         return torch.cat(parts), reduce(add, common)
 
@@ -100,7 +100,7 @@ def loop(problem: Problem, inputs: Inputs) -> Candidate:
         w1, b1, w2, b2 = (torch.stack(gradients[2 + part :: 4]) for part in range(4))
         return [*gradients[:2], w1, b1, w2.mT, b2]
 
-    return Candidate(run, [x, gates, *parameters], _output_gradients(inputs), to_banks)
+    return Candidate(run, [x, router_weights, *parameters], _output_gradients(inputs), to_banks)
 
 
 def grouped(problem: Problem, inputs: Inputs) -> Candidate:
@@ -111,23 +111,23 @@ def grouped(problem: Problem, inputs: Inputs) -> Candidate:
         raise CannotRun("grouped_mm takes bfloat16 alone")
     own, longest = problem.num_groups * problem.num_private, max(problem.group_sizes)
 
-    def mix(x: Tensor, gates: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-        """Map x (E, T, D) and gates (E, T) to the experts' weighted outputs (E, T, D)."""
+    def mix(x: Tensor, router_weights: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+        """Map x (E, T, D) and router_weights (E, T) to the experts' weighted outputs (E, T, D)."""
         hidden = F.gelu(F.grouped_mm(x, w1.mT) + b1[:, None])
-        return gates[..., None] * (F.grouped_mm(hidden, w2) + b2[:, None])
+        return router_weights[..., None] * (F.grouped_mm(hidden, w2) + b2[:, None])
 
     def pad(rows: Tensor) -> Tensor:
         parts = rows.split(problem.group_sizes)
         return torch.stack([F.pad(part, (0, 0, 0, longest - len(part))) for part in parts])
 
-    def run(x: Tensor, gates: Tensor, *banks: Tensor) -> Outputs:
+    def run(x: Tensor, router_weights: Tensor, *banks: Tensor) -> Outputs:
         tokens = pad(x).repeat_interleave(problem.num_private, 0)
-        weights = pad(gates[:, : problem.num_private]).mT.flatten(0, 1)
+        weights = pad(router_weights[:, : problem.num_private]).mT.flatten(0, 1)
         private = mix(tokens, weights, *(bank[:own] for bank in banks))
         summed = private.unflatten(0, (problem.num_groups, problem.num_private)).sum(1)
         cut = torch.cat([part[:size] for part, size in zip(summed, problem.group_sizes, strict=True)])
         everywhere = x.expand(problem.num_shared, -1, -1)
-        shared = mix(everywhere, gates[:, problem.num_private :].T, *(bank[own:] for bank in banks)).sum(0)
+        shared = mix(everywhere, router_weights[:, problem.num_private :].T, *(bank[own:] for bank in banks)).sum(0)
         return cut, shared
 
     return _on_banks(run, inputs)

@@ -20,7 +20,7 @@ class Pretrained(ModalityModule):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The constructor arguments, except device and dtype."""
+        """The constructor arguments, except device and dtype. A property, because peft reads it as a mapping."""
         return copy.deepcopy(self._config)
 
     @classmethod

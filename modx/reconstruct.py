@@ -34,7 +34,7 @@ class MultiLevelReconstructor(ModalityModule):
     - "joint": R3 rebuilds the features from both corrupted views, concatenated to width 2 D (eq. 10).
 
     Args:
-        modalities: Names of the modalities, in any order. Each bank stores their networks by sorted name.
+        modalities: Names of the modalities, in any order. Weights are stored in the sorted order of the names.
         dim: D, width of a token.
         hidden_dim: Hidden units of R1 and R2; R3 has twice as many.
         levels: Levels to rebuild, one or more of "input", "disentangled" and "joint".
@@ -132,7 +132,7 @@ class MultiLevelReconstructor(ModalityModule):
         )
 
     def _run(self, level: str, inputs: Mapping[Group, Tensor], groups: Sequence[Group]) -> dict[Group, Tensor]:
-        """Run each group through its own network, a single private expert with weight 1."""
+        """Run each group through its own network. To the op, this network is the group's only private expert."""
         return by_group(self.networks[level], inputs, None, groups, 1)[0]
 
     def extra_repr(self) -> str:

@@ -1,6 +1,6 @@
 """Shared checks and random draws of the ``drop_*`` functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import NoneType
 from typing import NamedTuple
 
@@ -61,13 +61,14 @@ def rate_column(caller: str, rate: float | Tensor, mask: Tensor, name: str = "ra
     return rates
 
 
-def read_rates(rate: Rate, masks: Mapping[str, Tensor], across: list[str]) -> dict[str, Tensor]:
-    """Return one rate ``(B,)`` per modality."""
+def read_rates(rate: Rate, masks: Mapping[str, Tensor], names: Collection[str], across: list[str]) -> dict[str, Tensor]:
+    """Return one rate ``(B,)`` per mask. A mapping has one for each of ``names``, with or without a mask."""
     if not isinstance(rate, Mapping):
         return dict.fromkeys(masks, rate_column("drop", rate, next(iter(masks.values()))).squeeze(1))
     expected = f"one rate for pattern {'+'.join(across)!r}, which drops across modalities"
     check(not across, "drop", expected, rate, "pass a number or a tensor with one rate per sample")
-    check(rate.keys() == masks.keys(), "drop", f"a rate for each of {tuple(masks)}", tuple(rate), "pass one rate each")
+    every = tuple(sorted(names))
+    check(rate.keys() == {*every}, "drop", f"a rate for each of {every}", tuple(rate), "pass one rate each")
     return {name: rate_column("drop", rate[name], mask, f"rate[{name!r}]").squeeze(1) for name, mask in masks.items()}
 
 
@@ -83,23 +84,21 @@ def number_column(caller: str, value: float | Tensor, mask: Tensor, name: str) -
     return values.expand(len(mask)).unsqueeze(1)
 
 
-def check_masks(caller: str, masks: Mapping[str, Tensor]) -> Tensor:
-    """Check the masks of all modalities and return the first."""
+def read_masks(caller: str, masks: Mapping[str, Tensor | None]) -> tuple[dict[str, Tensor], Tensor]:
+    """Check the masks, and return those that are not None and the first of them."""
     check_type(caller, Mapping, masks=masks)
-    check(masks, caller, "masks of at least one modality", masks, "pass one mask per modality")
+    given = {name: mask for name, mask in masks.items() if mask is not None}
+    check(given, caller, "masks of at least one modality", masks, "pass one mask per modality")
     known: dict[str, int] = {}
-    for name, mask in masks.items():
+    for name, mask in given.items():
         known = {"B": check_shapes(caller, known, **{f"masks[{name!r}]": (mask, "bool B T")})["B"]}
-    return next(iter(masks.values()))
+    return given, next(iter(given.values()))
 
 
-def draw_order(caller: str, masks: Mapping[str, Tensor], order: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the order in which modalities are drawn from one generator: sorted, or the caller's."""
+def draw_order(caller: str, masks: Mapping[str, Tensor | None], order: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the order in which modalities with a mask are drawn from one generator: sorted, or the caller's."""
     names = tuple(sorted(masks))
-    if order is None:
-        return names
-    fits = (
-        isinstance(order, Sequence) and not isinstance(order, str) and len(order) == len(names) == len({*order, *names})
-    )
+    listed = names if order is None else order
+    fits = isinstance(listed, Sequence) and not isinstance(listed, str) and sorted(listed) == list(names)
     check(fits, caller, f"order to contain each of the modalities {names} once", order)
-    return tuple(order)
+    return tuple(name for name in listed if masks[name] is not None)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from .._checks import check, check_type
-from ._draws import check_masks, draw_order, draw_uniform, rank_real, rate_column
+from ._draws import draw_order, draw_uniform, rank_real, rate_column, read_masks
 
 
 def drop_modalities(
-    masks: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor | None],
     rate: float | Tensor,
     *,
     generator: torch.Generator | None = None,
@@ -25,7 +25,7 @@ def drop_modalities(
     also dropped at a higher rate, with or without ``keep_one``.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
+        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real; None counts as left out.
         rate: Probability in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
         order: All modalities, in the order in which they are drawn. Default: sorted.
@@ -44,25 +44,25 @@ def drop_modalities(
         >>> keep["text"].any(1) ^ keep["audio"].any(1)
         tensor([True, True, True, True])
     """
-    first = check_masks("drop_modalities", masks)
+    given, first = read_masks("drop_modalities", masks)
     check_type("drop_modalities", bool, keep_one=keep_one)
     rates = rate_column("drop_modalities", rate, first)
-    uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(masks))), first.device, generator)
+    uniform = draw_uniform("drop_modalities", torch.Size((len(first), len(given))), first.device, generator)
     kept = uniform >= rates.to(first.device, torch.float32)
     names = draw_order("drop_modalities", masks, order)
     if keep_one:
-        present = torch.stack([masks[name].any(1) for name in names], 1)
+        present = torch.stack([given[name].any(1) for name in names], 1)
         last = uniform.masked_fill(~present, -1.0).argmax(1, keepdim=True)
         none_left = ~(kept & present).any(1, keepdim=True)
-        kept = kept | (none_left & (torch.arange(len(masks), device=first.device) == last))
-    return {name: mask & kept[:, names.index(name), None] for name, mask in masks.items()}
+        kept = kept | (none_left & (torch.arange(len(given), device=first.device) == last))
+    return {name: mask & kept[:, names.index(name), None] for name, mask in given.items()}
 
 
-def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> dict[str, Tensor]:
+def keep_modalities(masks: Mapping[str, Tensor | None], available: Collection[str]) -> dict[str, Tensor]:
     """Drop all modalities except ``available`` in every sample, e.g. to evaluate a model on a subset of modalities.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
+        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real; None counts as left out.
         available: Names of the modalities to keep; may be empty.
 
     Returns:
@@ -78,16 +78,16 @@ def keep_modalities(masks: Mapping[str, Tensor], available: Collection[str]) -> 
         >>> keep_modalities(masks, ["text"])
         {'text': tensor([[ True, False]]), 'audio': tensor([[False, False]])}
     """
-    check_masks("keep_modalities", masks)
+    given, _ = read_masks("keep_modalities", masks)
     check_type("keep_modalities", Collection, available=available)
     known = not isinstance(available, str) and all(name in tuple(masks) for name in available)
     expected = f"available to be a collection of names from {tuple(masks)}"
     check(known, "keep_modalities", expected, available, "leave out other names or add their masks")
-    return {name: mask & (name in available) for name, mask in masks.items()}
+    return {name: mask & (name in available) for name, mask in given.items()}
 
 
 def drop_together(
-    masks: Mapping[str, Tensor], rate: float | Tensor, *, generator: torch.Generator | None = None
+    masks: Mapping[str, Tensor | None], rate: float | Tensor, *, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
     """Drop the same span of relative time, of length ``rate``, in every modality of a sample.
 
@@ -101,7 +101,7 @@ def drop_together(
     none.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
+        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real; None counts as left out.
         rate: Fraction in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
 
@@ -117,14 +117,14 @@ def drop_together(
         >>> keep["text"], keep["audio"]
         (tensor([[ True, False, False,  True]]), tensor([[ True,  True, False, False, False, False,  True,  True]]))
     """
-    first = check_masks("drop_together", masks)
+    given, first = read_masks("drop_together", masks)
     rates = rate_column("drop_together", rate, first)
     start = draw_uniform("drop_together", rates.shape, first.device, generator).to("cpu", torch.float64) * (1 - rates)
-    return {name: mask & ~_within(mask, start, start + rates) for name, mask in masks.items()}
+    return {name: mask & ~_within(mask, start, start + rates) for name, mask in given.items()}
 
 
 def unequal_rates(
-    masks: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor | None],
     rate: float | Tensor,
     *,
     generator: torch.Generator | None = None,
@@ -138,7 +138,7 @@ def unequal_rates(
     depend on ``rate``, so from the same generator state a higher ``rate`` never lowers the rate of a modality.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool. Only the names and B matter.
+        masks: Modality name -> ``(B, T_m)`` bool; None counts as left out. Only the names and B matter.
         rate: Mean over the modalities, in [0, 1]: a number, or ``(B,)`` with one per sample.
         generator: Source of the draws. Default: PyTorch's global one.
         order: All modalities, in the order in which they are drawn. Default: sorted.
@@ -154,13 +154,13 @@ def unequal_rates(
         >>> sorted(rate.item() for rate in unequal_rates(masks, 0.5).values())
         [0.0, 0.5, 1.0]
     """
-    first = check_masks("unequal_rates", masks)
-    budget = len(masks) * rate_column("unequal_rates", rate, first)
-    uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(masks))), first.device, generator).cpu()
+    given, first = read_masks("unequal_rates", masks)
+    budget = len(given) * rate_column("unequal_rates", rate, first)
+    uniform = draw_uniform("unequal_rates", torch.Size((len(first), len(given))), first.device, generator).cpu()
     place = uniform.argsort(dim=1, stable=True).argsort(1)
     names = draw_order("unequal_rates", masks, order)
     rates = dict(zip(names, (budget - place).clamp(0, 1).unbind(1), strict=True))
-    return {name: rates[name] for name in masks}
+    return {name: rates[name] for name in given}
 
 
 def _within(mask: Tensor, start: Tensor, end: Tensor) -> Tensor:

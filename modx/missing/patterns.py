@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check, check_shapes, check_type
-from ._draws import Generators, Rate, Sources, check_masks, draw_order, draw_uniform, read_rates, read_sources
+from ._draws import Generators, Rate, Sources, draw_order, draw_uniform, read_masks, read_rates, read_sources
 from .across import drop_modalities, drop_together, unequal_rates
 from .within import drop_block, drop_bursts, drop_frames
 
@@ -29,7 +29,7 @@ class Pattern(NamedTuple):
 
 
 def drop(
-    masks: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor | None],
     rate: Rate,
     pattern: str | Callable[..., Tensor] = "frames",
     *,
@@ -61,7 +61,7 @@ def drop(
     every pattern above except ``bursts``.
 
     Args:
-        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real.
+        masks: Modality name -> ``(B, T_m)`` bool, True where an element is real; None counts as left out.
         rate: Rate in [0, 1]: a number, or ``(B,)`` with one per sample. Patterns within a modality also take a mapping
             with one such rate per modality.
         pattern: A name in ``PATTERNS``, several names joined by plus signs, or a function that drops within a modality,
@@ -89,22 +89,22 @@ def drop(
         >>> {name: int(mask.sum()) for name, mask in drop(masks, {"text": 0, "audio": 1}).items()}
         {'text': 12, 'audio': 0}
     """
-    first = check_masks("drop", masks)
+    given, first = read_masks("drop", masks)
     parts = _find(pattern)
-    ordered = {name: masks[name] for name in draw_order("drop", masks, order)}
-    rates = read_rates(rate, ordered, [name for name, part in parts.items() if part.across])
+    ordered = {name: given[name] for name in draw_order("drop", masks, order)}
+    rates = read_rates(rate, ordered, masks, [name for name, part in parts.items() if part.across])
     is_shared = len(parts) > 1 or any(part.across for part in parts.values())
     sources = read_sources(generator, shared_generator, ordered, is_shared)
     if len(parts) == 1:
         (only,) = parts.values()
         keep = only.drop(ordered, rates, sources)
-        return {name: keep[name] for name in masks}
+        return {name: keep[name] for name in given}
     uniform = draw_uniform("drop", torch.Size((len(first), 1)), first.device, sources.shared)
     choice = (uniform * len(parts)).long().clamp(max=len(parts) - 1)  # the product can round up to len(parts)
-    mixed = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+    mixed = {name: torch.zeros_like(mask) for name, mask in given.items()}
     for number, part in enumerate(parts.values()):
         keep = part.drop(ordered, rates, sources)
-        mixed = {name: torch.where(choice == number, keep[name], mixed[name]) for name in masks}
+        mixed = {name: torch.where(choice == number, keep[name], mixed[name]) for name in given}
     return mixed
 
 

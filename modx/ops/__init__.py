@@ -3,7 +3,9 @@
 T tokens, E experts, P private experts per group, S shared experts, H hidden width, D_in and D_out widths.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from .dispatch import Choice, choose, compute_dtype
 from .mixture import Mixture, checked
 
 __all__ = ["expert_mixture", "explain", "Choice"]
+
+P = ParamSpec("P")
 
 
 def expert_mixture(
@@ -89,21 +93,18 @@ def expert_mixture(
     return eager.expert_mixture(mixture, dtype, least_memory)
 
 
-def explain(
-    x: Tensor,
-    router_weights: Tensor | None,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    *,
-    group_sizes: Sequence[int],
-    num_private: int,
-    num_shared: int,
-    activation: str = "gelu",
-    implementation: str = "auto",
-    least_memory: bool = False,
-) -> Choice:
+def _takes_arguments_of(op: Callable[P, object]) -> Callable[[Callable[..., Choice]], Callable[P, Choice]]:
+    """Give a function the signature of another one, for readers, ``help`` and type checkers."""
+
+    def sign(function: Callable[..., Choice]) -> Callable[P, Choice]:
+        function.__signature__ = inspect.signature(op).replace(return_annotation=Choice)  # type: ignore[attr-defined]
+        return function
+
+    return sign
+
+
+@_takes_arguments_of(expert_mixture)
+def explain(*args: Any, **kwargs: Any) -> Choice:
     """Tell which implementation :func:`expert_mixture` would run for the same arguments, and why, without running it.
 
     Returns:
@@ -119,5 +120,7 @@ def explain(
         >>> print(explain(x, None, w1, b1, w2, b2, group_sizes=(3, 2), num_private=1, num_shared=1))
         eager: the kernels need a GPU, and x is on cpu
     """
-    arguments = (x, router_weights, w1, b1, w2, b2, group_sizes, num_private, num_shared, activation)
-    return choose(checked(Mixture(*arguments)), compute_dtype(x), implementation, least_memory)
+    given = inspect.signature(expert_mixture).bind(*args, **kwargs)
+    given.apply_defaults()
+    *arguments, implementation, least_memory = given.arguments.values()
+    return choose(checked(Mixture(*arguments)), compute_dtype(arguments[0]), implementation, least_memory)

@@ -29,7 +29,7 @@ LOST = {"nothing": (), "text": ("text",), "audio and vision": ("audio", "vision"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny DERL with standardised features and its tokenizer, saved as a run saves it."""
+    """A tiny DERL with standardized features and its tokenizer, saved as a run saves it."""
     folder = tmp_path_factory.mktemp("export")
     tokenizer = make_synthetic(sizes=dict.fromkeys(("train", "valid", "test"), 12)).tokenizer
     text = BertConfig(

@@ -16,6 +16,7 @@ from modx.missing import (
     drop_frames,
     drop_modalities,
     drop_together,
+    keep_modalities,
     unequal_rates,
 )
 
@@ -152,3 +153,40 @@ def test_so_does_it_in_a_function_across_modalities(function):
     keep = function({name: ones(60, 20) for name in names}, 0.4, generator=seeded(), order=names)
     as_sorted = function({name: ones(60, 20) for name in "abc"}, 0.4, generator=seeded())
     assert all(torch.equal(keep[name], as_sorted[letter]) for name, letter in zip(names, "abc", strict=True))
+
+
+# None
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS, "frames+modalities"])
+def test_a_mask_that_is_none_is_a_modality_left_out(pattern):
+    masks = modality_masks(60, lengths=(30, 20, 10))
+    holes = masks | {"audio": None}
+    rest = {name: mask for name, mask in holes.items() if mask is not None}
+    assert same(drop(holes, 0.4, pattern, generator=seeded()), drop(rest, 0.4, pattern, generator=seeded()))
+    names = ("vision", "audio", "text")
+    assert same(
+        drop(holes, 0.4, pattern, generator=seeded(), order=names),
+        drop(rest, 0.4, pattern, generator=seeded(), order=("vision", "text")),
+    )
+
+
+@pytest.mark.parametrize("function", [drop_modalities, drop_together, unequal_rates])
+def test_functions_across_modalities_leave_out_none(function):
+    masks = modality_masks(60, lengths=(30, 20, 10))
+    rest = {name: masks[name] for name in ("text", "vision")}
+    assert same(function(rest | {"audio": None}, 0.4, generator=seeded()), function(rest, 0.4, generator=seeded()))
+
+
+def test_a_rate_per_modality_and_the_available_modalities_may_name_one_that_is_none():
+    masks = modality_masks(60, lengths=(30, 20, 10)) | {"audio": None}
+    keep = drop(masks, {"text": 0.0, "audio": 0.5, "vision": 1.0})
+    assert torch.equal(keep["text"], masks["text"])
+    assert not keep["vision"].any()
+    assert "audio" not in keep
+    assert list(keep_modalities(masks, ["audio", "text"])) == ["text", "vision"]
+
+
+def test_masks_that_are_all_none_are_refused():
+    with pytest.raises(ValueError, match="masks of at least one modality"):
+        drop({"text": None}, 0.5)

@@ -33,7 +33,7 @@ def test_a_mixture_chooses_evenly():
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_is_recognised(pattern):
+def test_a_pattern_is_recognized(pattern):
     keep = drop(modality_masks(200, lengths=(400, 400, 400)), 0.5, pattern, generator=seeded())
     assert {classify(sample) for sample in (~torch.stack(list(keep.values()), 1)).tolist()} == {pattern}
 

@@ -253,8 +253,8 @@ def test_permuting_groups_with_their_experts_permutes_the_outputs(implementation
 def test_bfloat16_stays_bfloat16_even_with_float32_router_weights(implementation):
     case = CASES["63 tokens, an empty group between"]
     x, weights, *banks = make(case, dtype=torch.bfloat16)
-    for gates in (weights, weights.float()):
-        result = expert_mixture(x, gates, *banks, **case.counts, implementation=implementation)
+    for router_weights in (weights, weights.float()):
+        result = expert_mixture(x, router_weights, *banks, **case.counts, implementation=implementation)
         expected = by_loops(case, [part.double() for part in (x, weights, *banks)])
         for got, want in zip(result, expected, strict=True):
             assert got.dtype == torch.bfloat16

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 DEVICE = "cuda"
-NAMES = ("private", "shared", "dx", "dgates", "dw1", "db1", "dw2", "db2")
+NAMES = ("private", "shared", "dx", "drouter_weights", "dw1", "db1", "dw2", "db2")
 HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -71,7 +71,7 @@ plainly_or_with_least_memory = pytest.mark.parametrize("least_memory", [False, T
 
 
 def make(case: Case, dtype: torch.dtype, seed: int = 0) -> list[Tensor | None]:
-    """x, gates, w1, b1, w2, b2 of unit scale, and the outputs' gradients."""
+    """x, router_weights, w1, b1, w2, b2 of unit scale, and the outputs' gradients."""
     generator = torch.Generator(DEVICE).manual_seed(seed)
     tokens, dim = sum(case.group_sizes), case.dim
     hidden, out = case.hidden_dim or 2 * dim, case.out_dim or dim
@@ -292,10 +292,12 @@ def test_incoming_gradients_may_lie_in_any_way(lay_out):
 # the rest of PyTorch
 
 
-def halves(x: Tensor, gates: Tensor, *banks: Tensor) -> tuple[Tensor, Tensor]:
+def halves(x: Tensor, router_weights: Tensor, *banks: Tensor) -> tuple[Tensor, Tensor]:
     """The op on two groups whose sizes follow from the number of tokens."""
     sizes = (x.shape[0] // 2, x.shape[0] - x.shape[0] // 2)
-    return expert_mixture(x, gates, *banks, group_sizes=sizes, num_private=1, num_shared=3, implementation="triton")
+    return expert_mixture(
+        x, router_weights, *banks, group_sizes=sizes, num_private=1, num_shared=3, implementation="triton"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # inductor's own
@@ -369,7 +371,7 @@ def test_activation_checkpointing_changes_nothing(least_memory):
     assert_equal(got, run(BASE, inputs, **options))
 
 
-@pytest.mark.parametrize("asked", range(6), ids=["x", "gates", "w1", "b1", "w2", "b2"])
+@pytest.mark.parametrize("asked", range(6), ids=["x", "router_weights", "w1", "b1", "w2", "b2"])
 def test_a_gradient_asked_for_alone_is_the_same(asked):
     inputs = make(BASE, torch.bfloat16)
     leaves = [part.detach().requires_grad_(index == asked) for index, part in enumerate(inputs[:6])]

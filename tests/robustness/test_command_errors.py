@@ -99,7 +99,7 @@ WRONG = {
             "--eval_pattern: parse_pattern expected pattern to be distinct names from",
         ),
         (("--num_private_experts", "0", "--num_shared_experts", "0", *NEW), "expected at least one expert in all"),
-        (("--colour", "red", *NEW), "expected options that --help lists, got --colour red"),
+        (("--shade", "red", *NEW), "expected options that --help lists, got --shade red"),
         (("word", *NEW), "expected options that --help lists, got word"),
     ],
     "derl_shards": [
@@ -166,7 +166,7 @@ WRONG = {
         (("--picture", "nowhere/new.png"), "expected a file in a folder that exists, got 'nowhere/new.png'"),
         (("--picture", "new.txt"), "expected a name that ends in one of "),
         (("--tune", "--picture", "new.png"), "--tune only prints; leave out --out and --picture"),
-        (("--colour", "red"), "unrecognized arguments: --colour red"),
+        (("--shade", "red"), "unrecognized arguments: --shade red"),
     ],
     "icu_mortality": [
         ((), "the following arguments are required: --data"),

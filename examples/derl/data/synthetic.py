@@ -192,10 +192,10 @@ def _draw_frames(
 ) -> tuple[Tensor, Tensor]:
     """Return frames ``(n, L, D)``, zero past each row's length, and the lengths, 40% of the maximum on average."""
     lengths = np.ceil(rng.beta(2, 3, len(labels)) * max_length).astype(np.int64)
-    centre = labels[:, None] * u + rng.standard_normal((len(labels), loadings.shape[1])) @ loadings.T
+    center = labels[:, None] * u + rng.standard_normal((len(labels), loadings.shape[1])) @ loadings.T
     noise = rng.standard_normal((len(labels), max_length, len(u)), dtype=np.float32)
     real = np.arange(max_length) < lengths[:, None]
-    frames = (noise + centre[:, None].astype(np.float32)) * real[..., None]
+    frames = (noise + center[:, None].astype(np.float32)) * real[..., None]
     return torch.from_numpy(frames), torch.from_numpy(lengths)
 
 

@@ -13,7 +13,7 @@ from derl.evaluate.tasks import reported_task
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # by Okabe and Ito, distinguishable with color blindness
 SHADES = ("#0072B2", "#56B4E9")  # DERL's color, and a lighter shade of it
-GREY = "#555555"
+GRAY = "#555555"
 LONGEST_NAME = 14  # of a class beside the confusion
 MOST_FIGURES = 20  # classes, above which the confusion has colors only
 
@@ -71,11 +71,11 @@ def routing(results: dict[str, Any]) -> Figure:
         )
         color = COLORS[modalities.index(modality) % len(COLORS)]
         left.plot(part["rates"], weights, color=color, markersize=4, label=view, **style)
-    left.axhline(1 / len(part["fusion"]), color=GREY, linewidth=0.8, linestyle=":", label="equal weights")
+    left.axhline(1 / len(part["fusion"]), color=GRAY, linewidth=0.8, linestyle=":", label="equal weights")
     left.set_ylim(bottom=0)
     left.legend(fontsize=7, frameon=False, ncols=2)
     finish(left, "mean router weight", "missing rate r")
-    right.plot(part["rates"], part["entropy"], color=GREY, marker="o", markersize=4)
+    right.plot(part["rates"], part["entropy"], color=GRAY, marker="o", markersize=4)
     right.set_ylim(0, 1.02)
     finish(right, "entropy of the weights (1: equal)", "missing rate r")
     figure.suptitle(f"Fusion weights of {results['model']} with missing input, {name_data(results)}", fontsize=11)

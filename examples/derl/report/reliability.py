@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, coverage_law
-from derl.report.figures import COLORS, GREY, finish, name_data
+from derl.report.figures import COLORS, GRAY, finish, name_data
 
 SHOWN_RATES = {"r=0.0": "-", "r=0.5": "--", "r=0.9": ":"}
 
@@ -18,9 +18,9 @@ def reliability(results: dict[str, Any]) -> Figure:
     conditions, levels = part["conditions"], part["levels"]
     figure = Figure(figsize=(10, max(3.8, 0.2 * len(conditions) + 1)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.fill_between(levels, *chance(part), color=GREY, alpha=0.15, linewidth=0, label="95 % by chance")
-    left.plot((0, 1), (0, 1), color=GREY, linewidth=0.8)
-    styles = [(name, GREY, style) for name, style in SHOWN_RATES.items()]
+    left.fill_between(levels, *chance(part), color=GRAY, alpha=0.15, linewidth=0, label="95 % by chance")
+    left.plot((0, 1), (0, 1), color=GRAY, linewidth=0.8)
+    styles = [(name, GRAY, style) for name, style in SHOWN_RATES.items()]
     styles += [(name, COLORS[index % len(COLORS)], "-") for index, name in enumerate(modalities)]
     for name, color, style in styles:
         coverage = part["coverage"][conditions.index(name)]

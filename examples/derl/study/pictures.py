@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from derl.evaluate.conditions import RATES
 from derl.evaluate.protocol import BEST_POSSIBLE, CONFUSION_RATES, confusion
 from derl.evaluate.sentiment import CONSTANTS, SENTIMENT
-from derl.report.figures import COLORS, GREY, factor, finish, panel_title, show_confusion
+from derl.report.figures import COLORS, GRAY, factor, finish, panel_title, show_confusion
 from derl.study.averages import R
 from derl.study.cells import DERL, METHODS, PAPER, ROBUST, ROBUST_MIXTURE, all_patterns, experts, trained_on
 from derl.study.robustness import best_pattern_row, pattern_row
@@ -48,7 +48,7 @@ def figure2(view: View) -> Figure | None:
         if np.isfinite(values).all():
             axes.axhline(
                 max(values) if column.higher_is_better else min(values),
-                color=GREY,
+                color=GRAY,
                 linewidth=1,
                 linestyle=":",
                 label="best constant",
@@ -138,8 +138,8 @@ def recipes(view: View) -> Figure | None:
     best = view.best(names)
     if best is not None:
         reach = np.array([statistics.mean["corr"] for statistics in best])
-        axes.bar(places, reach, width=0.8, color="#DDDDDD", edgecolor=GREY, label=BEST_POSSIBLE)
-        axes.hlines(0.8 * reach, places - 0.4, places + 0.4, color=GREY, linestyle="--", linewidth=1, label="0.8 of it")
+        axes.bar(places, reach, width=0.8, color="#DDDDDD", edgecolor=GRAY, label=BEST_POSSIBLE)
+        axes.hlines(0.8 * reach, places - 0.4, places + 0.4, color=GRAY, linestyle="--", linewidth=1, label="0.8 of it")
     for offset, (label, variant) in zip((-0.15, 0.15), rows.items(), strict=True):
         found = view.rows(variant, names)
         if found is not None:
@@ -177,7 +177,7 @@ def heat_map(
         value = values[row, column]
         if not np.isfinite(value):
             text = "missing" if cells[row][column] is None else "-"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GREY)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GRAY)
             continue
         share = (shades[row, column] - low) / (high - low) if high > low else 0.5
         dark = share < 0.5 if reverse else share > 0.5

@@ -291,7 +291,7 @@ def test_a_figure_of_a_time_with_more_cells_does_not_stay(whole, tmp_path):
     assert not list((study / "valid").glob("figure4.*"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"options": {"colour": 3}, "data_sha256": null}'])
+@pytest.mark.parametrize("content", ["", "{}", '{"options": {"color": 3}, "data_sha256": null}'])
 def test_a_study_file_that_is_not_one_is_named(tmp_path, content):
     (tmp_path / "study.json").write_text(content)
     with pytest.raises(RunError, match=r"study\.json: expected a study's options"):

@@ -65,8 +65,8 @@ def test_a_run_that_torchrun_starts_again_is_resumed(tmp_path, monkeypatch):
 
 
 def test_options_of_another_version_are_refused(tmp_path):
-    (tmp_path / "options.json").write_text('{"colour": "red"}')
-    with pytest.raises(RunError, match=r"expected the folder of a run, with options\.json, found .*'colour'"):
+    (tmp_path / "options.json").write_text('{"color": "red"}')
+    with pytest.raises(RunError, match=r"expected the folder of a run, with options\.json, found .*'color'"):
         RunFolder(tmp_path).restore(parse(["--resume", str(tmp_path)]))
 
 

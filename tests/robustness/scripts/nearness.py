@@ -2,7 +2,7 @@
 
 The same computation runs in float64 with every intermediate result moved at random by a few spacings of the narrow
 dtype (Monte Carlo arithmetic; Parker, 1997). How far the results move is the condition measure: small for a plain sum,
-large where large numbers cancel, a row of nearly equal numbers is normalised, or two experts tie.
+large where large numbers cancel, a row of nearly equal numbers is normalized, or two experts tie.
 """
 
 import copy
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 RUNS = 3  # in float64 with moved intermediate results
 STEP = 2.0  # spacings by which each is moved, at most; rounding itself moves by half of one
 # An error may be so many times the largest move plus one spacing of the largest element: the largest of three random
-# moves is itself a matter of chance. The largest error seen in these tests is 1.9 times.
+# moves is itself a matter of chance. The largest error seen in these tests is 2.3 times.
 BOUND = 4.0
 # Where the moves reach this share of a result, the dtype does not resolve it (a row of equal large numbers, say): it is
 # held to be finite and no more.
