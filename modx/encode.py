@@ -19,8 +19,8 @@ class BottleneckEncoder(ModalityModule):
 
     Frames are projected to width D and prepended with N learned tokens, which all modalities share. Learned positions
     are added, and each modality's own transformer lets tokens and frames attend to one another. Only the N tokens are
-    returned, so the last block computes only N queries. It folds the key projection into these queries and projects values
-    after they are averaged, so frames are never projected to keys or values.
+    returned, so the last block computes only N queries. It folds the key projection into these queries and projects
+    values after they are averaged, so frames are never projected to keys or values.
 
     Args:
         input_dims: Features per frame, for each modality. The order of the names does not matter.
