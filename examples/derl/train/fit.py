@@ -22,8 +22,8 @@ def fit(trainer: SentimentTrainer, setup: Setup, folder: RunFolder) -> None:
         KeyboardInterrupt: Ctrl-C or SIGTERM stopped training, after a checkpoint.
     """
     options = setup.options
-    stop = attend(trainer, folder.path)
-    trainer.train(resume_from_checkpoint=None if options.resume is None else folder.last_checkpoint())
+    with attend(trainer, folder.path) as stop:
+        trainer.train(resume_from_checkpoint=None if options.resume is None else folder.last_checkpoint())
     if stop.stopped:
         raise KeyboardInterrupt
     criterion = describe_selection(options.select_metric or "mae", options.select_rates or [])

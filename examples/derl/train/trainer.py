@@ -1,7 +1,8 @@
 """Training with transformers' Trainer: schedule, checkpoint selection on validation, and clean stops."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -237,14 +238,18 @@ def make_trainer(
     return trainer
 
 
-def attend(trainer: SentimentTrainer, folder: Path) -> StopAfterStep:
+@contextmanager
+def attend(trainer: SentimentTrainer, folder: Path) -> Iterator[StopAfterStep]:
     """Show progress, write TensorBoard logs into ``folder``, and stop cleanly on Ctrl-C or SIGTERM."""
     stop = StopAfterStep()
     trainer.add_callback(stop)
-    if trainer.is_world_process_zero():
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))))
+    if not trainer.is_world_process_zero():
+        yield stop
+        return
+    with SummaryWriter(str(folder / "tensorboard")) as writer:  # closed if training fails, too
+        trainer.add_callback(TensorBoardCallback(writer))
         trainer.add_callback(EpochLine(trainer.options.select_rates or [], task_of(trainer.model.config)))
-    return stop
+        yield stop
 
 
 def has_bf16_units() -> bool:
