@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, append_rows
 from derl.model.training import Batch
 
 
@@ -29,13 +29,8 @@ class PlainModel(SentimentModel):
         labels: Tensor | None = None,
     ) -> DerlOutput:
         """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`."""
-        inputs, masks, keep = self.read(inputs, masks, keep, labels)
-        masks = all_real(inputs) if masks is None else masks
-        inputs = self.standardize(inputs)
-        seen = inputs if keep is None else self.corrupt(inputs, keep)
-        shown = self.present(masks, keep)
-        compare = self.training and labels is not None and keep is not None and self.compares_scores
-        rows = dropped_rows(masks, keep) if compare else None
+        inputs, masks, keep, seen, shown, rows = self.prepare(inputs, masks, keep, labels)
+        compare = rows is not None and self.compares_scores
         if compare:
             seen, shown = append_rows(seen, inputs, rows), append_rows(shown, masks, rows)
         embedded = self.embed(seen, shown)

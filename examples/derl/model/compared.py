@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, Features, SentimentModel, all_real, append_rows, dropped_rows
+from derl.model.sentiment import DerlOutput, Features, SentimentModel, append_rows
 from derl.model.training import Batch
 
 
@@ -63,12 +63,7 @@ class ComparedModel(SentimentModel):
         labels: Tensor | None = None,
     ) -> DerlOutput:
         """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`."""
-        inputs, masks, keep = self.read(inputs, masks, keep, labels)
-        masks = all_real(inputs) if masks is None else masks
-        inputs = self.standardize(inputs)
-        seen = inputs if keep is None else self.corrupt(inputs, keep)
-        shown = self.present(masks, keep)
-        rows = dropped_rows(masks, keep) if self.training and labels is not None and keep is not None else None
+        inputs, masks, keep, seen, shown, rows = self.prepare(inputs, masks, keep, labels)
         if rows is not None and (self.needs or self.compares_scores):
             features = self.embed(append_rows(seen, inputs, rows), append_rows(shown, masks, rows))
             parts, complete = self._run_both(features, append_rows(shown, masks, rows), rows)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, all_real, append_rows, dropped_rows
+from derl.model.sentiment import DerlOutput, SentimentModel, append_rows
 from derl.model.training import Batch
 from modx import MissingModalityFusion
 
@@ -74,12 +74,7 @@ class DerlModel(SentimentModel):
             keep: modality -> bool ``(B, L)``, True where kept. Default: all kept.
             labels: scores, or numbers of classes, ``(B,)``.
         """
-        inputs, masks, keep = self.read(inputs, masks, keep, labels)
-        masks = all_real(inputs) if masks is None else masks
-        inputs = self.standardize(inputs)
-        seen = inputs if keep is None else self.corrupt(inputs, keep)
-        shown = self.present(masks, keep)
-        rows = dropped_rows(masks, keep) if self.training and labels is not None and keep is not None else None
+        inputs, masks, keep, seen, shown, rows = self.prepare(inputs, masks, keep, labels)
         if rows is None:
             fused = self.fusion(self.embed(seen, shown), shown)
         else:  # encode the complete input, the target, in the same batch

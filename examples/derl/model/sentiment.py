@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,26 @@ class DerlOutput(ModelOutput):
     expert_weights: Features | None = None
     fusion_weights: Tensor | None = None
     nothing_left: Tensor | None = None
+
+
+class Prepared(NamedTuple):
+    """A batch that has been checked and corrupted.
+
+    Attributes:
+        inputs: modality -> complete input, features standardized.
+        masks: modality -> bool ``(B, L)``, True where real and observed.
+        keep: modality -> bool ``(B, L)``, True where kept; None if nothing was dropped.
+        seen: modality -> what was kept of the input; the rest is erased.
+        shown: the masks without absent modalities, see :meth:`SentimentModel.present`.
+        rows: indices of the samples with dropped elements; None outside of training, and if nothing was dropped.
+    """
+
+    inputs: Features
+    masks: Features
+    keep: Features | None
+    seen: Features
+    shown: Features
+    rows: Tensor | None
 
 
 class SentimentModel(PreTrainedModel):
@@ -174,6 +194,22 @@ class SentimentModel(PreTrainedModel):
     def _frame_dims(self) -> dict[str, int]:
         """Widths in the order of the buffers, by sorted name."""
         return {name: self.config.input_dims[name] for name in sorted(self.config.modalities) if name != "text"}
+
+    def prepare(
+        self,
+        inputs: Mapping[str, Tensor | None],
+        masks: Mapping[str, Tensor] | None,
+        keep: Mapping[str, Tensor] | None,
+        labels: Tensor | None,
+    ) -> Prepared:
+        """Check the arguments of :meth:`forward`, standardize features and erase what was not kept."""
+        inputs, masks, keep = self.read(inputs, masks, keep, labels)
+        masks = all_real(inputs) if masks is None else masks
+        inputs = self.standardize(inputs)
+        seen = inputs if keep is None else self.corrupt(inputs, keep)
+        trains = self.training and labels is not None and keep is not None
+        rows = dropped_rows(masks, keep) if trains else None
+        return Prepared(inputs, masks, keep, seen, self.present(masks, keep), rows)
 
     def fit_features(
         self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor], *, standardize: bool = True
