@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, SentimentModel, append_rows
+from derl.model.masks import append_rows
+from derl.model.sentiment import DerlOutput, SentimentModel
 from derl.model.training import Batch
 
 

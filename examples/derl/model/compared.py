@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from derl.model.config import DerlConfig
-from derl.model.sentiment import DerlOutput, Features, SentimentModel, append_rows
+from derl.model.masks import Features, append_rows
+from derl.model.sentiment import DerlOutput, SentimentModel
 from derl.model.training import Batch
 
 

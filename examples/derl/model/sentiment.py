@@ -4,9 +4,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,20 +14,14 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from derl.data.split import DataError
+from derl.model.batch import read_batch
 from derl.model.by_length import encode_by_length
 from derl.model.config import DerlConfig
+from derl.model.masks import Features, any_present, dropped_rows
+from derl.model.statistics import Rows, std_mean
+from derl.model.text_encoder import check_encoder, own_weights, without_pooler
 from derl.model.training import Batch, Phase
 from modx.missing import erase
-
-Features = dict[str, Tensor]
-_CHUNK = 256  # samples in memory at a time
-_ALIGNMENT = 64  # bytes, as in PyTorch's CPU allocator
-
-
-class Rows(Protocol):
-    """A tensor ``(n, L, D)``, or a sequence of tensors ``(L, D)``."""
-
-    def __getitem__(self, index: int) -> Tensor: ...
 
 
 @dataclass
@@ -107,7 +100,7 @@ class SentimentModel(PreTrainedModel):
     def __init__(self, config: DerlConfig) -> None:
         super().__init__(config)
         if "text" in config.modalities:
-            self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+            self.text_encoder = without_pooler(AutoModel.from_config(config.text_config))
         width = sum(self._frame_dims().values())
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_scale", torch.ones(width))
@@ -145,10 +138,10 @@ class SentimentModel(PreTrainedModel):
             DataError: The model is no encoder of text, or cannot read ``config.max_lengths["text"]`` tokens.
         """
         pretrained = own_weights(AutoModel.from_pretrained(text_encoder, dtype=torch.float32))
-        _check_encoder(text_encoder, pretrained, config)
+        check_encoder(text_encoder, pretrained, config)
         config.text_config = pretrained.config
         model = cls(config)
-        model.text_encoder = _without_pooler(pretrained)
+        model.text_encoder = without_pooler(pretrained)
         return model
 
     @property
@@ -203,8 +196,7 @@ class SentimentModel(PreTrainedModel):
         labels: Tensor | None,
     ) -> Prepared:
         """Check the arguments of :meth:`forward`, standardize features and erase what was not kept."""
-        inputs, masks, keep = self.read(inputs, masks, keep, labels)
-        masks = all_real(inputs) if masks is None else masks
+        inputs, masks, keep = read_batch(self, inputs, masks, keep, labels)
         inputs = self.standardize(inputs)
         seen = inputs if keep is None else self.corrupt(inputs, keep)
         trains = self.training and labels is not None and keep is not None
@@ -223,7 +215,7 @@ class SentimentModel(PreTrainedModel):
         """
         means, scales = [torch.zeros(0)], [torch.ones(0)]
         for name in self._frame_dims():
-            scale, mean = _std_mean(features[name], lengths[name].tolist())
+            scale, mean = std_mean(features[name], lengths[name].tolist())
             means.append(mean.float())
             scales.append(torch.where(scale > 0, scale, 1).float())
         self.feature_fill.copy_(torch.cat(means))
@@ -297,10 +289,10 @@ class SentimentModel(PreTrainedModel):
     def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Answer samples of which nothing is present by the mean of the training labels, or the shares of classes."""
         if self.config.problem_type == "regression":
-            return torch.where(_any(present), scores, self.config.mean_label)
+            return torch.where(any_present(present), scores, self.config.mean_label)
         count = self.config.num_labels
         shares = scores.new_tensor(self.config.class_shares or [1 / count] * count)
-        return torch.where(_any(present)[:, None], scores, shares.log())
+        return torch.where(any_present(present)[:, None], scores, shares.log())
 
     @property
     def compares_scores(self) -> bool:
@@ -333,82 +325,6 @@ class SentimentModel(PreTrainedModel):
             "complete": self.config.complete_weight * share * task_loss,
         }
 
-    def read(
-        self,
-        inputs: Mapping[str, Tensor | None],
-        masks: Mapping[str, Tensor] | None,
-        keep: Mapping[str, Tensor] | None,
-        labels: Tensor | None,
-    ) -> tuple[Features, Features | None, Features | None]:
-        """Check a batch, and give every modality of the model a place in it.
-
-        A modality that is None or left out gets one masked element. Masked token ids become [PAD], because a text
-        encoder looks up every id.
-
-        Raises:
-            ValueError: A part does not match the model; the message names it.
-        """
-        given = {name: part for name, part in inputs.items() if part is not None}
-        self.check(given, masks, keep, labels)
-        if masks is not None and "text" in given and given["text"].ndim == 2:  # ids, not states
-            pad = self.config.text_config.pad_token_id or 0
-            given["text"] = given["text"].masked_fill(~masks["text"], pad)
-        absent = [name for name in self.config.modalities if name not in given]
-        if not absent:
-            return given, masks, keep
-        masks, keep = dict(all_real(given) if masks is None else masks), None if keep is None else dict(keep)
-        other = next(iter(given.values()))
-        nothing = torch.zeros(other.shape[0], 1, dtype=torch.bool, device=other.device)
-        for name in absent:
-            width = () if name == "text" else (self.config.input_dims[name],)
-            dtype = torch.long if name == "text" else self.dtype
-            given[name] = torch.zeros(*nothing.shape, *width, dtype=dtype, device=other.device)
-            for part in (masks, keep):
-                if part is not None:
-                    part[name] = nothing
-        return given, masks, keep
-
-    def check(
-        self,
-        inputs: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] | None,
-        keep: Mapping[str, Tensor] | None,
-        labels: Tensor | None,
-    ) -> None:
-        """Refuse a batch whose modality names, widths or sizes do not match the model.
-
-        Raises:
-            ValueError: A part does not match; the message names it.
-        """
-        owner, names = type(self).__name__, set(self.config.modalities)
-        if not inputs or not inputs.keys() <= names:
-            raise ValueError(
-                f"{owner} expected inputs of the modalities {tuple(self.config.modalities)}, at least one, "
-                f"got {tuple(inputs)}; rename or remove the others."
-            )
-        for label, part in (("masks", masks), ("keep", keep)):
-            if part is not None and not inputs.keys() <= part.keys() <= names:
-                raise ValueError(
-                    f"{owner} expected {label} for the modalities {tuple(inputs)}, "
-                    f"got {tuple(part)}; pass one for each."
-                )
-        batch_size = next(iter(inputs.values())).shape[0]
-        for name, part in inputs.items():
-            sizes = (batch_size, part.shape[1]) if name == "text" else (*part.shape[:2], self.config.input_dims[name])
-            if batch_size == 0 or part.shape[0] != batch_size or tuple(part.shape) != sizes:
-                raise ValueError(
-                    f"{owner} expected inputs of one batch size of at least 1, text ids (B, L) and features (B, L, D) "
-                    f"with D = {self.config.input_dims}, got {name!r} of shape {tuple(part.shape)}."
-                )
-            for label, mask in (("masks", masks), ("keep", keep)):
-                if mask is not None and mask[name].shape != part.shape[:2]:
-                    raise ValueError(
-                        f"{owner} expected {label}[{name!r}] of shape {tuple(part.shape[:2])}, "
-                        f"got {tuple(mask[name].shape)}."
-                    )
-        if labels is not None and tuple(labels.shape) != (batch_size,):
-            raise ValueError(f"{owner} expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
-
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """Return the mean of :meth:`errors`."""
         return self.errors(prediction, labels, reduction="mean")
@@ -425,85 +341,3 @@ class SentimentModel(PreTrainedModel):
         if self.config.problem_type != "regression":
             return (prediction.softmax(-1) - target.softmax(-1)).square().sum(-1).mean()
         return F.mse_loss(prediction / self.label_scale, target / self.label_scale)
-
-
-def _std_mean(rows: Rows, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return standard deviation and mean of all frames, chunk by chunk (Chan, Golub and LeVeque, 1983).
-
-    NaN is left out. A feature that was never observed has mean 0.
-    """
-    count, mean, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    for start in range(0, len(lengths), _CHUNK):
-        part = torch.cat([rows[row][: lengths[row]] for row in range(len(lengths))[start : start + _CHUNK]]).double()
-        own = (~part.isnan()).sum(0)
-        own_mean = part.nansum(0) / own.clamp(min=1)
-        total, shift = count + own, own_mean - mean
-        divisor = total.clamp(min=1)
-        squares = squares + (part - own_mean).square().nansum(0) + shift.square() * count * own / divisor
-        mean, count = mean + shift * own / divisor, total
-    return (squares / count.clamp(min=1)).sqrt(), mean
-
-
-def nothing_left(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None) -> Tensor:
-    """Return which samples have nothing left, bool ``(B,)``."""
-    return ~_any(masks if keep is None else {name: mask & keep[name] for name, mask in masks.items()})
-
-
-def _any(masks: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([mask.any(1) for mask in masks.values()]).any(0)
-
-
-def dropped_rows(masks: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
-    """Return the indices of the rows with dropped elements."""
-    return torch.stack([(masks[name] & ~keep[name]).any(1) for name in masks]).any(0).nonzero().squeeze(1)
-
-
-def append_rows(parts: Mapping[str, Tensor], others: Mapping[str, Tensor], rows: Tensor) -> Features:
-    """Append ``rows`` of ``others`` to each part."""
-    return {name: torch.cat([part, others[name][rows]]) for name, part in parts.items()}
-
-
-def all_real(inputs: Mapping[str, Tensor]) -> Features:
-    return {name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) for name, part in inputs.items()}
-
-
-def own_weights(model: nn.Module) -> nn.Module:
-    """Copy weights out of a memory-mapped file, to the alignment of PyTorch's allocator.
-
-    MKL's summation order depends on the alignment of its operands. Without this copy, a loaded model's answers would
-    differ in their last bits from those of the saved model.
-    """
-    for tensor in chain(model.parameters(), model.buffers()):
-        if tensor.data_ptr() % _ALIGNMENT:
-            tensor.data = tensor.data.clone()
-    return model
-
-
-def _check_encoder(name: str, encoder: PreTrainedModel, config: DerlConfig) -> None:
-    """Encode the longest text that the model may get, before anything is trained."""
-    length = config.max_lengths["text"]
-    ids = torch.full((1, length), config.unk_token_id)
-    try:
-        with torch.inference_mode():
-            states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-        width = encoder.config.hidden_size
-    except Exception as error:
-        positions = getattr(encoder.config, "max_position_embeddings", length)
-        found = f"{positions} positions" if positions < length else f"{type(error).__name__}: {str(error).strip()}"
-        found = found.splitlines()[0][:200]
-        raise DataError(
-            f"--text_encoder {name}: expected an encoder of text such as BERT that reads {length} tokens, found "
-            f"{type(encoder).__name__} with {found}; name another encoder, such as bert-base-uncased."
-        ) from error
-    if tuple(states.shape) != (1, length, width):
-        raise DataError(
-            f"--text_encoder {name}: expected states of shape (1, {length}, {width}), found "
-            f"{tuple(states.shape)}; name another encoder, such as bert-base-uncased."
-        )
-
-
-def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Remove the unused pooler, so that every remaining parameter gets a gradient."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder

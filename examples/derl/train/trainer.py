@@ -22,7 +22,8 @@ from derl.data.missing import MissingDataset
 from derl.evaluate.protocol import average
 from derl.evaluate.task import Task
 from derl.evaluate.tasks import task_of
-from derl.model.sentiment import SentimentModel, nothing_left
+from derl.model.masks import nothing_left
+from derl.model.sentiment import SentimentModel
 from derl.model.training import phase_at
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
