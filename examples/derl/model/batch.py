@@ -1,6 +1,7 @@
-"""read_batch: check a batch against the model, and give every modality of the model a place in it."""
+"""A batch: check it against the model, and give every modality of the model a place in it."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,6 +9,26 @@ from transformers import PreTrainedModel
 
 from derl.model.config import DerlConfig
 from derl.model.masks import Features, all_real
+
+
+class Prepared(NamedTuple):
+    """A batch that has been checked and corrupted.
+
+    Attributes:
+        inputs: modality -> complete input, features standardized.
+        masks: modality -> bool ``(B, L)``, True where real and observed.
+        keep: modality -> bool ``(B, L)``, True where kept; None if nothing was dropped.
+        seen: modality -> what was kept of the input; the rest is erased.
+        shown: the masks without absent modalities, see :meth:`derl.model.sentiment.SentimentModel.present`.
+        rows: indices of the samples with dropped elements; None outside of training, and if nothing was dropped.
+    """
+
+    inputs: Features
+    masks: Features
+    keep: Features | None
+    seen: Features
+    shown: Features
+    rows: Tensor | None
 
 
 def read_batch(

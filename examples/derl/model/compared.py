@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_map
 
 from derl.model.config import DerlConfig
 from derl.model.masks import Features, append_rows
-from derl.model.sentiment import DerlOutput, SentimentModel
+from derl.model.output import DerlOutput
+from derl.model.sentiment import SentimentModel
 from derl.model.training import Batch
 
 
@@ -72,7 +73,7 @@ class ComparedModel(SentimentModel):
             features, complete = self.embed(seen, shown), None
             found = self.core(features, shown)
             parts = CoreParts(found, found, features)
-        output = DerlOutput(prediction=self.answer(self.scale(parts.output.prediction), shown))
+        output = DerlOutput(prediction=self.answer(self.problem.predict(parts.output.prediction), shown))
         if labels is not None:
             self.add_losses(output, Batch(labels, masks, keep, rows, complete, parts if self.training else None))
         return output
@@ -91,7 +92,7 @@ class ComparedModel(SentimentModel):
             found = self.core(tree_map(first, features), tree_map(first, masks))
             return CoreParts(found, None, tree_map(complete, features)), None
         found = self.core(features, masks)
-        scores = self.scale(found.prediction)[size:] if self.compares_scores else None
+        scores = self.problem.predict(found.prediction)[size:] if self.compares_scores else None
         return CoreParts(tree_map(first, found), tree_map(complete, found), tree_map(complete, features)), scores
 
     def losses(self, output: DerlOutput, batch: Batch) -> dict[str, Tensor]:

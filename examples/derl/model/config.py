@@ -7,6 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from derl.model.config_rules import RULES, check
+from derl.model.problem import PROBLEMS
 from modx.reconstruct import LEVELS
 
 MAX_TOKENS = 50  # of a text
@@ -127,8 +128,9 @@ class DerlConfig(PreTrainedConfig):
                     f"DerlConfig expected typical_lengths within max_lengths {self.max_lengths}, got {length} for "
                     f"{name!r}; lower it, or use a name in max_lengths."
                 )
-        if self.id2label is None and self.problem_type == "regression":
-            self.num_labels = 1
+        num_outputs = PROBLEMS[self.problem_type].num_outputs
+        if self.id2label is None and num_outputs is not None:
+            self.num_labels = num_outputs
         super().__post_init__(**kwargs)
         self.architectures = self.architectures or ["DerlModel"]  # AutoModel reads it; save_pretrained overwrites it
 

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from derl.data.absence import PARTLY_MISSING
+from derl.model.problem import PROBLEMS
 from modx._modalities import is_name
 from modx.losses import PENALTIES
 from modx.model import DROPPED
@@ -94,7 +95,7 @@ RULES: dict[str, Rule] = {
     "fusion": _one_of("router", "mean"),
     "router_dim": _at_least(1),
     "sentiment": _one_of(False, True),
-    "problem_type": _one_of("regression", "single_label_classification"),
+    "problem_type": _one_of(*PROBLEMS),
     "task_loss": _one_of("mse", "mae"),
     "orthogonality_weight": _WEIGHT,
     "reconstruction_weight": _WEIGHT,

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
 from derl.model.masks import append_rows
-from derl.model.sentiment import DerlOutput, SentimentModel
+from derl.model.output import DerlOutput
+from derl.model.sentiment import SentimentModel
 from derl.model.training import Batch
 from modx import MissingModalityFusion
 

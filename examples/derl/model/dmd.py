@@ -24,5 +24,9 @@ class DmdModel(ComparedModel):
     smoke: ClassVar[Mapping[str, Any]] = {"dim": 8, "depth": 1, "num_heads": 2}
 
     def core_losses(self, parts: CoreParts, batch: Batch) -> dict[str, Tensor]:
-        labels = batch.labels if self.config.problem_type == "regression" else batch.labels.long()
-        return self.core.losses(parts.output.parts, labels, lambda outputs, y: self.errors(self.scale(outputs), y))
+        problem = self.problem
+        return self.core.losses(
+            parts.output.parts,
+            problem.targets(batch.labels),
+            lambda outputs, labels: problem.errors(problem.predict(outputs), labels),
+        )

@@ -2,74 +2,25 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from derl.data.split import DataError
-from derl.model.batch import read_batch
+from derl.model.batch import Prepared, read_batch
 from derl.model.by_length import encode_by_length
 from derl.model.config import DerlConfig
 from derl.model.masks import Features, any_present, dropped_rows
+from derl.model.output import DerlOutput
+from derl.model.problem import PROBLEMS, Problem
 from derl.model.statistics import Rows, std_mean
 from derl.model.text_encoder import check_encoder, own_weights, without_pooler
 from derl.model.training import Batch, Phase
 from modx.missing import erase
-
-
-@dataclass
-class DerlOutput(ModelOutput):
-    """Output of DERL; with labels, also the losses and their weighted sum (eq. 18).
-
-    Attributes:
-        loss: scalar; in evaluation, the task loss only.
-        task_loss: scalar.
-        orthogonality_loss, reconstruction_loss: scalars, only in training (eq. 5, 12).
-        consistency_loss: scalar, only in training and if the complete input is scored too.
-        losses: name -> scalar, other losses of training, each times its weight.
-        prediction: scores ``(B,)``, or logits of classes ``(B, num_labels)``.
-        expert_weights: modality -> ``(B, N, P + S)``, weights of HED's router (eq. 3).
-        fusion_weights: ``(B, N, 2 M)``, weights of all private views, then of all shared views (eq. 14).
-        nothing_left: ``(B,)`` bool, True where nothing was kept of any modality; set by the trainer in evaluation.
-    """
-
-    loss: Tensor | None = None
-    task_loss: Tensor | None = None
-    orthogonality_loss: Tensor | None = None
-    reconstruction_loss: Tensor | None = None
-    consistency_loss: Tensor | None = None
-    losses: Features | None = None
-    prediction: Tensor | None = None
-    expert_weights: Features | None = None
-    fusion_weights: Tensor | None = None
-    nothing_left: Tensor | None = None
-
-
-class Prepared(NamedTuple):
-    """A batch that has been checked and corrupted.
-
-    Attributes:
-        inputs: modality -> complete input, features standardized.
-        masks: modality -> bool ``(B, L)``, True where real and observed.
-        keep: modality -> bool ``(B, L)``, True where kept; None if nothing was dropped.
-        seen: modality -> what was kept of the input; the rest is erased.
-        shown: the masks without absent modalities, see :meth:`SentimentModel.present`.
-        rows: indices of the samples with dropped elements; None outside of training, and if nothing was dropped.
-    """
-
-    inputs: Features
-    masks: Features
-    keep: Features | None
-    seen: Features
-    shown: Features
-    rows: Tensor | None
 
 
 class SentimentModel(PreTrainedModel):
@@ -143,6 +94,11 @@ class SentimentModel(PreTrainedModel):
         model = cls(config)
         model.text_encoder = without_pooler(pretrained)
         return model
+
+    @property
+    def problem(self) -> Problem:
+        """What the model predicts, a number or a class."""
+        return PROBLEMS[self.config.problem_type](self.config, self.label_mean, self.label_scale)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -224,10 +180,9 @@ class SentimentModel(PreTrainedModel):
             self.feature_scale.copy_(torch.cat(scales))
 
     def fit_labels(self, labels: Tensor) -> None:
-        """Compute the mean and standard deviation of training labels; the head then predicts standardized ones."""
-        self.label_mean.copy_(labels.double().mean())
-        scale = labels.double().std(correction=0)
-        self.label_scale.copy_(scale if scale > 0 else 1.0)
+        """Compute what depends on training labels ``(n,)``: how the head scales them, and the answer without input."""
+        self.config.mean_label = labels.double().mean().item()
+        self.problem.fit(labels)
 
     def standardize(self, inputs: Mapping[str, Tensor]) -> Features:
         """Fill in missing (NaN) values by the training mean, then scale features to mean 0 and standard deviation 1.
@@ -278,21 +233,11 @@ class SentimentModel(PreTrainedModel):
     def score(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.scale(self.head(pooled.to(self.dtype)))
-
-    def scale(self, outputs: Tensor) -> Tensor:
-        """Turn the head's outputs ``(B, num_labels)`` into scores ``(B,)``; those of classes are logits already."""
-        if self.config.problem_type != "regression":
-            return outputs
-        return outputs.squeeze(-1) * self.label_scale + self.label_mean
+            return self.problem.predict(self.head(pooled.to(self.dtype)))
 
     def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Answer samples of which nothing is present by the mean of the training labels, or the shares of classes."""
-        if self.config.problem_type == "regression":
-            return torch.where(any_present(present), scores, self.config.mean_label)
-        count = self.config.num_labels
-        shares = scores.new_tensor(self.config.class_shares or [1 / count] * count)
-        return torch.where(any_present(present)[:, None], scores, shares.log())
+        return self.problem.fill_in(scores, any_present(present))
 
     @property
     def compares_scores(self) -> bool:
@@ -318,7 +263,7 @@ class SentimentModel(PreTrainedModel):
             return {}
         prediction, labels = batch.complete_prediction, batch.labels
         share = len(batch.rows) / len(labels)
-        output.consistency_loss = share * self.distance(output.prediction[batch.rows], prediction.detach())
+        output.consistency_loss = share * self.problem.distance(output.prediction[batch.rows], prediction.detach())
         task_loss = self.task_loss(prediction, labels[batch.rows])
         return {
             "consistency": self.config.consistency_weight * output.consistency_loss,
@@ -326,18 +271,5 @@ class SentimentModel(PreTrainedModel):
         }
 
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean of :meth:`errors`."""
-        return self.errors(prediction, labels, reduction="mean")
-
-    def errors(self, prediction: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
-        """Return squared or absolute errors of standardized scores, or cross-entropies of classes, ``(B,)``."""
-        if self.config.problem_type != "regression":
-            return F.cross_entropy(prediction, labels.long(), reduction=reduction)
-        criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
-        return criterion(prediction / self.label_scale, labels / self.label_scale, reduction=reduction)
-
-    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the mean squared distance of standardized scores, or of probabilities of classes."""
-        if self.config.problem_type != "regression":
-            return (prediction.softmax(-1) - target.softmax(-1)).square().sum(-1).mean()
-        return F.mse_loss(prediction / self.label_scale, target / self.label_scale)
+        """Return the mean squared or absolute error of standardized scores, or cross-entropy of classes."""
+        return self.problem.errors(prediction, labels, reduction="mean")

@@ -98,12 +98,7 @@ class Setup:
             else:
                 model = model_class(config)
             train = splits["train"]
-            if config.problem_type != "regression":
-                counts = train.labels.long().bincount(minlength=config.num_labels)
-                model.config.class_shares = (counts / len(train)).tolist()
-            elif not config.sentiment:
-                model.fit_labels(train.labels)
-            model.config.mean_label = train.labels.double().mean().item()
+            model.fit_labels(train.labels)
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
