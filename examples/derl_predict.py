@@ -27,10 +27,11 @@ from transformers.utils.logging import disable_progress_bar
 from derl.data.console import wrapped
 from derl.data.frames import read_frames
 from derl.data.split import DataError
+from derl.evaluate.answer import Answer
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, check_level
 from derl.model.config import DerlConfig
 from derl.predict.files import as_columns, check_target, predict_csv, write_answers
-from derl.predict.predictor import Answer, Predictor, load
+from derl.predict.predictor import Predictor, load
 from derl.predict.trust import Trust
 
 

@@ -2,11 +2,12 @@
 
 from transformers import AutoProcessor
 
+from derl.evaluate.answer import Answer
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 from derl.model.registry import MODELS, register_model
-from derl.predict.predictor import Answer, Predictor
+from derl.predict.predictor import Predictor
 from derl.predict.processor import DerlProcessor
 
 __all__ = [

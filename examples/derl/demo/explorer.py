@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from derl.data.split import Split
-from derl.predict.predictor import Answer, Predictor, lengths_of
+from derl.evaluate.answer import Answer
+from derl.predict.predictor import Predictor, lengths_of
 from derl.predict.processor import Sample
 from modx.missing import drop
 

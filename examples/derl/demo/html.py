@@ -9,7 +9,7 @@ from torch import Tensor
 from derl.data.classes import LIMIT
 from derl.demo.explorer import Explored, Explorer
 from derl.evaluate.conformal import CONFIDENCE_LEVEL
-from derl.predict.predictor import CLASS_NAMES
+from derl.evaluate.sentiment import CLASS_NAMES
 
 INTERVAL, SET = f"{100 * CONFIDENCE_LEVEL:.0f} % interval", f"{100 * CONFIDENCE_LEVEL:.0f} % set of classes"
 CSS = """

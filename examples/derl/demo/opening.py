@@ -10,6 +10,7 @@ from derl.data.mmsa import TEXT_FEATURES
 from derl.data.split import DataError, Split, load_splits
 from derl.data.table import Table
 from derl.demo.explorer import Explorer
+from derl.evaluate.tasks import task_of
 from derl.model.saved import model_folder
 from derl.predict.predictor import load
 from derl.train.fit import fit, open_trainer
@@ -36,7 +37,7 @@ def open_explorer(model: str | None, data: str | None) -> tuple[Explorer, str]:
     """
     folder = model_folder(model or latest_run() or train())
     predictor = load(folder)
-    classify = predictor.model.config.problem_type != "regression"
+    classify = task_of(predictor.model.config).classify
     splits, source = _splits(
         folder, data, text_features=TEXT_FEATURES in predictor.modalities, table=Table(classify=classify)
     )

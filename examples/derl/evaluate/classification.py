@@ -1,14 +1,21 @@
 """Any number of classes."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
+from derl.evaluate.answer import Answer
+from derl.evaluate.conformal import prediction_sets, true_class_scores
 from derl.evaluate.task import Column, Metrics, Task
 
+SHOWN = 10  # classes listed by name
 ACCURACY, MACRO = Column("accuracy", ("accuracy",)), Column("macro F1", ("f1_macro",))
 
 
@@ -21,6 +28,9 @@ class Classification(Task):
 
     name = "classification"
     what = "Multimodal classification"
+    holds = "the class, its probability, that of every class,"
+    prior = "the shares of classes"
+    classify = True
     columns = (ACCURACY, MACRO, Column("weighted F1", ("f1_weighted",)))
     compared = (ACCURACY, MACRO)
     brief = columns
@@ -31,6 +41,7 @@ class Classification(Task):
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
+        self.does = f"Predicts one of {len(self.classes)} classes ({', '.join(self.classes[:SHOWN])})"
 
     def measure(self, answers: Tensor, labels: Tensor) -> Metrics:
         """Return ``accuracy``, ``f1_macro`` and ``f1_weighted``.
@@ -67,3 +78,37 @@ class Classification(Task):
 
     def numbers(self, values: Tensor) -> Tensor:
         return values.argmax(-1) if values.ndim == 2 else values.long()
+
+    def shown(self, values: Tensor) -> list[Any]:
+        return [self.classes[number] for number in self.numbers(values).tolist()]
+
+    def say_prior(self, mean_label: float) -> str:
+        return "the shares of the classes in training answer them"
+
+    def answers(self, predictions: Tensor, weights: Sequence[dict[str, float] | None]) -> list[Answer]:
+        named = [dict(zip(self.classes, row, strict=True)) for row in predictions.softmax(-1).tolist()]
+        likeliest = [max(each, key=each.__getitem__) for each in named]
+        return [
+            Answer(each[name], shares, name, probabilities=each)
+            for each, name, shares in zip(named, likeliest, weights, strict=True)
+        ]
+
+    def bound(self, answer: Answer, quantile: float) -> tuple[Answer, float]:
+        shares = answer.probabilities or {}
+        (row,) = prediction_sets(torch.tensor([list(shares.values())]), quantile).tolist()
+        within = [name for name, there in zip(shares, row, strict=True) if there]
+        classes = tuple(sorted(within, key=shares.__getitem__, reverse=True))
+        return replace(answer, classes=classes), len(classes)
+
+    def conformity(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """Return 1 - p of the true class for logits ``(n, C)``."""
+        return true_class_scores(answers.softmax(-1), self.numbers(labels))
+
+    def widths(self, answers: Tensor, quantiles: Sequence[float]) -> list[float]:
+        shares = answers.softmax(-1)
+        return [prediction_sets(shares, quantile).sum(1).double().mean().item() for quantile in quantiles]
+
+    def calibration_error(self, answers: Tensor, labels: Tensor) -> float | None:
+        if not len(answers):
+            return math.nan
+        return float(multiclass_calibration_error(answers.softmax(-1), self.numbers(labels), len(self.classes)))

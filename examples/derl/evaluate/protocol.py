@@ -97,8 +97,8 @@ def evaluate(
         else None,
         "intervals": assess(calibration, datasets, predicted, task),
     }
-    columns = {"id": split.ids, "label": _shown(labels, task)}
-    columns |= {name: _shown(answer.scores, task) for name, answer in predicted.items()}
+    columns = {"id": split.ids, "label": task.shown(labels)}
+    columns |= {name: task.shown(answer.scores) for name, answer in predicted.items()}
     predictions = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return results, predictions, calibration
 
@@ -113,13 +113,6 @@ def confusion(answers: Tensor, labels: Tensor, task: Task) -> list[list[int]]:
     count = len(task.classes)
     counts = torch.bincount(task.numbers(labels) * count + task.numbers(answers), minlength=count**2)
     return counts.reshape(count, count).tolist()
-
-
-def _shown(values: Tensor, task: Task) -> list[Any]:
-    """Return scores as they are, and names of classes."""
-    if task.name == "classification":
-        return [task.classes[number] for number in task.numbers(values).tolist()]
-    return values.tolist()
 
 
 def routing(predicted: Sequence[Predicted], config: DerlConfig) -> dict[str, Any] | None:

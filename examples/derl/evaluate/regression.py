@@ -17,6 +17,7 @@ class Regression(Task):
 
     name = "regression"
     what = "Multimodal regression"
+    does = "Predicts a number on the scale of the training labels"
     columns = (
         MAE,
         Column("RMSE", ("rmse",), "#.4g", higher_is_better=False, unit="label units"),

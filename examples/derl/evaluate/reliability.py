@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from derl.data.missing import MissingDataset
-from derl.evaluate.conformal import Calibration, prediction_sets, true_class_scores
+from derl.evaluate.conformal import Calibration
 from derl.evaluate.scores import Predicted
 from derl.evaluate.task import Task
 
@@ -18,7 +17,7 @@ CONFIDENCE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 def calibrate(datasets: Mapping[str, MissingDataset], predicted: Mapping[str, Predicted], task: Task) -> Calibration:
     """Calibrate under each condition, on the samples that have its available modalities."""
     answers = matching(datasets, predicted)
-    return Calibration.of({name: conformity(*pair, task) for name, pair in answers.items()})
+    return Calibration.of({name: task.conformity(*pair) for name, pair in answers.items()})
 
 
 def assess(
@@ -41,20 +40,14 @@ def assess(
         "coverage": [],
     }
     for name, (answers, labels) in matching(datasets, predicted).items():
-        scores = conformity(answers, labels, task)
+        scores = task.conformity(answers, labels)
         quantiles = [calibration.quantile([name], level) for level in CONFIDENCE_LEVELS]
         found["test_samples"].append(len(scores))
         found["coverage"].append([(scores <= quantile).double().mean().item() for quantile in quantiles])
-        if answers.ndim == 1:
-            found["widths"].append([2 * quantile for quantile in quantiles])
-            continue
-        shares = answers.softmax(-1)
-        sizes = [prediction_sets(shares, quantile).sum(1).double().mean().item() for quantile in quantiles]
-        error = (
-            multiclass_calibration_error(shares, task.numbers(labels), shares.shape[1]) if len(shares) else torch.nan
-        )
-        found["widths"].append(sizes)
-        found.setdefault("calibration_error", []).append(float(error))
+        found["widths"].append(task.widths(answers, quantiles))
+        error = task.calibration_error(answers, labels)
+        if error is not None:
+            found.setdefault("calibration_error", []).append(error)
     return found
 
 
@@ -70,10 +63,3 @@ def matching(
             there &= lengths[modality] > 0
         found[name] = predicted[name].scores[there], labels[there]
     return found
-
-
-def conformity(answers: Tensor, labels: Tensor, task: Task) -> Tensor:
-    """Return how badly answers fit, ``(n,)``: absolute errors, or 1 - p of the true class for logits ``(n, C)``."""
-    if answers.ndim == 2:
-        return true_class_scores(answers.softmax(-1), task.numbers(labels))
-    return (answers - labels).abs()

@@ -1,15 +1,26 @@
 """Sentiment in [-3, 3], as in CMU-MOSI and CMU-MOSEI."""
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from derl.data.classes import LIMIT, seven_classes
+from derl.evaluate.answer import Answer
 from derl.evaluate.task import CORR, Column, Metrics, Task, spread
 from modx.metrics import ConstantInputWarning, sentiment_metrics
 
 CONSTANTS = ("all negative", "all positive", "training mean")  # in the order of `constants`
+CLASS_NAMES = {
+    -3: "strongly negative",
+    -2: "negative",
+    -1: "weakly negative",
+    0: "neutral",
+    1: "weakly positive",
+    2: "positive",
+    3: "strongly positive",
+}
 MAE = Column("MAE", ("mae",), ".3f", higher_is_better=False, unit="label units")
 
 
@@ -18,6 +29,8 @@ class Sentiment(Task):
 
     name = "sentiment"
     what = "Multimodal sentiment regression"
+    does = "Scores sentiment from about -3 to 3"
+    holds = "the score, one of seven classes (-3 to 3),"
     columns = (
         MAE,
         CORR,
@@ -67,6 +80,13 @@ class Sentiment(Task):
 
     def numbers(self, values: Tensor) -> Tensor:
         return (seven_classes(values) + LIMIT).long()
+
+    def answers(self, predictions: Tensor, weights: Sequence[dict[str, float] | None]) -> list[Answer]:
+        classes = seven_classes(predictions).int().tolist()
+        return [
+            Answer(score, shares, CLASS_NAMES[number], number)
+            for score, shares, number in zip(predictions.tolist(), weights, classes, strict=True)
+        ]
 
 
 SENTIMENT = Sentiment()

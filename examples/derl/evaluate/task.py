@@ -1,10 +1,14 @@
-"""What differs between tasks in evaluation and reports: metrics, constant answers, classes."""
+"""What differs between tasks after training: metrics, constant answers, how an answer reads, and words in reports."""
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
+
+from derl.evaluate.answer import Answer
 
 Metrics = dict[str, float]
 
@@ -46,11 +50,17 @@ CORR = Column("Corr", ("corr",), ".3f", unit="")
 
 
 class Task(ABC):
-    """A kind of label: how answers are measured, and what a report says of them.
+    """A kind of label: how answers are measured and trusted, and what a report says of them.
+
+    Methods that are not abstract suit numbers.
 
     Attributes:
         name: "sentiment", "regression" or "classification".
         what: the task in the words of the Hub.
+        does: what a model of the task does, to begin a sentence.
+        holds: what an answer holds, within a sentence.
+        prior: what answers samples without any input.
+        classify: whether labels are classes, see :class:`derl.data.table.Table`.
         columns: the metrics in tables and figures.
         compared: metrics for which a report says where the model is no better than a constant.
         brief: columns of the line that is printed after an epoch.
@@ -61,6 +71,10 @@ class Task(ABC):
 
     name: ClassVar[str]
     what: ClassVar[str]
+    does: str
+    holds: ClassVar[str] = "the score"
+    prior: ClassVar[str] = "the training mean"
+    classify: ClassVar[bool] = False
     columns: ClassVar[tuple[Column, ...]]
     compared: ClassVar[tuple[Column, ...]]
     brief: ClassVar[tuple[Column, ...]]
@@ -88,6 +102,38 @@ class Task(ABC):
     def numbers(self, values: Tensor) -> Tensor:
         """Return the number in ``classes`` of each answer or label, for the confusion."""
         raise NotImplementedError
+
+    def shown(self, values: Tensor) -> list[Any]:
+        """Return answers or labels as a list for people to read."""
+        return values.tolist()
+
+    def say_prior(self, mean_label: float) -> str:
+        """Say what answers samples without any input, given the mean of the training labels."""
+        return f"the mean of the training labels answers them: {mean_label:{self.form}}"
+
+    def answers(self, predictions: Tensor, weights: Sequence[dict[str, float] | None]) -> list[Answer]:
+        """Return answers to samples, given the model's predictions and the share of each modality."""
+        return [Answer(*pair) for pair in zip(predictions.tolist(), weights, strict=True)]
+
+    def bound(self, answer: Answer, quantile: float) -> tuple[Answer, float]:
+        """Return an answer with its interval, or its set of classes, within a quantile of :meth:`conformity`.
+
+        Returns:
+            The answer, and its width: that of the interval, or the number of classes.
+        """
+        return replace(answer, interval=(answer.score - quantile, answer.score + quantile)), 2 * quantile
+
+    def conformity(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """Return how badly answers fit, ``(n,)``: absolute errors."""
+        return (answers - labels).abs()
+
+    def widths(self, answers: Tensor, quantiles: Sequence[float]) -> list[float]:
+        """Return the mean width of answers within each quantile."""
+        return [2 * quantile for quantile in quantiles]
+
+    def calibration_error(self, answers: Tensor, labels: Tensor) -> float | None:
+        """Return how far probabilities are off (Naeini et al., 2015); NaN without samples, None without classes."""
+        return None
 
     def measure_constant(self, answer: Tensor, labels: Tensor) -> Metrics:
         """Return the metrics of one answer to every sample."""

@@ -13,7 +13,8 @@ from derl.data.files import write_file
 from derl.data.frames import cell_frames
 from derl.data.rows import Row, csv_rows
 from derl.data.split import DataError
-from derl.predict.predictor import Answer, Predictor
+from derl.evaluate.answer import Answer
+from derl.predict.predictor import Predictor
 from derl.predict.processor import Sample
 from derl.predict.trust import Trust
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,54 +11,15 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from transformers.utils import cached_file
 
-from derl.data.classes import seven_classes
 from derl.data.split import DataError
-from derl.evaluate.conformal import FILE, Calibration, prediction_sets
+from derl.evaluate.answer import Answer
+from derl.evaluate.conformal import FILE, Calibration
+from derl.evaluate.task import Task
 from derl.evaluate.tasks import task_of
 from derl.model.saved import explained, model_folder, read_model
 from derl.model.sentiment import SentimentModel
 from derl.predict.processor import DerlProcessor, Sample, is_empty
 from derl.predict.trust import Trust
-
-CLASS_NAMES = {
-    -3: "strongly negative",
-    -2: "negative",
-    -1: "weakly negative",
-    0: "neutral",
-    1: "weakly positive",
-    2: "positive",
-    3: "strongly positive",
-}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's answer to one sample.
-
-    Attributes:
-        score: the number predicted, or the probability of the class ``name``.
-        weights: modality -> its share of the fusion's router weights, summed over both views and averaged over tokens.
-            A missing modality has share 0; the others sum to 1, unless all are missing. None for a model without
-            fusion, i.e. the plain baseline.
-        name: the class in words; for sentiment, "strongly negative" to "strongly positive". None for other numbers.
-        sentiment: class of Acc-7, -3 to 3: the score clipped, then rounded, halves to even. None for other labels.
-        probabilities: class -> probability, if the labels are classes.
-        interval: ``(low, high)`` around the score, which holds the label with the predictor's confidence level;
-            infinite if the validation split was too small to bound it. None for classes, and for a model without a
-            calibration.
-        classes: the set of classes that holds the true one with the predictor's confidence level, likeliest first.
-            None for numbers, and for a model without a calibration.
-        abstains: whether the interval is wider, or the set larger, than it may be, so that the score is no answer.
-    """
-
-    score: float
-    weights: dict[str, float] | None
-    name: str | None = None
-    sentiment: int | None = None
-    probabilities: dict[str, float] | None = None
-    interval: tuple[float, float] | None = None
-    classes: tuple[str, ...] | None = None
-    abstains: bool = False
 
 
 class Predictor:
@@ -169,10 +130,8 @@ class Predictor:
         empty = sum(map(is_empty, samples))
         if empty:
             config = self.model.config
-            average = "the shares of the classes in training answer them"
-            if config.problem_type == "regression":
-                average = f"the mean of the training labels answers them: {config.mean_label:{task_of(config).form}}"
-            warnings.warn(f"{empty} of {len(samples)} samples have no input at all; {average}.", stacklevel=2)
+            prior = task_of(config).say_prior(config.mean_label)
+            warnings.warn(f"{empty} of {len(samples)} samples have no input at all; {prior}.", stacklevel=2)
         order = sorted(range(len(samples)), key=lambda row: -_size(samples[row]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(samples), self.batch_size):
@@ -212,37 +171,15 @@ class Predictor:
             shares = _shares(output.fusion_weights.cpu().double(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
         quantiles = self.trust.quantiles(batch["masks"], batch["keep"], lengths, self.modalities)
-        return list(map(self._trusted, self._answers(predictions, weights), quantiles))
+        task = task_of(self.model.config)
+        answers = task.answers(predictions, weights)
+        return [self._trusted(*pair, task) for pair in zip(answers, quantiles, strict=True)]
 
-    def _answers(self, predictions: Tensor, weights: list[dict[str, float] | None]) -> list[Answer]:
-        config = self.model.config
-        if config.problem_type != "regression":
-            classes = [config.id2label[number] for number in range(config.num_labels)]
-            named = [dict(zip(classes, row, strict=True)) for row in predictions.softmax(-1).tolist()]
-            likeliest = [max(each, key=each.__getitem__) for each in named]
-            return [
-                Answer(each[name], shares, name, probabilities=each)
-                for each, name, shares in zip(named, likeliest, weights, strict=True)
-            ]
-        pairs = list(zip(predictions.tolist(), weights, strict=True))
-        if not config.sentiment:
-            return [Answer(score, shares) for score, shares in pairs]
-        numbers = seven_classes(predictions).int().tolist()
-        return [
-            Answer(score, shares, CLASS_NAMES[number], number)
-            for (score, shares), number in zip(pairs, numbers, strict=True)
-        ]
-
-    def _trusted(self, answer: Answer, quantile: float | None) -> Answer:
+    def _trusted(self, answer: Answer, quantile: float | None, task: Task) -> Answer:
         if quantile is None:
             return answer
-        if answer.probabilities is None:
-            interval = (answer.score - quantile, answer.score + quantile)
-            return replace(answer, interval=interval, abstains=self.trust.abstains(2 * quantile))
-        (row,) = prediction_sets(torch.tensor([list(answer.probabilities.values())]), quantile).tolist()
-        within = [name for name, there in zip(answer.probabilities, row, strict=True) if there]
-        classes = tuple(sorted(within, key=answer.probabilities.__getitem__, reverse=True))
-        return replace(answer, classes=classes, abstains=self.trust.abstains(len(classes)))
+        bounded, width = task.bound(answer, quantile)
+        return replace(bounded, abstains=self.trust.abstains(width))
 
     def _refuse(self, predictions: Tensor, batch: dict[str, dict[str, Tensor]], names: Sequence[str]) -> NoReturn:
         row = int((~predictions.isfinite()).nonzero()[0, 0])

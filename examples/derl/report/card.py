@@ -28,15 +28,6 @@ HUB = {  # our name -> the Hub's identifier and a display name
     "f1_macro": ("f1", "macro F1"),
     "f1_weighted": ("f1", "weighted F1"),
 }
-WHAT = {  # task -> what an answer is, and what it holds
-    "sentiment": ("Scores sentiment from about -3 to 3", "the score, one of seven classes (-3 to 3),"),
-    "regression": ("Predicts a number on the scale of the training labels", "the score"),
-    "classification": (
-        "Predicts one of {count} classes ({classes})",
-        "the class, its probability, that of every class,",
-    ),
-}
-SHOWN = 10  # classes listed by name
 TAGS = ["multimodal", "missing-modalities", "mixture-of-experts"]
 
 
@@ -100,9 +91,6 @@ def _title(results: dict[str, Any]) -> str:
 
 def _text(results: dict[str, Any], config: DerlConfig) -> str:
     synthetic, task = results["data"]["synthetic"], reported_task(results)
-    answer, holds = (
-        part.format(count=len(task.classes), classes=", ".join(task.classes[:SHOWN])) for part in WHAT[task.name]
-    )
     facts = {
         "command": f"`{results['command']}`",
         "machine": results["machine"],
@@ -118,14 +106,14 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
     parts = [
         f"# {_title(results)}",
         headline(results),
-        f"{answer}. Input, any part of which may be missing: {', '.join(config.modalities)}. Made with modx, "
+        f"{task.does}. Input, any part of which may be missing: {', '.join(config.modalities)}. Made with modx, "
         "mixture-of-disentangled-experts layers for PyTorch.",
         "## How to use it",
         "With modx's `examples` folder on the Python path, and `.` for this folder:",
         _example(config, synthetic),
-        f"The answer holds {holds} and each modality's share of the fusion's router weights. It also says how far to "
-        "trust it, calibrated for what is missing from the sample. Every modality can be "
-        "left out. Importing `derl` also registers the model with `AutoConfig`, `AutoModel` and `AutoProcessor`.",
+        f"The answer holds {task.holds} and each modality's share of the fusion's router weights. It also says how far "
+        "to trust it, calibrated for what is missing from the sample. Every modality can be left out. Importing `derl` "
+        "also registers the model with `AutoConfig`, `AutoModel` and `AutoProcessor`.",
         _inputs(config),
         "## How well it does",
         *(markdown(table) for table in (intra_modal_table(results), inter_modal_table(results))),

@@ -177,8 +177,7 @@ def notes(results: dict[str, Any]) -> list[str]:
     if results["nothing_left"]:
         counts = ", ".join(f"{name}: {count}" for name, count in results["nothing_left"].items())
         erased = results["dropped_modality"] == "erased"
-        average = "the training mean" if reported_task(results).name != "classification" else "the shares of classes"
-        how = "from erased input, as in the paper" if erased else f"by {average}"
+        how = "from erased input, as in the paper" if erased else f"by {reported_task(results).prior}"
         lines.append(f"Test samples of which nothing is left, answered {how}: {counts}.")
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(

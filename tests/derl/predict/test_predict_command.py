@@ -14,9 +14,9 @@ import pytest
 
 import derl_predict
 from derl import Predictor
+from derl.evaluate.answer import Answer
 from derl.evaluate.conformal import Calibration
 from derl.predict.files import as_columns, write_answers
-from derl.predict.predictor import Answer
 from derl.predict.trust import Trust
 
 
