@@ -32,8 +32,9 @@ sys.path.append(str(Path(__file__).parents[3] / "examples"))  # as pytest's pyth
 
 from derl.data.foreign import Foreign
 from derl.data.mmsa import read_mmsa
+from derl.data.pickled import Array, _Callable, _Dtype
 from derl.data.split import DataError
-from derl.data.unpickle import Array, _Callable, _Dtype, load_pickle
+from derl.data.unpickle import load_pickle
 
 SECONDS = 1.0  # of the processor per file, at most: what else the machine does is not the reader's
 MEMORY = 2**20  # bytes a file beside its own size, at most; the files are of some kilobytes

@@ -1,0 +1,117 @@
+"""inspect: check the opcodes of a pickle before they run."""
+
+import mmap
+import pickle
+import pickletools
+from collections.abc import Iterator
+from typing import Any
+
+from derl.data.pickled import refuse
+from derl.data.split import DataError
+
+_MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
+_MOST_CONTAINERS = 10_000  # an MMSA file has a few hundred; an empty set takes 1 byte of the file and 216 of memory
+_SCALAR = 5  # bytes per tuple or call: where lists hold NumPy's scalars, each takes one of both and at least 11 bytes
+_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text: a file can make their hashes collide
+_SMALL = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE"}
+_CONTAINERS = {
+    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT"),
+    *("FROZENSET", "BYTEARRAY8", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+}
+_REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+
+
+def inspect(stream: mmap.mmap) -> None:
+    """Check the opcodes before they run, and refuse those that could exhaust memory, time or the C stack.
+
+    Refused are memo indices that would make the memo table huge, tuples as dict keys or set members (their hash
+    recurses), too many containers, and too many numeric keys. Persistent ids, extension codes and out-of-band buffers
+    are refused as well.
+    """
+    most_small = _MOST_CONTAINERS + len(stream) // _SCALAR
+    stack: list[str] = []
+    memo: dict[int, str] = {}
+    containers = small = number_keys = 0
+    try:
+        for opcode, argument in _opcodes(stream):
+            name = opcode.name
+            if name in _REFUSED_OPCODES:
+                refuse(
+                    "a pickle of plain data and numpy arrays", f"opcode {name}", "save plain arrays with pickle.dump"
+                )
+            if name == "MEMOIZE" or name.endswith("PUT"):
+                index = len(memo) if name == "MEMOIZE" else argument
+                if not 0 <= index <= len(memo) + 1:
+                    refuse("memo indices in order", f"{index} after {len(memo)}", "it is damaged; get it again")
+                memo[index] = stack[-1]
+            elif name.endswith("GET"):
+                stack.append(memo[argument])
+            else:
+                taken = _take(stack, opcode)
+                hashed = _hashed(name, taken)
+                if _TUPLE in hashed:
+                    refuse("plain dict keys and set members", "a tuple", "use text as keys")
+                number_keys += len(hashed) - hashed.count(_TEXT)
+                containers += name in _CONTAINERS
+                small += name in _SMALL
+                if containers > _MOST_CONTAINERS or small > most_small or number_keys > _MOST_NUMBER_KEYS:
+                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are not text"
+                    refuse(most, "more", "save arrays rather than nested lists, and text as keys")
+                stack.extend(_given(name, taken, opcode))
+    except DataError:
+        raise
+    except Exception as error:
+        if stream.tell() >= len(stream):
+            refuse("a whole pickle", f"its end too early ({error})", "it is truncated; get the file again")
+        if stream[0] != pickle.PROTO[0] and stream.tell() < 100:
+            refuse("a pickle", "bytes that are not one", "check the path, or get the file again")
+        found = f"an error at byte {stream.tell()}, {type(error).__name__}: {error}"
+        refuse("an intact pickle", found, "it is damaged; get the file again")
+
+
+def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:
+    """Yield each opcode and its argument, as pickletools.genops does, which cannot read non-ASCII text of Python 2."""
+    name = ""
+    while name != "STOP":
+        code = stream.read(1)
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError("pickle exhausted before seeing STOP" if not code else f"opcode {code!r} unknown")
+        name = opcode.name
+        if name == "STRING":
+            argument: Any = stream.readline()
+        else:
+            argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        yield opcode, argument
+
+
+def _take(stack: list[str], opcode: Any) -> list[str]:
+    """Pop what an opcode consumes, lowest first; a slice down to a mark is returned without the mark."""
+    needs = opcode.stack_before
+    if pickletools.markobject not in needs:
+        return [stack.pop() for _ in needs][::-1]
+    items = []
+    while (item := stack.pop()) != _MARK:
+        items.append(item)
+    return [stack.pop() for _ in range(needs.index(pickletools.markobject))][::-1] + items[::-1]
+
+
+def _hashed(name: str, taken: list[str]) -> list[str]:
+    """Return those of an opcode's arguments that it hashes."""
+    match name:
+        case "SETITEM" | "SETITEMS":
+            return taken[1::2]
+        case "DICT":
+            return taken[::2]
+        case "ADDITEMS" | "FROZENSET":
+            return taken
+    return []
+
+
+def _given(name: str, taken: list[str], opcode: Any) -> list[str]:
+    if name == "DUP":
+        return taken * 2
+    if name == "MARK":
+        return [_MARK]
+    is_text = any(part in name for part in ("UNICODE", "STRING", "BYTES"))
+    return [_TUPLE if "TUPLE" in name else _TEXT if is_text else _OTHER] * len(opcode.stack_after)
