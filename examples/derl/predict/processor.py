@@ -1,11 +1,10 @@
 """DerlProcessor: from raw text and arrays, with any of them missing, to a batch."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -15,6 +14,7 @@ from derl.data.collate import Collator
 from derl.data.split import DataError, check_text
 from derl.data.tokens import tokenize
 from derl.model.config import DerlConfig
+from derl.predict.raw import in_sample, is_single, read_frames, read_masks
 
 Sample = dict[str, Tensor | None]
 
@@ -34,7 +34,7 @@ class DerlProcessor:
 
     Example:
         >>> config = DerlConfig(modalities=["audio", "vision"])
-        >>> batch = DerlProcessor(config, None)(audio=np.zeros((7, 5)))
+        >>> batch = DerlProcessor(config, None)(audio=torch.zeros(7, 5))
         >>> batch["inputs"]["audio"].shape, batch["keep"]["vision"].any()
         (torch.Size([1, 7, 5]), tensor(False))
     """
@@ -127,7 +127,7 @@ class DerlProcessor:
         given = {name: value for name, value in samples.items() if value is not None}
         if not given:
             raise DataError(f"predict expected at least one of {names}, got none.")
-        single = {name: _is_single(name, value) for name, value in given.items()}
+        single = {name: is_single(name, value) for name, value in given.items()}
         if len(set(single.values())) > 1:
             kinds = ", ".join(f"{'one' if one else 'several'} of {name}" for name, one in single.items())
             raise DataError(
@@ -140,7 +140,7 @@ class DerlProcessor:
                 f"predict expected as many samples of every modality, at least one, got {sizes}; "
                 "put None where a sample lacks one."
             )
-        observed_rows = _read_masks(masks, rows, single)
+        observed_rows = read_masks(masks, rows, single)
         parts = {
             name: self._read_text(part) if name == "text" else self._read(name, part, observed_rows.get(name))
             for name, part in rows.items()
@@ -186,11 +186,11 @@ class DerlProcessor:
         for row, text in enumerate(rows):
             if text is not None and not isinstance(text, str):
                 raise DataError(
-                    f"predict expected text to be strings, got {type(text).__name__}{_where(row, rows)}; pass the raw "
-                    "words, the model has its own tokenizer."
+                    f"predict expected text to be strings, got {type(text).__name__}{in_sample(row, rows)}; pass the "
+                    "raw words, the model has its own tokenizer."
                 )
             if text is not None:
-                check_text("predict", f"text{_where(row, rows)}", text)
+                check_text("predict", f"text{in_sample(row, rows)}", text)
         limit = self.config.max_lengths["text"]
         whole = tokenize(rows, self.tokenizer)
         self._warn_of_cut("text", "tokens", [len(part) for part in whole])
@@ -206,23 +206,11 @@ class DerlProcessor:
         return [torch.tensor(part, dtype=torch.int64) if part else None for part in cut]
 
     def _read(self, name: str, rows: Sequence[Any], masks: Sequence[Any] | None) -> list[Tensor | None]:
-        frames = [None if part is None else _frames(name, part, _where(row, rows)) for row, part in enumerate(rows)]
+        masks = [None] * len(rows) if masks is None else masks
         width = self.config.input_dims[name]
-        for row, part in enumerate(frames):
-            if part is None:
-                continue
-            if part.shape[1] != width:
-                raise DataError(
-                    f"predict expected {name} of shape (frames, {width}), got {tuple(part.shape)}{_where(row, rows)}; "
-                    f"the model was trained on {width} features per frame."
-                )
-        hidden = [
-            None if part is None else _hidden(name, part, None if masks is None else masks[row], _where(row, rows))
-            for row, part in enumerate(frames)
-        ]
         frames = [
-            None if part is None else part.masked_fill(rest[:, None], torch.nan)
-            for part, rest in zip(frames, hidden, strict=True)
+            None if part is None else read_frames(name, part, mask, width, in_sample(row, rows))
+            for row, (part, mask) in enumerate(zip(rows, masks, strict=True))
         ]
         infinite = sum(int(part.isinf().sum()) for part in frames if part is not None)
         if infinite:
@@ -247,91 +235,3 @@ class DerlProcessor:
 def is_empty(sample: Sample) -> bool:
     """Return whether a sample lacks every modality."""
     return all(content is None for content in sample.values())
-
-
-def _is_single(name: str, value: Any) -> bool:
-    if name == "text":
-        if not isinstance(value, (str, list, tuple)):
-            raise DataError(
-                f"predict expected text to be a string or a list of strings, got {type(value).__name__}; pass the raw "
-                "words, the model has its own tokenizer."
-            )
-        return isinstance(value, str)
-    ndim = _ndim(value)
-    if ndim not in (2, 3):
-        raise DataError(
-            f"predict expected {name} to be frames (L, D) or a list of them, got {ndim} axes; one frame is (1, D)."
-        )
-    return ndim == 2
-
-
-def _ndim(value: Any) -> int:
-    """Return the number of axes of an array or of nested lists, judging by the first element that is not None."""
-    if isinstance(value, (list, tuple)):
-        first = next((part for part in value if part is not None), None)
-        if first is None:
-            return 3  # no sample, or only samples without this modality
-        return 1 + _ndim(first)
-    return int(getattr(value, "ndim", 0))
-
-
-def _read_masks(masks: Any, rows: Mapping[str, Sequence[Any]], single: Mapping[str, bool]) -> dict[str, Sequence[Any]]:
-    """Return modality -> one mask or None per sample."""
-    if masks is None:
-        return {}
-    if not isinstance(masks, Mapping):
-        raise DataError(
-            f"predict expected masks to be a dict by modality, got {type(masks).__name__}; name the modality."
-        )
-    found = {}
-    for name, value in masks.items():
-        if name not in rows or name == "text":
-            known = tuple(other for other in rows if other != "text")
-            raise DataError(
-                f"predict expected masks of {known}, the frames that are given, got {name!r}; "
-                + ("write [UNK] for a missing word." if name == "text" else "leave it out.")
-            )
-        found[name] = [value] if single[name] else list(value)
-        if len(found[name]) != len(rows[name]):
-            raise DataError(
-                f"predict expected {len(rows[name])} masks of {name}, one per sample, got {len(found[name])}; put None "
-                "where all frames were observed."
-            )
-    return found
-
-
-def _hidden(name: str, frames: Tensor, mask: Any, where: str) -> Tensor:
-    """Return which frames a mask hides, bool ``(L,)``."""
-    if mask is None:
-        return torch.zeros(len(frames), dtype=torch.bool)
-    mask = torch.as_tensor(mask, device="cpu")
-    if mask.dtype != torch.bool or mask.shape != frames.shape[:1]:
-        raise DataError(
-            f"predict expected a mask of {name} of shape ({len(frames)},) and type bool, got {tuple(mask.shape)} of "
-            f"{mask.dtype}{where}; pass True for each frame that was observed."
-        )
-    return ~mask
-
-
-def _where(row: int, rows: Sequence[Any]) -> str:
-    return f" in sample {row}" if len(rows) > 1 else ""
-
-
-def _frames(name: str, value: Any, where: str) -> Tensor:
-    try:
-        with np.errstate(over="ignore"):  # values out of range become infinite, which counts as missing
-            frames = value if isinstance(value, Tensor) else torch.tensor(_numbers(value).astype(np.float32))
-        if frames.ndim != 2 or frames.is_complex():
-            raise ValueError(f"shape {tuple(frames.shape)} of {frames.dtype}")
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"predict expected {name} to be numbers (frames, features), got {error}{where}; convert it first."
-        ) from error
-    return frames.detach().cpu().float()
-
-
-def _numbers(value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"an array of {array.dtype}")
-    return array
