@@ -29,7 +29,8 @@ from derl.study.report import Report
 from derl.study.run import run_cells
 from derl.study.statistics import PROTOCOLS
 from derl.study.view import View
-from derl.train.options import LEAST, Options, fill_in
+from derl.train.option_rules import LEAST
+from derl.train.options import Options, fill_in
 from derl.train.run import RunError
 
 SHARED = {  # options of a run that all cells of a study share

@@ -1,7 +1,7 @@
 """Train the model of a run and save it."""
 
 from derl.evaluate.conditions import Condition
-from derl.train.options import describe_selection
+from derl.train.recipes import describe_selection
 from derl.train.run import RunFolder
 from derl.train.setup import Setup
 from derl.train.trainer import SentimentTrainer, attend, make_trainer

@@ -1,8 +1,7 @@
 """The command-line options of ``examples/derl_mosi.py``."""
 
-import math
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -12,32 +11,11 @@ from derl.data.absence import PARTLY_MISSING
 from derl.data.printed import DATA_SETS
 from derl.data.rows import find_table
 from derl.model.registry import MODELS
+from derl.train.option_rules import check
 from derl.train.recipes import LAST, PAPER_EPOCHS, RECIPES, SELECTION_METRICS, SHORT_EPOCHS, TASKS, WORDS
-from modx.missing import PATTERNS, parse_pattern
+from modx.missing import PATTERNS
 from modx.model import DROPPED
 from modx.reconstruct import LEVELS
-
-LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "learning_rate": 0,
-    "text_learning_rate": 0,
-    "warmup": 0,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
-    "orthogonality_weight": 0,
-    "reconstruction_weight": 0,
-    "corrupted_share": 0,
-    "train_rate": 0,
-    "average_decay": 0,
-    "consistency_weight": 0,
-    "complete_weight": 0,
-    "seed": 0,
-    "num_private_experts": 0,
-    "num_shared_experts": 0,
-    "num_workers": 0,
-}
-
 
 GROUPS = {  # first option of a group -> title of the group
     "data": "data",
@@ -251,40 +229,12 @@ def parse(arguments: list[str] | None = None) -> Options:
         others = [other for other in others if other.removeprefix("--") not in allowed]
         if others:
             parser.error(f"a run keeps the options it was started with; leave out {', '.join(others)}")
-    for name, least in LEAST.items():
-        value = getattr(options, name)
-        if value is not None and not least <= value < math.inf:
-            parser.error(f"--{name} expected a finite number of at least {least}, got {value}")
-    for name in (
-        "warmup",
-        "corrupted_share",
-        "train_rate",
-        "average_decay",
-        *([] if options.select_rates is None else ["select_rates"]),
-    ):
-        value = getattr(options, name)
-        for share in [] if value is None else value if isinstance(value, list) else [value]:
-            if not 0 <= share <= 1:
-                parser.error(f"--{name} expected numbers in [0, 1], got {share}")
-    if options.num_private_experts == options.num_shared_experts == 0:
-        parser.error("--num_private_experts and --num_shared_experts expected at least one expert in all, got 0 and 0")
-    if options.task == "classify" and options.data is None and not (options.resume or options.evaluate):
-        parser.error("--task classify expected --data, got none: the synthetic data has no classes")
-    if options.select_metric not in (None, LAST, *TASKS[options.task]):
-        parser.error(
-            f"--select_metric expected one of {', '.join([*TASKS[options.task], LAST])} for --task {options.task}, "
-            f"got {options.select_metric}"
-        )
     if options.reconstruction_levels == ["none"]:
         options = replace(options, reconstruction_levels=[])
-    others = sorted(set(options.reconstruction_levels) - set(LEVELS))
-    if others:
-        parser.error(f"--reconstruction_levels expected some of {', '.join(LEVELS)}, got {', '.join(others)}")
-    for name in ("train_pattern", "eval_pattern"):
-        try:
-            parse_pattern("frames" if getattr(options, name) is None else getattr(options, name))
-        except ValueError as error:
-            parser.error(f"--{name}: {error}")
+    try:
+        check(options)
+    except ValueError as error:
+        parser.error(str(error))
     return options if options.resume or options.evaluate else fill_in(options)
 
 
@@ -322,16 +272,3 @@ def fill_in(options: Options) -> Options:
     if options.precision == "auto" and from_nothing:
         settled["precision"] = "fp32"  # the encoder is too small to gain from bf16
     return Options(**settled)
-
-
-def describe_selection(metric: str, rates: Sequence[float]) -> str:
-    """Name the criterion that selects a checkpoint."""
-    if metric == LAST:
-        return "no figure: it is the last"
-    return f"{SELECTION_METRICS[metric]} on validation at r = {describe_rates(rates)}"
-
-
-def describe_rates(rates: Sequence[float]) -> str:
-    """Format a few rates in full, and many by their start and end."""
-    shown = [f"{rate:g}" for rate in rates]
-    return ", ".join(shown) if len(shown) < 4 else f"{shown[0]}, {shown[1]} .. {shown[-1]}"

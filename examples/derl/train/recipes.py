@@ -1,5 +1,6 @@
-"""Training recipes: the paper's, and one that is robust to missing modalities."""
+"""Training recipes: the paper's, and one that is robust to missing modalities; and how each selects a checkpoint."""
 
+from collections.abc import Sequence
 from typing import Any
 
 WORDS = "words"  # --text_encoder words: a small encoder of whole words, trained from the data
@@ -41,3 +42,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "standardize": True,
     },
 }
+
+
+def describe_selection(metric: str, rates: Sequence[float]) -> str:
+    """Name the criterion that selects a checkpoint."""
+    if metric == LAST:
+        return "no figure: it is the last"
+    return f"{SELECTION_METRICS[metric]} on validation at r = {describe_rates(rates)}"
+
+
+def describe_rates(rates: Sequence[float]) -> str:
+    """Format a few rates in full, and many by their start and end."""
+    shown = [f"{rate:g}" for rate in rates]
+    return ", ".join(shown) if len(shown) < 4 else f"{shown[0]}, {shown[1]} .. {shown[-1]}"

@@ -28,9 +28,9 @@ from derl.model.training import phase_at
 from derl.train.averaging import AveragedAdamW
 from derl.train.checkpoint import SafeTrainer
 from derl.train.decay import decayed
-from derl.train.options import Options, describe_rates
+from derl.train.options import Options
 from derl.train.processes import SharedBatches, any_process, use_one_gpu
-from derl.train.recipes import LAST
+from derl.train.recipes import LAST, describe_rates
 from derl.train.stopping import at_stop, interrupt
 
 AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")

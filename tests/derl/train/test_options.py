@@ -5,8 +5,8 @@ from dataclasses import FrozenInstanceError, asdict, replace
 import pytest
 
 from derl.study.cells import Cell, Variant
-from derl.train.options import describe_selection, fill_in, parse
-from derl.train.recipes import RECIPES
+from derl.train.options import fill_in, parse
+from derl.train.recipes import RECIPES, describe_selection
 from derl.train.run import RunError, RunFolder
 
 
