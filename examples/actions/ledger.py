@@ -2,13 +2,14 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from machine import processor
 
 
 class Record(NamedTuple):
@@ -92,7 +93,4 @@ def commit() -> str:
 
 def machine() -> str:
     """Return the processor, its cores and the version of PyTorch."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
+    return f"{processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from digits.missing import CONDITIONS, RATES
 from digits.views import SHAPES
+from machine import processor
 
 Accuracies = dict[str, list[dict[str, float]]]  # model -> per seed: condition -> accuracy in percent
 OURS, BASELINE = "experts", "concat"
@@ -82,7 +82,7 @@ def draw(accuracies: Accuracies) -> Figure:
 
 def write(path: Path, accuracies: Accuracies, facts: dict[str, Any]) -> None:
     """Write per-seed results as JSON, with their provenance."""
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "torch": torch.__version__}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "torch": torch.__version__}
     path.write_text(json.dumps(facts | {"machine": machine, "accuracy": accuracies}, indent=1) + "\n")
 
 
@@ -99,11 +99,3 @@ def _bottom(accuracies: Accuracies, conditions: list[str]) -> int:
 
 def _many(accuracies: Accuracies) -> bool:
     return len(accuracies[OURS]) > 1
-
-
-def _processor() -> str:
-    """Return the processor's name, or its architecture if the name is unknown."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -1,7 +1,6 @@
 """One run: a model, a split, a seed. It ends as one record."""
 
 import os
-import platform
 import subprocess
 from pathlib import Path
 from time import process_time
@@ -15,6 +14,7 @@ from icu.scores import score
 from icu.stays import Stays
 from icu.tables import TABLES
 from icu.training import train_network
+from machine import processor
 
 MODELS = (*NETWORKS, *TABLES)
 
@@ -42,13 +42,9 @@ def run(run_key: Key, stays: Stays, parts: tuple[str, ...]) -> Record:
 
 def _origin() -> Record:
     """Return which code ran, and where."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or not a clone
         commit = None
-    processor = names[0] if names else platform.machine()
-    return {"commit": commit, "processor": processor, "cores": os.cpu_count(), "torch": torch.__version__}
+    return {"commit": commit, "processor": processor(), "cores": os.cpu_count(), "torch": torch.__version__}

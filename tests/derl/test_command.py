@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel
 
 import derl_mosi
 from derl.data.synthetic import make_synthetic
-from derl.train.provenance import processor
+from machine import processor
 
 COMMAND = [sys.executable, str(Path(__file__).parents[2] / "examples" / "derl_mosi.py")]
 PICTURES = [f"{name}.png" for name in ("robustness", "routing", "confusion", "reliability")]

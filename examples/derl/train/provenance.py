@@ -6,12 +6,12 @@ import shlex
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from derl.train.setup import Setup
+from machine import processor
 
 
 def provenance(setup: Setup, checkpoint: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
@@ -45,11 +45,3 @@ def machine() -> str:
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
     mode = os.environ.get("MKL_CBWR", "unset")
     return f"{processor()}, {os.cpu_count()} cores, {counted}, {device}, MKL_CBWR {mode}"
-
-
-def processor() -> str:
-    """Return the CPU's name, or its architecture if the name is unknown."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
