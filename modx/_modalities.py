@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_shapes, check_type
-from .ops.dispatch import transformed
+from ._ordinary import why_unusual
 
 
 class ModalityModule(nn.Module):
@@ -156,6 +156,4 @@ def hide_part(part: Tensor, mask: Tensor | None) -> Tensor:
 
 def _is_full(mask: Tensor) -> bool:
     """Whether a mask is known to hide nothing. A copy is saved then; on a GPU, to ask would cost more than the copy."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or type(mask) is not Tensor or transformed():
-        return False
-    return mask.device.type == "cpu" and bool(mask.all())
+    return why_unusual(mask) is None and mask.device.type == "cpu" and bool(mask.all())

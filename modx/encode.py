@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ._checks import check, check_layer, check_range, check_type
 from ._folded import why_not
 from ._modalities import ModalityModule, check_names, read_parts
+from ._ordinary import why_unusual
 from ._plain import is_plain
-from .ops.dispatch import Choice, transformed
+from .ops.dispatch import Choice
 from .transformer import TransformerBlock, TransformerEncoder
 
 
@@ -190,15 +191,11 @@ class BottleneckEncoder(ModalityModule):
     def _obstacle(self, name: str, frames: Tensor) -> str | None:
         """Return the reason why frames are made as wide as a token, or None if they need not be."""
         blocks: Any = self.transformers[name].blocks
-        # comes first: reading a size would specialize the graph
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
-            return "a compiled, exported or traced graph"
+        unusual = why_unusual(frames, self.tokens)
+        if unusual is not None:  # comes first: reading a size would specialize a graph
+            return unusual
         if len(blocks) != 1:  # only the first block sees frames, and it computes a row for each of them
             return "frames attend to one another in all blocks but the last"
-        if transformed():
-            return "torch.func and forward mode need derivatives of every operation"
-        if frames.is_meta or any(type(part) not in (Tensor, nn.Parameter) for part in (frames, self.tokens)):
-            return "frames or tokens are no ordinary tensors"
         if frames.device.type not in ("cpu", "cuda"):  # some others have no float64, which folding needs
             return f"frames on {frames.device.type}"
         if self.tokens.dtype not in (torch.float32, torch.float64):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ._checks import check, check_choice, check_range, check_type
 from ._modalities import hide, read_parts, reset
+from ._ordinary import why_unusual
 from ._pretrained import Pretrained
 from .disentangle import Disentangled, HybridExpertDisentangler
 from .encode import BottleneckEncoder
@@ -320,9 +321,9 @@ def _rows(parts: Mapping[str, Tensor], rows: Rows) -> Parts:
 def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
     """Return the rows that differ from the complete input; running the others twice would give the same result.
 
-    A compiled graph has a fixed shape, so it runs all rows twice.
+    A graph has a fixed shape, so it runs all rows twice.
     """
-    if torch.compiler.is_compiling() or next(iter(seen.values())).is_meta:
+    if why_unusual(*seen.values()) is not None:
         return slice(None)
     differ = []
     for name, part in seen.items():

@@ -293,7 +293,7 @@ def test_meta_tensors_and_subclasses_take_the_ordinary_path():
         pass
 
     frames = torch.randn(8, 150, 5, dtype=torch.float64)
-    expected = ("ordinary", "frames or tokens are no ordinary tensors")
+    expected = ("ordinary", "meta tensors or subclasses of Tensor")
     assert explained(make(**LONG), frames.as_subclass(Named)) == expected
     assert explained(make(**LONG).to("meta"), frames.to("meta")) == expected
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .._checks import autocasts, check, check_choice, check_type
+from .._ordinary import transformed
 from .activations import ACTIVATIONS
 from .mixture import OP, Mixture
 
@@ -78,13 +78,6 @@ def _obstacle(device: torch.device, dtype: torch.dtype, activation: str, interpr
     if find_arch(device).family is None:
         return f"the kernels have no tiles for {torch.cuda.get_device_name(device)}"
     return None
-
-
-def transformed() -> bool:
-    """Whether ``torch.func`` or forward-mode differentiation is active. Both need derivatives of every operation."""
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

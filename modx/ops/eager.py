@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .._checks import autocasts
+from .._ordinary import why_unusual
 from . import composed
 from .batched import BatchedMixture
 from .chunked import ChunkedMixture
-from .dispatch import transformed
 from .mixture import Mixture
 
 # Up to this many hidden elements per expert, over all tokens, the experts of a bank run as one matmul. This saves
@@ -22,7 +22,8 @@ def expert_mixture(mixture: Mixture, dtype: torch.dtype, least_memory: bool) -> 
     """Run custom backward passes on a CPU or to save memory, and differentiable matmuls otherwise."""
     x, router_weights, w1, b1, w2, b2 = mixture.tensors
     keep = torch.is_grad_enabled() and not least_memory
-    free = _can_be_a_function(mixture)  # comes first: reading a size would specialize a compiled or exported graph
+    # whether an autograd function may be used; comes first, since reading a size would specialize a graph
+    free = why_unusual(*mixture.tensors) is None
     few = free and 0 < x.shape[0] * w1.shape[1] <= FEW_ELEMENTS and min(mixture.group_sizes, default=0) > 0
     # few tokens without gradients gain nothing: there is no backward pass and little memory to save
     by_hand = least_memory or (x.device.type == "cpu" and not autocasts("cpu") and (keep or not few))
@@ -37,17 +38,3 @@ def expert_mixture(mixture: Mixture, dtype: torch.dtype, least_memory: bool) -> 
         run = partial(ChunkedMixture.apply, keep, least_memory, *cast)
     outputs: tuple[Tensor, Tensor] = run()
     return outputs
-
-
-def _can_be_a_function(mixture: Mixture) -> bool:
-    """Whether an autograd function may be used.
-
-    Compilers plan memory themselves, and transforms need derivatives of every operation.
-    """
-    tensors = [tensor for tensor in mixture.tensors if tensor is not None]
-    return not (
-        torch.compiler.is_compiling()
-        or transformed()
-        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in tensors)
-        or any(tensor.is_meta for tensor in tensors)
-    )

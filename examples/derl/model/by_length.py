@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from modx._ordinary import why_unusual
+
 # Overhead of one more call, in tokens. On one CPU core, MiniLM is as fast with 32 to 100 and slower with 150; an
 # encoder of width 64, whose tokens are cheap, is fastest with 150.
 CALL_COST = 100
@@ -58,13 +60,8 @@ def _encode_parts(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask:
 
 
 def _may_sort(encoder: nn.Module, ids: Tensor) -> bool:
-    return not (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or type(ids) is not Tensor
-        or ids.device.type != "cpu"
-        or any(isinstance(parameter, DTensor) for parameter in encoder.parameters())
-    )
+    sharded = any(isinstance(parameter, DTensor) for parameter in encoder.parameters())
+    return why_unusual(ids) is None and ids.device.type == "cpu" and not sharded
 
 
 def _cut(lengths: Tensor) -> list[int]:
