@@ -1,5 +1,6 @@
 """What a split lacks: NaN stands for a value that was not observed, a frame of NaN for a frame that was not."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,14 +49,18 @@ def observed(frames: Tensor, partly_missing: str = "impute") -> Tensor:
     return there.any(-1) if partly_missing == "impute" else there.all(-1)
 
 
-def lacks_text(text: str | None) -> bool:
-    """Return whether a transcript is absent: None, or nothing but spaces and characters that are never shown.
+def is_blank(cell: Any) -> bool:
+    """Return whether a cell, or a transcript, holds nothing.
+
+    That is None, NaN (pandas' empty cell), or a text of spaces and characters that are never shown.
 
     Example:
-        >>> [lacks_text(text) for text in (None, "", " \\u200b", "?")]
-        [True, True, True, False]
+        >>> [is_blank(cell) for cell in (None, float("nan"), "", " \\u200b", "?", 0.0)]
+        [True, True, True, True, False, False]
     """
-    return text is None or not any(character.isprintable() and not character.isspace() for character in text)
+    if isinstance(cell, str):
+        return not any(character.isprintable() and not character.isspace() for character in cell)
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def count_frames(frames: Tensor) -> Missing:
@@ -84,7 +89,7 @@ def count_frames(frames: Tensor) -> Missing:
 
 def count_text(text: Sequence[str | None]) -> Missing:
     """Count absent transcripts."""
-    return Missing(samples=sum(map(lacks_text, text)), of_samples=len(text))
+    return Missing(samples=sum(map(is_blank, text)), of_samples=len(text))
 
 
 def describe_missing(splits: Mapping[str, Any], partly_missing: str = "impute") -> list[str]:

@@ -1,13 +1,12 @@
 """Read the keys of a split of an MMSA pickle: text, labels, frames and their lengths."""
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from derl.data.absence import lacks_text
+from derl.data.absence import is_blank
 from derl.data.frames import PAGE
 from derl.data.pickled import Array, kind, plain, refuse, remedy
 
@@ -31,9 +30,8 @@ def read_text(value: Any) -> list[str | None]:
     """Return transcripts, None for those that are absent: None, blank, or NaN, which is pandas' empty cell."""
     values = plain(value)
     if isinstance(values, list):
-        absent = (None if item is None or (type(item) is float and math.isnan(item)) else item for item in values)
-        values = ["" if item is None else item for item in absent]
-    return [None if lacks_text(item) else item for item in read_column("raw_text", values, str)]
+        values = ["" if is_blank(item) else item for item in values]
+    return [item or None for item in read_column("raw_text", values, str)]
 
 
 def read_labels(value: Any) -> np.ndarray:

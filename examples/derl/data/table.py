@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from derl.data.absence import is_blank
 from derl.data.frames import PAGE, READERS, cell_frames, is_frames_path
 from derl.data.rows import Row, find_table, read_rows
 from derl.data.split import SPLITS, DataError, Split, check_name
@@ -104,7 +105,7 @@ class Table:
 
     def _with_input(self, rows: Sequence[Row], modalities: Sequence[str]) -> list[Row]:
         """Leave out rows in which every modality is absent."""
-        there = [row for row in rows if _text(row) or any(_holds(row.cells[name]) for name in modalities)]
+        there = [row for row in rows if _text(row) or any(not is_blank(row.cells[name]) for name in modalities)]
         if len(there) < len(rows):
             gone = next(row for row in rows if row not in there)
             self.notes.append(f"left out: {len(rows) - len(there)} rows without any input, first {gone.where}.")
@@ -156,7 +157,7 @@ def _modalities(path: Path, rows: Sequence[Row], known: set[str | None]) -> tupl
     """Return the columns that are modalities, and why the others are left out."""
     chosen, left_out = [], {}
     for name in rows[0].cells:
-        cells = [row.cells[name] for row in rows if _holds(row.cells[name])]
+        cells = [row.cells[name] for row in rows if not is_blank(row.cells[name])]
         frames = [(not isinstance(cell, str) and _is_content(cell)) or is_frames_path(cell) for cell in cells]
         if name in known:
             continue
@@ -168,7 +169,7 @@ def _modalities(path: Path, rows: Sequence[Row], known: set[str | None]) -> tupl
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         if not all(frames):
-            row = next(row for row in rows if _holds(row.cells[name]) and not is_frames_path(row.cells[name]))
+            row = next(row for row in rows if not is_blank(row.cells[name]) and not is_frames_path(row.cells[name]))
             raise DataError(
                 f"{row.where}: expected a file ({', '.join(READERS)}) or an empty cell as {name}, found "
                 f"{str(row.cells[name])[:40]!r}."
@@ -181,13 +182,6 @@ def _is_content(cell: Any) -> bool:
     return isinstance(cell, (dict, list, np.ndarray))
 
 
-def _holds(cell: Any) -> bool:
-    """Return whether a cell holds something; blanks and NaN do not."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return False
-    return bool(cell.strip()) if isinstance(cell, str) else True
-
-
 def _frames(folder: Path, name: str, parts: Mapping[str, Sequence[Row]]) -> dict[str, list[np.ndarray]]:
     """Read a modality; an absent sample has no frames."""
     frames: dict[str, list[np.ndarray]] = {}
@@ -196,7 +190,7 @@ def _frames(folder: Path, name: str, parts: Mapping[str, Sequence[Row]]) -> dict
         frames[split] = []
         for row in rows:
             cell = row.cells[name]
-            part = cell_frames(cell, folder, f"{row.where}, {name}") if _holds(cell) else np.zeros((0, 0), np.float32)
+            part = np.zeros((0, 0), np.float32) if is_blank(cell) else cell_frames(cell, folder, f"{row.where}, {name}")
             part[np.isinf(part)] = np.nan  # not observed
             if len(part) and width is None:
                 width, first = part.shape[1], row.where
@@ -232,7 +226,7 @@ def _classes(path: Path, parts: Mapping[str, Sequence[Row]]) -> list[str]:
 
 def _class(row: Row) -> str:
     label = row.cells["label"]
-    if not _holds(label):
+    if is_blank(label):
         raise DataError(f"{row.where}: expected a label, found an empty cell; fill it in, or leave the row out.")
     return str(label).strip()
 
@@ -269,4 +263,4 @@ def _id(row: Row, number: int) -> str:
 
 def _text(row: Row) -> str | None:
     cell = row.cells.get("text")
-    return str(cell) if _holds(cell) else None
+    return None if is_blank(cell) else str(cell)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from derl.data.absence import lacks_text
+from derl.data.absence import is_blank
 
 
 def tokenize(text: Sequence[str | None], tokenizer: Any, max_length: int | None = None) -> list[list[int]]:
@@ -19,4 +19,4 @@ def tokenize(text: Sequence[str | None], tokenizer: Any, max_length: int | None 
     limit: dict[str, Any] = {"verbose": False} if max_length is None else {"truncation": True, "max_length": max_length}
     rows = tokenizer(["" if line is None else line for line in text], **limit)["input_ids"] if text else []
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return [[] if lacks_text(line) or special.issuperset(row) else row for line, row in zip(text, rows, strict=True)]
+    return [[] if is_blank(line) or special.issuperset(row) else row for line, row in zip(text, rows, strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from derl.data.absence import is_blank
 from derl.data.split import Split
 from derl.evaluate.answer import Answer
 from derl.predict.predictor import Predictor, lengths_of
@@ -98,7 +99,7 @@ class Explorer:
 
     def _raw(self, row: int | None, text: str) -> dict[str, str | Tensor]:
         raw: dict[str, str | Tensor] = {}
-        if "text" in self.predictor.modalities and text.strip():
+        if "text" in self.predictor.modalities and not is_blank(text):
             raw["text"] = text
         if row is not None:
             for name, frames in self.split.features.items():

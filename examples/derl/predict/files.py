@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from derl.data.absence import is_blank
 from derl.data.files import write_file
 from derl.data.frames import cell_frames
 from derl.data.rows import Row, csv_rows
@@ -143,7 +144,7 @@ def _sample(predictor: Predictor, folder: Path, row: Row) -> Sample:
     given: dict[str, Any] = {}
     for name in predictor.modalities:
         cell = row.cells.get(name, "")
-        if cell.strip():
+        if not is_blank(cell):
             given[name] = cell if name == "text" else cell_frames(cell, folder, row.where)
     if not given:
         return dict.fromkeys(predictor.modalities)

@@ -170,7 +170,7 @@ class Predictor:
         if output.fusion_weights is not None:
             shares = _shares(output.fusion_weights.cpu().double(), present)
             weights = [dict(zip(self.modalities, row, strict=True)) for row in shares.tolist()]
-        quantiles = self.trust.quantiles(batch["masks"], batch["keep"], lengths, self.modalities)
+        quantiles = self.trust.quantiles(present, batch["masks"], batch["keep"], lengths, self.modalities)
         task = task_of(self.model.config)
         answers = task.answers(predictions, weights)
         return [self._trusted(*pair, task) for pair in zip(answers, quantiles, strict=True)]

@@ -49,6 +49,7 @@ class Trust:
 
     def quantiles(
         self,
+        present: Tensor,
         masks: Mapping[str, Tensor],
         keep: Mapping[str, Tensor],
         lengths: Mapping[str, Tensor] | None,
@@ -57,11 +58,11 @@ class Trust:
         """Return each sample's quantile, half the width of an interval: the largest of the conditions that it meets.
 
         Args:
+            present: ``(B, M)`` bool, whether anything is kept of each modality.
             masks, keep: of a batch of the processor.
             lengths: modality -> ``(B,)``, number of elements of which masks lack some. Default: none is lacking.
             modalities: the model's modalities, in its order.
         """
-        present = torch.stack([keep[name].any(1) for name in modalities], dim=1)
         if self.calibration is None:
             return [None] * len(present)
         counts = {name: mask.sum(1) for name, mask in masks.items()} if lengths is None else lengths

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from derl.data.absence import lacks_text
+from derl.data.absence import is_blank
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.console import say
@@ -81,7 +81,7 @@ class Setup:
         elif options.evaluate is not None and encoder is not None:
             tokenizer = load_tokenizer(str(folder.path / "model"))
         elif encoder == WORDS:
-            tokenizer, encoder = word_tokenizer(text for text in texts if not lacks_text(text)), None
+            tokenizer, encoder = word_tokenizer(text for text in texts if not is_blank(text)), None
         elif encoder is not None:
             encoder = find_encoder(encoder)
             tokenizer = load_tokenizer(encoder)

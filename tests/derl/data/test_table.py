@@ -73,8 +73,9 @@ def test_an_empty_cell_is_a_sample_of_length_0(tmp_path, rows):
     assert not train.text[2]
 
 
-def test_rows_without_any_input_are_left_out_and_counted(tmp_path, rows):
-    rows[1] |= {"audio": "", "face": "", "text": " "}
+@pytest.mark.parametrize("blank", ["", "  ", "\u200b"], ids=["empty", "spaces", "never shown"])
+def test_rows_without_any_input_are_left_out_and_counted(tmp_path, rows, blank):
+    rows[1] |= {"audio": blank, "face": blank, "text": blank}
     table = Table()
     assert len(table.read(write(tmp_path, rows))["train"]) == 5
     assert table.notes == [f"left out: 1 rows without any input, first {tmp_path}/table.csv, line 3."]
