@@ -37,6 +37,14 @@ COLUMNS = (
     *("kernel", "dtype", "d_in", "h", "p", "s", "banks", "splits", "block_t", "block_h"),
     *("stores_hidden", "num_warps", "num_stages"),
 )
+KERNELS = (  # and the modules that launch them
+    (fused, "forward_kernel"),
+    (fused, "backward_kernel"),
+    (fused, "weights_kernel"),
+    (wide, "hidden_kernel"),
+    (wide, "hidden_backward_kernel"),
+    (splits, "sum_splits_kernel"),
+)
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -72,14 +80,7 @@ def record(family: str) -> list[dict[str, Any]]:
     """Record all configurations: each dtype and width, sizes divisible by a tile or not, many tokens to few."""
     seen: dict[str, dict[str, Any]] = {}
     launch.find_arch = lambda device: Arch(family, NUM_SMS)
-    for module, name in (
-        (fused, "forward_kernel"),
-        (fused, "backward_kernel"),
-        (fused, "weights_kernel"),
-        (wide, "hidden_kernel"),
-        (wide, "hidden_backward_kernel"),
-        (splits, "sum_splits_kernel"),
-    ):
+    for module, name in KERNELS:
         setattr(module, name, Recorder(getattr(module, name), seen))
     torch.set_float32_matmul_precision("high")
     for dtype in (torch.bfloat16, torch.float32):

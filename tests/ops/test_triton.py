@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kernel_resources import KERNELS
 from modx import HybridExpertDisentangler
 from modx.ops import expert_mixture
 from modx.ops.activations import ACTIVATIONS, Activation
 from modx.ops.dispatch import Arch
 from modx.ops.mixture import Mixture
-from modx.ops.triton import fused, launch, schedule, splits, wide
+from modx.ops.triton import fused, launch, schedule, splits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # the interpreter's numpy
@@ -425,14 +426,7 @@ def count_launches(monkeypatch) -> list[str]:
             launched.append(self.kernel.__name__.removesuffix("_kernel"))
             return self.kernel[grid]
 
-    for module, name in (
-        (fused, "forward_kernel"),
-        (fused, "backward_kernel"),
-        (fused, "weights_kernel"),
-        (wide, "hidden_kernel"),
-        (wide, "hidden_backward_kernel"),
-        (splits, "sum_splits_kernel"),
-    ):
+    for module, name in KERNELS:
         monkeypatch.setattr(module, name, Counted(getattr(module, name)))
     return launched
 

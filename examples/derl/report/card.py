@@ -11,7 +11,16 @@ from derl.data.files import write_file
 from derl.evaluate.task import Metrics
 from derl.evaluate.tasks import reported_task
 from derl.model.config import DerlConfig
-from derl.report.tables import headline, inter_modal_table, intra_modal_table, markdown, notes, warnings
+from derl.report.tables import (
+    bullets,
+    headline,
+    inter_modal_table,
+    intra_modal_table,
+    markdown,
+    notes,
+    origin,
+    warnings,
+)
 
 HUB = {  # our name -> the Hub's identifier and a display name
     "mae": ("mae", "MAE"),
@@ -91,11 +100,6 @@ def _title(results: dict[str, Any]) -> str:
 
 def _text(results: dict[str, Any], config: DerlConfig) -> str:
     synthetic, task = results["data"]["synthetic"], reported_task(results)
-    facts = {
-        "command": f"`{results['command']}`",
-        "machine": results["machine"],
-        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
-    }
     limits = [
         "The model is fitted to the language, speakers and features of its training data: frames have to come from the "
         "same feature extractor.",
@@ -117,11 +121,11 @@ def _text(results: dict[str, Any], config: DerlConfig) -> str:
         _inputs(config),
         "## How well it does",
         *(markdown(table) for table in (intra_modal_table(results), inter_modal_table(results))),
-        "\n".join(f"- {line}" for line in [*notes(results), *warnings(results)]),
+        bullets([*notes(results), *warnings(results)]),
         "## Limits",
-        "\n".join(f"- {line}" for line in limits),
+        bullets(limits),
         "## How it was made",
-        "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
+        bullets(origin(results)),
     ]
     return "\n\n".join(parts)
 

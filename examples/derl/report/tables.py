@@ -217,6 +217,17 @@ def headline(results: dict[str, Any]) -> str:
     return text + "."
 
 
+def origin(results: dict[str, Any]) -> list[str]:
+    """Say how results were made: the command, the machine and the versions."""
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return [f"command: `{results['command']}`", f"machine: {results['machine']}", f"versions: {versions}"]
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Format lines as a list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def markdown(table: Table) -> str:
     """Format a table as GitHub Markdown."""
     lines = [f"### {table.title}", "", _line(table.header), _line(["---"] + ["---:"] * (len(table.header) - 1))]

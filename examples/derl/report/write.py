@@ -20,12 +20,14 @@ from derl.report.figures import confusion, robustness, routing
 from derl.report.reliability import reliability
 from derl.report.tables import (
     Table,
+    bullets,
     headline,
     inter_modal_table,
     intervals_table,
     intra_modal_table,
     markdown,
     notes,
+    origin,
     warnings,
 )
 
@@ -123,15 +125,10 @@ def _fits(needed: Sequence[int], columns: Sequence[int], width: int) -> bool:
 def _markdown(results: dict[str, Any], tables: list[Table], pictures: list[str]) -> str:
     parts = [f"# {results['model']} on {results['data']['name']}", headline(results)]
     parts += [markdown(table) for table in tables]
-    parts += ["\n".join(f"- {line}" for line in [*notes(results), *warnings(results)])]
+    parts += [bullets([*notes(results), *warnings(results)])]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    facts = {
-        "command": f"`{results['command']}`",
-        "machine": results["machine"],
-        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
-        "seconds": ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["seconds"].items()),
-    }
-    parts += ["## How", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+    seconds = ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["seconds"].items())
+    parts += ["## How", bullets([*origin(results), f"seconds: {seconds}"])]
     if "options" in results:
         parts += ["```json\n" + json.dumps(results["options"], indent=2) + "\n```"]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 """The question that the paper leaves open: when recipes collapse, and how well training transfers between patterns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -157,14 +157,12 @@ def patterns(view: View) -> list[Sheet]:
 
 def pattern_row(view: View, variant: Variant, metric: str) -> list[list[float]] | None:
     """Return a metric under each pattern, averaged over its rates, one value per seed."""
-    found = []
-    for pattern in PATTERNS:
+
+    def read(pattern: str) -> list[Statistics] | None:
         conditions = _conditions(pattern)
-        rows = chosen_rows(view, variant, conditions) if pattern == "frames" else view.pattern_rows(variant, conditions)
-        if rows is None:
-            return None
-        found.append(_per_seed(rows, metric))
-    return found
+        return chosen_rows(view, variant, conditions) if pattern == "frames" else view.pattern_rows(variant, conditions)
+
+    return _by_pattern(read, metric)
 
 
 def chosen_rows(view: View, variant: Variant, conditions: Sequence[str]) -> list[Statistics] | None:
@@ -178,9 +176,14 @@ def chosen_rows(view: View, variant: Variant, conditions: Sequence[str]) -> list
 
 def best_pattern_row(view: View, metric: str) -> list[list[float]] | None:
     """Return the same row for the best possible predictor."""
+    return _by_pattern(lambda pattern: view.best(_conditions(pattern)), metric)
+
+
+def _by_pattern(read: Callable[[str], list[Statistics] | None], metric: str) -> list[list[float]] | None:
+    """Average a metric over the conditions of each pattern; None if one lacks them."""
     found = []
     for pattern in PATTERNS:
-        rows = view.best(_conditions(pattern))
+        rows = read(pattern)
         if rows is None:
             return None
         found.append(_per_seed(rows, metric))
