@@ -1,4 +1,4 @@
-"""The task of a model, and of a report."""
+"""The task of a model, and of a report. A new kind of label takes a subclass of ``Task``, and a line in each table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from derl.evaluate.sentiment import SENTIMENT
 from derl.evaluate.task import Task
 from derl.model.config import DerlConfig
 
-# problem_type -> the task of a model
+# problem_type, as in derl.model.problem -> the task of a model
 OF_MODELS: dict[str, Callable[[DerlConfig], Task]] = {
     "regression": lambda config: SENTIMENT if config.sentiment else Regression(),
     "single_label_classification": lambda config: Classification(
