@@ -1,11 +1,10 @@
 """A batch: check it against the model, and give every modality of the model a place in it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from derl.model.config import DerlConfig
 from derl.model.masks import Features, all_real
@@ -32,7 +31,7 @@ class Prepared(NamedTuple):
 
 
 def read_batch(
-    model: PreTrainedModel,
+    model: Any,
     inputs: Mapping[str, Tensor | None],
     masks: Mapping[str, Tensor] | None,
     keep: Mapping[str, Tensor] | None,
@@ -44,7 +43,7 @@ def read_batch(
     looks up every id.
 
     Args:
-        model: with a :class:`DerlConfig`.
+        model: a :class:`derl.model.sentiment.SentimentModel`.
         inputs, masks, keep, labels: arguments of :meth:`derl.model.derl.DerlModel.forward`.
 
     Returns:
@@ -54,8 +53,8 @@ def read_batch(
         ValueError: A part does not match the model; the message names it.
     """
     config, given = model.config, {name: part for name, part in inputs.items() if part is not None}
-    _check(type(model).__name__, config, given, masks, keep, labels)
-    if masks is not None and "text" in given:
+    model.check(given, masks, keep, labels)
+    if masks is not None and "text" in given and given["text"].ndim == 2:  # ids, not states
         given["text"] = given["text"].masked_fill(~masks["text"], config.text_config.pad_token_id or 0)
     masks, keep = dict(all_real(given) if masks is None else masks), None if keep is None else dict(keep)
     other = next(iter(given.values()))
@@ -71,7 +70,7 @@ def read_batch(
     return given, masks, keep
 
 
-def _check(
+def check_batch(
     owner: str,
     config: DerlConfig,
     inputs: Mapping[str, Tensor],
@@ -79,7 +78,11 @@ def _check(
     keep: Mapping[str, Tensor] | None,
     labels: Tensor | None,
 ) -> None:
-    """Refuse a batch whose modality names, widths or sizes do not match the model."""
+    """Refuse a batch whose modality names, widths or sizes do not match the model.
+
+    Raises:
+        ValueError: A part does not match; the message names it.
+    """
     names = set(config.modalities)
     if not inputs or not inputs.keys() <= names:
         raise ValueError(

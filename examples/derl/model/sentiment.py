@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from derl.data.split import DataError
-from derl.model.batch import Prepared, read_batch
+from derl.model.batch import Prepared, check_batch, read_batch
 from derl.model.by_length import encode_by_length
 from derl.model.config import DerlConfig
 from derl.model.masks import Features, any_present, dropped_rows
@@ -158,6 +158,16 @@ class SentimentModel(PreTrainedModel):
         trains = self.training and labels is not None and keep is not None
         rows = dropped_rows(masks, keep) if trains else None
         return Prepared(inputs, masks, keep, seen, self.present(masks, keep), rows)
+
+    def check(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None,
+        keep: Mapping[str, Tensor] | None,
+        labels: Tensor | None,
+    ) -> None:
+        """Refuse a batch that does not match the model; a subclass that embeds other inputs overrides it, too."""
+        check_batch(type(self).__name__, self.config, inputs, masks, keep, labels)
 
     def fit_features(
         self, features: Mapping[str, Rows], lengths: Mapping[str, Tensor], *, standardize: bool = True
