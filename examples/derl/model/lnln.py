@@ -20,8 +20,7 @@ class LnlnModel(ComparedModel):
     smoke: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_tokens": 2, "num_heads": 2, "head_dim": 8}
 
     def core_settings(self) -> dict[str, Any]:
-        names = sorted(self.config.modalities)
-        return {"dominant": "text" if "text" in names else names[0]}
+        return {"dominant": self.dominant()}
 
     def core_losses(self, parts: CoreParts, batch: Batch) -> dict[str, Tensor]:
         mask = batch.masks[self.core.dominant]

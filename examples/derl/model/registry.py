@@ -7,6 +7,7 @@ from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
 from derl.model.lnln import LnlnModel
+from derl.model.misa import MisaModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
 
@@ -45,3 +46,4 @@ register_model("plain", PlainModel)
 register_model("lnln", LnlnModel)
 register_model("dmd", DmdModel)
 register_model("tfr_net", TfrNetModel)
+register_model("misa", MisaModel)

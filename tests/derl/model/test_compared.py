@@ -37,6 +37,8 @@ def make(name, **settings):
             module.p = 0.0
         if isinstance(module, CrossmodalLayer):
             module.attention_dropout = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
     for parameter in model.core.parameters():  # equal seeds and zeros hide gradients
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model
