@@ -11,6 +11,7 @@ from torch import nn
 import baselines
 from baselines.crossmodal import CrossmodalLayer
 from baselines.dmd import DMD
+from baselines.emoe import EMOE
 from baselines.lnln import LNLN
 from baselines.misa import MISA
 from baselines.tfr_net import TFRNet
@@ -20,6 +21,7 @@ CORES = {
     "dmd": partial(DMD, dim=4, depth=1, num_heads=2),
     "tfr_net": partial(TFRNet, dim=4, depth=1, num_heads=2, gru_depth=2, head_dim=8),
     "misa": partial(MISA, dim=4, ffn_dim=8),
+    "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -64,6 +66,9 @@ def losses(name, core, features, masks):
             terms = core.losses(output, features, masks)
         case "misa":
             terms = core.losses(output.parts)
+        case "emoe":
+            errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
+            terms = core.losses(output, errors, errors)
     return output.prediction.square().sum() + sum(terms.values())
 
 

@@ -6,6 +6,7 @@ from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
+from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
 from derl.model.misa import MisaModel
 from derl.model.sentiment import SentimentModel
@@ -47,3 +48,4 @@ register_model("lnln", LnlnModel)
 register_model("dmd", DmdModel)
 register_model("tfr_net", TfrNetModel)
 register_model("misa", MisaModel)
+register_model("emoe", EmoeModel)
