@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import baselines
+from baselines.almt import ALMT
 from baselines.crossmodal import CrossmodalLayer
 from baselines.dmd import DMD
 from baselines.emoe import EMOE
@@ -22,6 +23,7 @@ CORES = {
     "tfr_net": partial(TFRNet, dim=4, depth=1, num_heads=2, gru_depth=2, head_dim=8),
     "misa": partial(MISA, dim=4, ffn_dim=8),
     "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
+    "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -69,6 +71,8 @@ def losses(name, core, features, masks):
         case "emoe":
             errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
             terms = core.losses(output, errors, errors)
+        case "almt":
+            terms = {}
     return output.prediction.square().sum() + sum(terms.values())
 
 

@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModel
 
+from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
@@ -49,3 +50,4 @@ register_model("dmd", DmdModel)
 register_model("tfr_net", TfrNetModel)
 register_model("misa", MisaModel)
 register_model("emoe", EmoeModel)
+register_model("almt", AlmtModel)
