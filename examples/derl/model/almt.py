@@ -12,7 +12,14 @@ class AlmtModel(ComparedModel):
 
     label = "ALMT"
     core_class = ALMT
-    smoke: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_tokens": 2, "num_heads": 2, "head_dim": 8}
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "dim": 16,
+        "num_tokens": 2,
+        "num_heads": 2,
+        "head_dim": 8,
+        "depth": 1,
+        "fusion_depth": 1,
+    }
 
     def core_settings(self) -> dict[str, Any]:
         return {"dominant": self.dominant()}

@@ -222,7 +222,8 @@ def run(command, *arguments):
 
 @pytest.mark.slow
 @every
-def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path, capsys):
+def test_it_is_trained_resumed_and_asked_by_the_commands(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(derl_mosi, "write_report", lambda *given: None)  # pictures take longer than all the rest
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     smoke = ("--preset", "smoke", "--epochs", "2", "--batch_size", "48", "--model", name)
     assert run(derl_mosi, *smoke, "--output_dir", whole) == 0
@@ -239,7 +240,15 @@ def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path
     assert run(derl_mosi, "--resume", resumed) == 0
     weights = [read_model(folder / "model").state_dict() for folder in (whole, resumed)]
     assert all(torch.equal(part, weights[1][key]) for key, part in weights[0].items())
-    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == (0 if MODELS[name].exports else 2)
     capsys.readouterr()
     assert run(derl_predict, whole, "--text", "great ship") == 0
     assert capsys.readouterr().out.startswith("score ")
+
+
+@pytest.mark.slow
+@every
+def test_it_is_exported_or_the_command_says_that_it_is_not(name, tmp_path, capsys):
+    make(name, modalities=("text", "audio")).save_pretrained(tmp_path / "model")
+    exports = MODELS[name].exports
+    assert run(derl_export, tmp_path / "model", "--to", "torch", tmp_path / "model.pt2") == (0 if exports else 2)
+    assert exports or f"found {MODELS[name].label}; ask it with derl_predict.py" in capsys.readouterr().err
