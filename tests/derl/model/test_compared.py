@@ -180,6 +180,22 @@ def test_tfr_net_first_learns_scores_alone():
     assert early.loss == early.task_loss == late.task_loss < late.loss
 
 
+@pytest.mark.parametrize("task_loss", ["mse", "mae"])
+def test_emoes_experts_are_compared_by_squared_errors_whatever_their_loss(task_loss):
+    model = make("emoe", task_loss=task_loss).train()
+    model.fit_labels(torch.tensor([0.0, 4.0]))  # standard deviation 2
+    *parts, labels = batch()
+    with patch.object(model.core, "losses", wraps=model.core.losses) as losses:
+        model(*parts, labels)
+    output, errors, distances = losses.call_args.args
+    for name, guess in output.parts.guesses.items():
+        scores = [2 * value + 2 for value in guess[:, 0].tolist()]
+        gaps = [(score - label) / 2 for score, label in zip(scores, labels.tolist(), strict=True)]
+        assert distances[name].tolist() == pytest.approx([gap**2 for gap in gaps], abs=1e-5)
+        expected = [abs(gap) if task_loss == "mae" else gap**2 for gap in gaps]
+        assert errors[name].tolist() == pytest.approx(expected, abs=1e-5)
+
+
 def test_lnln_learns_the_share_of_words_that_is_left():
     model = make("lnln").train()
     inputs, masks, keep, labels = batch()
