@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import check_lengths, hide, mean_over
+from baselines.masked import Windows, check_lengths, last, mean_over, pad_frames
+from baselines.residual import Residual
 
 DECOUPLING, INNER, DISTILLATION = 0.1, 0.1, 0.05  # weights of the losses: lambda 1, gamma, lambda 2
 MARGIN = 0.15  # of a pair of classes; of scores, times their distance
@@ -134,7 +135,7 @@ class DMD(nn.Module):
             return CrossmodalEncoder(width, depth, num_heads, attention_dropout=dropout, input_dropout=0.2)
 
         self.text_dropout = nn.Dropout(TEXT_DROPOUT)
-        self.projections = each(lambda name: nn.Conv1d(input_dims[name], dim, kernels[name], bias=False))
+        self.projections = each(lambda name: Windows(input_dims[name], dim, kernels[name], bias=False))
         self.common = nn.Linear(dim, dim, bias=False)
         self.own = each(lambda name: nn.Linear(dim, dim, bias=False))
         self.decoders = each(lambda name: nn.Linear(2 * dim, dim, bias=False))
@@ -164,13 +165,9 @@ class DMD(nn.Module):
         check_lengths("DMD", features, self.max_lengths)
         projected, frames = {}, {}
         for name, project in self.projections.items():
-            x = features[name]
-            mask = x.new_ones(x.shape[:2], dtype=torch.bool) if masks is None else masks[name]
-            spare = self.max_lengths[name] - x.shape[1]
-            x, mask = F.pad(hide(x, mask), (0, 0, 0, spare)), F.pad(mask, (0, spare))
+            x, mask = pad_frames(features[name], None if masks is None else masks[name], self.max_lengths[name])
             x = self.text_dropout(x) if name == "text" else x
-            projected[name] = project(x.mT).mT
-            frames[name] = F.max_pool1d(mask.float(), project.kernel_size[0], 1) > 0
+            projected[name], frames[name] = project(x, mask)
         own = {name: self.own[name](x) for name, x in projected.items()}
         common = {name: self.common(x) for name, x in projected.items()}
         summaries = {}
@@ -241,22 +238,6 @@ class DMD(nn.Module):
         }
 
 
-class Residual(nn.Module):
-    """Add to x two linear layers of it, with a ReLU and dropout of half of the units in between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.enter, self.leave = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(0.5)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        return F.relu(self.enter(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.leave(self.dropout(self.hidden(x)))
-        return x + added
-
-
 class Graph(nn.Module):
     """Weight every ordered pair of modalities (student, teacher) by their outputs and features."""
 
@@ -300,12 +281,6 @@ def margin_loss(features: Mapping[str, Tensor], present: Mapping[str, Tensor], l
     is_far = (gap > 0) & here[:, :, None] & here[:, None]
     hinge = (margin[:, None] - near[..., None] + far[:, :, None]).relu()  # (M, B, M B, B)
     return mean_over(hinge, is_near[..., None] & is_far[:, :, None])
-
-
-def last(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the last unmasked row of ``(B, T, D)``, and zeros if there is none."""
-    place = torch.where(mask, torch.arange(x.shape[1], device=x.device), 0).amax(1)
-    return torch.where(mask.any(1)[:, None], x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))[:, 0], 0)
 
 
 def _distance(x: Tensor, y: Tensor, frames: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def hide(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -14,6 +15,32 @@ def hide(x: Tensor, mask: Tensor | None) -> Tensor:
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Return the mean of the chosen values; 0 if there are none."""
     return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+
+
+def mean_frames(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the unmasked rows of ``(B, T, D)``, and zeros if there are none."""
+    return hide(x, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def last(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the last unmasked row of ``(B, T, D)``, and zeros if there is none."""
+    place = torch.where(mask, torch.arange(x.shape[1], device=x.device), 0).amax(1)
+    return torch.where(mask.any(1)[:, None], x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))[:, 0], 0)
+
+
+def pad_frames(x: Tensor, mask: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    """Return ``(B, length, D)`` with zeros for masked and for added frames, and its mask. Default: all are real."""
+    mask = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+    spare = length - x.shape[1]
+    return F.pad(hide(x, mask), (0, 0, 0, spare)), F.pad(mask, (0, spare))
+
+
+class Windows(nn.Conv1d):
+    """Convolve frames; a window is masked if all of its frames are."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Return ``(B, T - K + 1, D)`` and its mask, for frames ``(B, T, C)`` that are zeros where masked."""
+        return super().forward(x.mT).mT, F.max_pool1d(mask.float(), self.kernel_size[0], 1) > 0
 
 
 def check_lengths(owner: str, features: Mapping[str, Tensor], max_lengths: Mapping[str, int]) -> None:

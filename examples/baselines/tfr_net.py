@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
 from baselines.masked import check_lengths, hide, mean_over
+from baselines.recurrent import both_ways, unmasked_first
 
 WEIGHTS = {"text": 5.0, "audio": 2.0, "vision": 20.0}  # of the reconstruction losses; 1 for other modalities
 KERNELS = {"text": 1, "audio": 5}  # of the convolutions; 3 for other modalities
@@ -169,15 +170,10 @@ class GatedGru(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Pool ``(B, T, D)`` over unmasked frames; zeros where there are none."""
-        order = (~mask).long().argsort(dim=1, stable=True)  # unmasked frames first
-        lengths = mask.sum(1, keepdim=True)
-        steps = torch.arange(mask.shape[1], device=mask.device)
-        backwards = torch.where(steps < lengths, lengths - 1 - steps, steps)  # its own inverse
-        mask = steps < lengths
-        x = states = take(x, order)
+        x, mask = unmasked_first(x, mask)
+        states = x
         for forth, back in self.layers:
-            reverse = take(back(take(states, backwards))[0], backwards)
-            states = hide(torch.cat([forth(states)[0], reverse], dim=-1), mask)
+            states = both_ways(states, mask, forth, back)
         gated = states.tanh() * self.gate(states.mT).mT.sigmoid()
         rows = self.mix(torch.cat([x, gated], dim=-1)).tanh()
         pooled = torch.where(mask[..., None], rows, -1).amax(1)  # tanh is above -1
@@ -192,8 +188,3 @@ class BatchNorm(nn.BatchNorm1d):
         if self.training and len(x) == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
-
-
-def take(x: Tensor, order: Tensor) -> Tensor:
-    """Return the rows of ``(B, T, D)`` in the order ``(B, T)``."""
-    return x.gather(1, order[..., None].expand_as(x))

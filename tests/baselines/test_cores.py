@@ -9,15 +9,21 @@ import torch
 from torch import nn
 
 import baselines
+from baselines.almt import ALMT
 from baselines.crossmodal import CrossmodalLayer
 from baselines.dmd import DMD
+from baselines.emoe import EMOE
 from baselines.lnln import LNLN
+from baselines.misa import MISA
 from baselines.tfr_net import TFRNet
 
 CORES = {
     "lnln": partial(LNLN, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
     "dmd": partial(DMD, dim=4, depth=1, num_heads=2),
     "tfr_net": partial(TFRNet, dim=4, depth=1, num_heads=2, gru_depth=2, head_dim=8),
+    "misa": partial(MISA, dim=4, ffn_dim=8),
+    "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
+    "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -33,6 +39,8 @@ def make(name, widths=WIDTHS):
             module.p = 0.0
         if isinstance(module, CrossmodalLayer):
             module.attention_dropout = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
     for parameter in core.parameters():  # equal seeds and zeros hide gradients
         parameter.data += 0.1 * torch.randn_like(parameter)
     return core
@@ -50,14 +58,21 @@ def losses(name, core, features, masks):
     """Every loss of a core in training, the complete input standing in for itself."""
     output = core(features, masks)
     present = {modality: mask.any(1) for modality, mask in masks.items()}
+    labels, criterion = torch.tensor([0, 1, 1, 0, 0]), partial(nn.functional.cross_entropy, reduction="none")
     match name:
         case "lnln":
             terms = core.losses(output, core(features, masks).tokens, masks["text"].float().mean(1), present)
         case "dmd":
-            criterion = partial(nn.functional.cross_entropy, reduction="none")
-            terms = core.losses(output.parts, torch.tensor([0, 1, 1, 0, 0]), criterion)
+            terms = core.losses(output.parts, labels, criterion)
         case "tfr_net":
             terms = core.losses(output, features, masks)
+        case "misa":
+            terms = core.losses(output.parts)
+        case "emoe":
+            errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
+            terms = core.losses(output, errors, errors)
+        case "almt":
+            terms = {}
     return output.prediction.square().sum() + sum(terms.values())
 
 

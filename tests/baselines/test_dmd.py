@@ -15,7 +15,6 @@ from baselines.dmd import (
     Graph,
     Guess,
     distillation_loss,
-    last,
     margin_loss,
 )
 
@@ -109,9 +108,3 @@ def test_losses_are_those_of_the_paper():
     for name, guesses, edges in zip(("common", "own"), parts.guesses, parts.edges, strict=True):
         expected = DISTILLATION * distillation_loss(guesses, edges)
         torch.testing.assert_close(found[f"{name}_distillation"], expected)
-
-
-def test_the_last_real_frame_is_the_summary():
-    x = torch.arange(12.0).view(3, 4, 1)
-    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]).bool()
-    assert last(x, mask).flatten().tolist() == [3, 6, 0]

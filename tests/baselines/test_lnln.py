@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines.lnln import LNLN, WEIGHTS, HyperLayer, LnlnOutput, reverse_gradient
+from baselines.lnln import LNLN, WEIGHTS, LnlnOutput, reverse_gradient
 
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -46,27 +46,6 @@ def test_an_absent_dominant_modality_is_all_proxy():
     output, corrected = run(make(), masks)
     assert output.completeness[1] == 0
     assert torch.equal(corrected[1], output.proxy[1])
-
-
-def test_the_hyper_modality_adds_what_the_dominant_one_finds():
-    layer = HyperLayer(["audio", "vision"], 4, 2).double()
-    hyper, dominant = torch.randn(2, 1, 2, 4).double()
-    others = {name: torch.randn(1, 3, 4).double() for name in ("audio", "vision")}
-    query, sums = layer.query(layer.query_norm(dominant))[0].tolist(), [[0.0] * 4 for _ in range(2)]
-    for name, x in others.items():
-        normal = layer.norms[name](x)
-        keys, values = layer.keys[name](normal)[0].tolist(), layer.values[name](normal)[0].tolist()
-        for row in range(2):
-            for start in (0, 2):  # two heads of two
-                powers = [
-                    math.exp(sum(query[row][start + i] * key[start + i] for i in range(2)) / math.sqrt(2))
-                    for key in keys
-                ]
-                for i in range(start, start + 2):
-                    found = sum(power * value[i] for power, value in zip(powers, values, strict=True))
-                    sums[row][i] += found / sum(powers)
-    expected = layer.hyper_norm(hyper) + layer.proj(torch.tensor(sums, dtype=torch.float64))[None]
-    torch.testing.assert_close(layer(hyper, dominant, others), expected)
 
 
 def test_losses_are_those_of_the_paper():

@@ -30,7 +30,8 @@ class CoreParts(NamedTuple):
 class ComparedModel(SentimentModel):
     """Wrap a core: the text encoder, the corruption of input, and the protocol are those of DERL.
 
-    A subclass sets ``core_class`` and adds :meth:`core_losses`. The loss of the score is the task's, as for DERL.
+    A subclass sets ``core_class``, and adds :meth:`core_losses` if the core has any. The loss of the score is the
+    task's, as for DERL.
 
     Attributes:
         core_class: called with widths, longest lengths and the number of outputs; ``config.core`` has other arguments.
@@ -50,6 +51,11 @@ class ComparedModel(SentimentModel):
     def core_settings(self) -> dict[str, Any]:
         """Return arguments of the core that depend on the data."""
         return {}
+
+    def dominant(self) -> str:
+        """Return the modality that guides, in a core that has one: text, or else the first by name."""
+        names = sorted(self.config.modalities)
+        return "text" if "text" in names else names[0]
 
     @property
     def head(self) -> nn.Module:
@@ -104,8 +110,8 @@ class ComparedModel(SentimentModel):
         return terms | output.losses
 
     def core_losses(self, parts: CoreParts, batch: Batch) -> dict[str, Tensor]:
-        """Return the core's own losses by name, each times its weight."""
-        raise NotImplementedError
+        """Return the core's own losses by name, each times its weight. Default: none."""
+        return {}
 
     def drop_training_parts(self) -> None:
         for name in self.core.training_parts:

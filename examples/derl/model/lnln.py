@@ -17,11 +17,10 @@ class LnlnModel(ComparedModel):
     core_class = LNLN
     needs = "output"
     recipe: ClassVar[Mapping[str, Any]] = {"corrupt_by": "modality"}
-    smoke: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_tokens": 2, "num_heads": 2, "head_dim": 8}
+    smoke: ClassVar[Mapping[str, Any]] = {"dim": 16, "num_tokens": 2, "num_heads": 2, "head_dim": 8, "depth": 1}
 
     def core_settings(self) -> dict[str, Any]:
-        names = sorted(self.config.modalities)
-        return {"dominant": "text" if "text" in names else names[0]}
+        return {"dominant": self.dominant()}
 
     def core_losses(self, parts: CoreParts, batch: Batch) -> dict[str, Tensor]:
         mask = batch.masks[self.core.dominant]

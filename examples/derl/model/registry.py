@@ -2,11 +2,14 @@
 
 from transformers import AutoConfig, AutoModel
 
+from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
+from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
+from derl.model.misa import MisaModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
 
@@ -45,3 +48,6 @@ register_model("plain", PlainModel)
 register_model("lnln", LnlnModel)
 register_model("dmd", DmdModel)
 register_model("tfr_net", TfrNetModel)
+register_model("misa", MisaModel)
+register_model("emoe", EmoeModel)
+register_model("almt", AlmtModel)

@@ -16,7 +16,7 @@ class TfrNetModel(ComparedModel):
     label = "TFR-Net"
     core_class = TFRNet
     needs = "input"
-    exports = False  # its recurrent layers have not been tried on inputs of any length
+    exports = False  # torch.export fixes the length that a recurrent layer reads
     phases = (Phase("score", 1), Phase("both"))
     recipe: ClassVar[Mapping[str, Any]] = {
         "task_loss": "mae",

@@ -10,7 +10,7 @@ from derl.evaluate.conditions import inter_modal, intra_modal
 from derl.evaluate.protocol import BEST_POSSIBLE
 from derl.evaluate.sentiment import CONSTANTS
 from derl.report.tables import Table
-from derl.study.cells import METHODS, Variant
+from derl.study.cells import Variant
 from derl.study.sheet import (
     MISSING,
     Sheet,
@@ -112,13 +112,13 @@ def metrics_by_available(view: View) -> Sheet:
     sheet = metric_sheet("table2", "Table 2: only some modalities available", "method, available", *above(view))
     record = view.any_record()
     if record is None:
-        for label, variant in METHODS.items():
+        for label, variant in view.methods.items():
             sheet.add(label, view.average(variant, R), *distance(sheet, label, None, None))
         return sheet
     incomplete = [name for name in record.facts["conditions"] if name not in R]
     conditions = {**{name: name for name in incomplete}, "+".join(record.facts["modalities"]): R[0]}
     best = view.best(list(conditions.values()))
-    for label, variant in METHODS.items():
+    for label, variant in view.methods.items():
         rows = view.rows(variant, list(conditions.values())) or [None] * len(conditions)
         sheet.table.rule()
         for index, (available, row) in enumerate(zip(conditions, rows, strict=True)):

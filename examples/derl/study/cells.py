@@ -1,6 +1,6 @@
 """The cells of a study: one training per variant (a row of its tables) and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
@@ -72,12 +72,21 @@ DERL = "DERL, paper's recipe"
 ROBUST = "DERL, robust recipe"
 
 PAPER = Variant({"recipe": "paper"})
-METHODS = {  # every registered model with every recipe, DERL first; the compared systems would take days
-    f"{model.label}, {called} recipe": Variant({"recipe": recipe} | ({} if name == "derl" else {"model": name}))
-    for name, model in MODELS.items()
-    for recipe, called in (("paper", "paper's"), ("robust", "robust"))
-    if not issubclass(model, ComparedModel)
-}
+
+
+def methods(models: Sequence[str]) -> dict[str, Variant]:
+    """Return the rows of a table of methods: every one of the models with every recipe."""
+    return {
+        f"{MODELS[name].label}, {called} recipe": Variant(
+            {"recipe": recipe} | ({} if name == "derl" else {"model": name})
+        )
+        for name in models
+        for recipe, called in (("paper", "paper's"), ("robust", "robust"))
+    }
+
+
+UNASKED = [name for name, model in MODELS.items() if not issubclass(model, ComparedModel)]  # the others would take days
+METHODS = methods(UNASKED)
 ABLATIONS = {  # in the order of the paper's Tables 3 and 4
     "without HED": Variant({"recipe": "paper", "disentangler": "mlp"}),
     "without MLCR": Variant({"recipe": "paper", "reconstruction_levels": ()}),

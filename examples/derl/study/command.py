@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
+from derl.model.registry import MODELS
 from derl.study import pictures, robustness, tables
 from derl.study.cells import (
     ABLATIONS,
@@ -20,7 +22,10 @@ from derl.study.cells import (
     PAPER,
     ROBUST,
     TRAINED_AT,
+    UNASKED,
+    Variant,
     experts,
+    methods,
     trained_on,
 )
 from derl.study.folder import STUDY, open_study, read_study
@@ -75,11 +80,12 @@ def main(arguments: list[str] | None = None) -> int:
             f"{folder}: expected the folder of a study, with {STUDY}, found none; "
             "run without --report_only to start one."
         )
-    every = reports(options.preset)
+    rows = methods([*dict.fromkeys(["derl", *asked.models])])
+    every = reports(options.preset, rows)
     names = list(every) if asked.what == "all" else [asked.what]
     num_seeds = asked.seeds or (1 if options.preset == "smoke" else 3)
     ledger = Ledger(folder)
-    view = View(ledger, num_seeds, asked.protocol, options)
+    view = View(ledger, num_seeds, asked.protocol, options, rows)
     cells = list(dict.fromkeys(cell for name in names for cell in every[name].cells(num_seeds, view.synthetic)))
     view.check(cells)
     failed = {} if asked.report_only else run_cells(ledger, cells, options)
@@ -92,18 +98,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def reports(preset: str) -> dict[str, Report]:
-    """Return every report by name: the paper's in its order, then those of the open question."""
-    methods = list(METHODS.values())
+def reports(preset: str, rows: Mapping[str, Variant] = METHODS) -> dict[str, Report]:
+    """Return every report by name: the paper's in its order, then those of the open question.
+
+    Args:
+        preset: the study's.
+        rows: rows of the tables of methods.
+    """
+    compared = list(rows.values())
     return {
         "derl": Report([PAPER], tables.derl),
-        "table1": Report(methods, tables.table1),
-        "table2": Report(methods, tables.table2),
+        "table1": Report(compared, tables.table1),
+        "table2": Report(compared, tables.table2),
         "table3": Report(ABLATIONS.values(), tables.table3),
         "table4": Report(ABLATIONS.values(), tables.table4),
         "table5": Report([PAPER, *TRAINED_AT.values()], tables.table5),
-        "table6": Report(methods, tables.table6),
-        "figure2": Report(methods, figures={"figure2": pictures.figure2}),
+        "table6": Report(compared, tables.table6),
+        "figure2": Report(compared, figures={"figure2": pictures.figure2}),
         "figure3": Report(
             list(experts(preset).values()),
             partial(tables.experts_table, preset=preset),
@@ -132,6 +143,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=PROTOCOLS,
         help="valid: one checkpoint, selected without the test split; paper: best test epoch per metric at r = 0.5",
     )
+    parser.add_argument(
+        "--models",
+        type=models,
+        default=UNASKED,
+        help=f"models in tables 1, 2 and 6 and figure 2, after derl: names joined by commas, or all; known are "
+        f"{', '.join(MODELS)} (default: {','.join(UNASKED)})",
+    )
     parser.add_argument("--report_only", action="store_true", help="report finished cells without running any")
     parser.add_argument("--smoke", action="store_true", help="quick check of everything: tiny model, little data")
     shared = parser.add_argument_group("options of every training")
@@ -146,6 +164,15 @@ def _parser() -> argparse.ArgumentParser:
                 metavar=None if choices else field.name.split("_")[-1].upper(),
             )
     return parser
+
+
+def models(text: str) -> list[str]:
+    """Parse names of models."""
+    names = list(MODELS) if text == "all" else text.split(",")
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected names out of {', '.join(MODELS)}, or all, got {unknown[0]!r}")
+    return names
 
 
 def seeds(text: str) -> int:

@@ -23,8 +23,11 @@ STYLES = dict(zip(METHODS, cycle(zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1
 
 
 def figure2(view: View) -> Figure | None:
-    """Plot every metric over the missing rate: means over seeds, with bands of one standard deviation."""
-    rows = {label: view.rows(variant, R) for label, variant in METHODS.items()}
+    """Plot every metric over the missing rate: means over seeds, with bands of one standard deviation.
+
+    Systems that ``--models`` adds are gray lines, labelled at their ends.
+    """
+    rows = {label: view.rows(variant, R) for label, variant in view.methods.items()}
     best, record = view.best(R), view.any_record()
     if record is None or all(row is None for row in rows.values()):
         return None
@@ -35,8 +38,12 @@ def figure2(view: View) -> Figure | None:
         for label, row in rows.items():
             if row is None:
                 continue
-            color, marker, line = STYLES[label]
             mean = times * np.array([statistics.mean[metric] for statistics in row])
+            if label not in STYLES:
+                axes.plot(RATES, mean, color=GRAY, linewidth=0.8)
+                axes.annotate(label.removesuffix(" recipe"), (RATES[-1], mean[-1]), color=GRAY, fontsize=5)
+                continue
+            color, marker, line = STYLES[label]
             spread = times * np.array([statistics.deviation[metric] for statistics in row])
             axes.plot(RATES, mean, color=color, marker=marker, markersize=4, linestyle=line, label=label)
             if np.isfinite(spread).all():

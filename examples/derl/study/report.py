@@ -45,7 +45,7 @@ class Report:
         asked = view.protocol
         folder = view.ledger.folder / asked
         if self.always_valid:
-            view = View(view.ledger, view.seeds, "valid", view.options)
+            view = View(view.ledger, view.seeds, "valid", view.options, view.methods)
         sheets = [] if self.sheets is None else self.sheets(view)
         figures = {title: draw(view) for title, draw in self.figures.items()}
         missing = [cell.key for cell in view.ledger.missing(self.cells(view.seeds, view.synthetic))]

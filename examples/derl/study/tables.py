@@ -10,7 +10,7 @@ from derl.evaluate.protocol import BEST_POSSIBLE, average
 from derl.evaluate.sentiment import CONSTANTS
 from derl.report.tables import Table
 from derl.study.averages import R, above, averages, differences, distance, f1_by_available, metrics_by_available
-from derl.study.cells import ABLATIONS, DERL, METHODS, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts
+from derl.study.cells import ABLATIONS, DERL, OPTIONS, PAPER, ROBUST, TRAINED_AT, experts
 from derl.study.ledger import Record
 from derl.study.sheet import (
     MISSING,
@@ -32,11 +32,11 @@ BIAS = ("bias, validation", "bias, test", "MAE, validation", "MAE, test", "MAE, 
 
 def table1(view: View) -> list[Sheet]:
     """Table 1: averages over the missing rate, bootstrap differences over test samples, and the cost of a bias."""
-    sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", METHODS)
+    sheet = averages(view, "table1", "Table 1: averaged over r = 0, 0.1 .. 0.9", view.methods)
     by_rate = metric_sheet("table1_by_rate", "Table 1: every missing rate", "method, r", *above(view))
     by_rate.is_long = True
     best = view.best(R)
-    for label, variant in METHODS.items():
+    for label, variant in view.methods.items():
         rows = view.rows(variant, R) or [None] * len(R)
         by_rate.table.rule()
         for index, (rate, row) in enumerate(zip(RATES, rows, strict=True)):
@@ -46,16 +46,17 @@ def table1(view: View) -> list[Sheet]:
         by_rate.table.rule()
         for rate, row in zip(RATES, best, strict=True):
             by_rate.add(f"{BEST_POSSIBLE}, {rate:.1f}", row, "", "")
-    names = list(METHODS)
-    pairs = [(names[first], names[second]) for first, second in ((0, 2), (1, 3), (1, 0), (3, 2), (1, 2))]
-    return [sheet, by_rate, differences(view, "table1_differences", METHODS, pairs), _bias(view)]
+    paper, robust = list(view.methods)[::2], list(view.methods)[1::2]
+    pairs = [(rows[0], other) for rows in (paper, robust) for other in rows[1:]]
+    pairs += [*zip(robust, paper, strict=True), *((robust[0], other) for other in paper[1:])]
+    return [sheet, by_rate, differences(view, "table1_differences", view.methods, pairs), _bias(view)]
 
 
 def _bias(view: View) -> Sheet:
     """Return bias (mean of score minus label) and MAE on both splits, and test MAE without bias, averaged over r."""
     title = "Bias: mean of score minus label, averaged over r"
     sheet = Sheet("table1_bias", Table(title, ["", *BIAS]), protocol="valid")
-    for label, variant in METHODS.items():
+    for label, variant in view.methods.items():
         records = view.records(variant)
         if records is None:
             sheet.table.rows.append([label, *[MISSING] * len(BIAS)])
@@ -94,7 +95,7 @@ def _bias_of(record: Record) -> dict[str, float]:
 def table2(view: View) -> list[Sheet]:
     """Table 2: only some modalities available; every metric, and F1 beside the paper's."""
     title = "Table 2: F1 of negative against positive by available modalities"
-    return [metrics_by_available(view), f1_by_available(view, "table2_f1", title, METHODS, "Table 2")]
+    return [metrics_by_available(view), f1_by_available(view, "table2_f1", title, view.methods, "Table 2")]
 
 
 def derl(view: View) -> list[Sheet]:
@@ -148,7 +149,7 @@ def table6(view: View) -> list[Sheet]:
     header = ["", "parameters", "without the text encoder", "s / epoch", "samples / s", "peak MiB"]
     header += ["MAE", "F1", "Acc-7"]
     sheet = Sheet("table6", Table("Table 6: cost and quality", header))
-    for label, variant in METHODS.items():
+    for label, variant in view.methods.items():
         records, row = view.records(variant), view.average(variant, R)
         if records is None or row is None:
             sheet.table.rows.append([label, *[MISSING] * (len(header) - 1)])

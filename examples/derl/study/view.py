@@ -1,6 +1,6 @@
 """The results of a study for its reports: rows of metrics, or None where cells are missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 
@@ -9,7 +9,7 @@ import torch
 from derl.evaluate.protocol import BEST_POSSIBLE, average
 from derl.evaluate.sentiment import SENTIMENT
 from derl.evaluate.task import Metrics
-from derl.study.cells import FILLED_IN, Cell, Variant
+from derl.study.cells import FILLED_IN, METHODS, Cell, Variant
 from derl.study.ledger import Ledger, Record, RecordError
 from derl.study.statistics import Statistics, cell_metrics
 from derl.train.options import Options
@@ -23,10 +23,19 @@ class View:
         seeds: number of seeds per row, counted from 0.
         protocol: "valid" or "paper".
         options: options that all cells share.
+        methods: rows of the tables of methods, by label.
     """
 
-    def __init__(self, ledger: Ledger, seeds: int, protocol: str, options: Options) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        seeds: int,
+        protocol: str,
+        options: Options,
+        methods: Mapping[str, Variant] = METHODS,
+    ) -> None:
         self.ledger, self.seeds, self.protocol, self.options = ledger, seeds, protocol, options
+        self.methods = methods
         self.synthetic = (
             options.data is None and options.text_encoder is None
         )  # then the best possible predictor is known

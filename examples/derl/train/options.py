@@ -61,7 +61,7 @@ class Options:
     )
     model: str = _option(
         "derl",
-        "model to train: plain is a linear layer on mean features; lnln, dmd and tfr_net are systems that the paper "
+        "model to train: plain is a linear layer on mean features; the others but derl are systems that the paper "
         "compares DERL with",
         MODELS,
     )

@@ -37,6 +37,8 @@ def make(name, **settings):
             module.p = 0.0
         if isinstance(module, CrossmodalLayer):
             module.attention_dropout = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
     for parameter in model.core.parameters():  # equal seeds and zeros hide gradients
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model
@@ -178,6 +180,22 @@ def test_tfr_net_first_learns_scores_alone():
     assert early.loss == early.task_loss == late.task_loss < late.loss
 
 
+@pytest.mark.parametrize("task_loss", ["mse", "mae"])
+def test_emoes_experts_are_compared_by_squared_errors_whatever_their_loss(task_loss):
+    model = make("emoe", task_loss=task_loss).train()
+    model.fit_labels(torch.tensor([0.0, 4.0]))  # standard deviation 2
+    *parts, labels = batch()
+    with patch.object(model.core, "losses", wraps=model.core.losses) as losses:
+        model(*parts, labels)
+    output, errors, distances = losses.call_args.args
+    for name, guess in output.parts.guesses.items():
+        scores = [2 * value + 2 for value in guess[:, 0].tolist()]
+        gaps = [(score - label) / 2 for score, label in zip(scores, labels.tolist(), strict=True)]
+        assert distances[name].tolist() == pytest.approx([gap**2 for gap in gaps], abs=1e-5)
+        expected = [abs(gap) if task_loss == "mae" else gap**2 for gap in gaps]
+        assert errors[name].tolist() == pytest.approx(expected, abs=1e-5)
+
+
 def test_lnln_learns_the_share_of_words_that_is_left():
     model = make("lnln").train()
     inputs, masks, keep, labels = batch()
@@ -220,7 +238,8 @@ def run(command, *arguments):
 
 @pytest.mark.slow
 @every
-def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path, capsys):
+def test_it_is_trained_resumed_and_asked_by_the_commands(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(derl_mosi, "write_report", lambda *given: None)  # pictures take longer than all the rest
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     smoke = ("--preset", "smoke", "--epochs", "2", "--batch_size", "48", "--model", name)
     assert run(derl_mosi, *smoke, "--output_dir", whole) == 0
@@ -237,7 +256,15 @@ def test_it_is_trained_resumed_exported_and_asked_by_the_commands(name, tmp_path
     assert run(derl_mosi, "--resume", resumed) == 0
     weights = [read_model(folder / "model").state_dict() for folder in (whole, resumed)]
     assert all(torch.equal(part, weights[1][key]) for key, part in weights[0].items())
-    assert run(derl_export, whole, "--to", "torch", tmp_path / "model.pt2") == (0 if MODELS[name].exports else 2)
     capsys.readouterr()
     assert run(derl_predict, whole, "--text", "great ship") == 0
     assert capsys.readouterr().out.startswith("score ")
+
+
+@pytest.mark.slow
+@every
+def test_it_is_exported_or_the_command_says_that_it_is_not(name, tmp_path, capsys):
+    make(name, modalities=("text", "audio")).save_pretrained(tmp_path / "model")
+    exports = MODELS[name].exports
+    assert run(derl_export, tmp_path / "model", "--to", "torch", tmp_path / "model.pt2") == (0 if exports else 2)
+    assert exports or f"found {MODELS[name].label}; ask it with derl_predict.py" in capsys.readouterr().err

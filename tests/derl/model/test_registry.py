@@ -88,5 +88,5 @@ def test_a_name_or_a_class_that_is_taken_is_refused():
             register_model(name, model_class)
     with pytest.raises(TypeError, match="expected a subclass of SentimentModel"):
         register_model("linear", nn.Linear)
-    assert list(MODELS) == ["derl", "plain", "lnln", "dmd", "tfr_net"]
+    assert list(MODELS) == ["derl", "plain", "lnln", "dmd", "tfr_net", "misa", "emoe", "almt"]
     assert (MODELS["derl"], MODELS["plain"]) == (DerlModel, PlainModel)

@@ -15,9 +15,10 @@ from optuna.trial import TrialState
 
 from derl.data.split import DataError, save_splits
 from derl.data.synthetic import make_synthetic
+from derl.model.registry import MODELS
 from derl.study import run as study_run
-from derl.study.cells import Variant
-from derl.study.command import main, reports
+from derl.study.cells import Variant, methods
+from derl.study.command import main, models, reports
 from derl.study.folder import open_study
 from derl.study.ledger import Ledger, RecordError
 from derl.train.options import Options, fill_in, parse
@@ -298,9 +299,35 @@ def test_a_study_file_that_is_not_one_is_named(tmp_path, content):
         main(["table1", "--study", str(tmp_path)])
 
 
+@pytest.mark.slow
+def test_compared_systems_join_the_tables_where_they_are_asked_for(whole, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(whole, study)
+    run(study, "table1", "--models", "almt", "--smoke")
+    assert {path.name for path in study.glob("cells/*almt*.safetensors")} == {
+        f"model=almt,recipe={recipe},seed=0.safetensors" for recipe in ("paper", "robust")
+    }
+    for name in ("table1", "table1_by_rate", "table1_differences", "table1_bias"):
+        text = (study / "valid" / f"{name}.md").read_text()
+        assert "ALMT, robust recipe" in text
+        assert "plain, robust recipe" not in text
+        assert "INCOMPLETE" not in text
+
+
+def test_all_models_can_be_asked_for():
+    assert models("all") == list(MODELS)
+    assert models("emoe,dmd") == ["emoe", "dmd"]
+    labels = [label for name in ("derl", "emoe") for label in methods([name])]
+    assert labels == [f"{name}, {recipe} recipe" for name in ("DERL", "EMOE") for recipe in ("paper's", "robust")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--models", "lnln,dmb"],
+            "emoe, almt, or all, got 'dmb'",
+        ),
         (["--epochs", "0"], "--epochs expected a finite number of at least 1, got 0"),
         (["--epochs", "abc"], "invalid int value: 'abc'"),
         (["--seeds", "x"], "expected a whole number of at least 1, got 'x'"),

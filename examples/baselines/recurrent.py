@@ -1,0 +1,32 @@
+"""Recurrent layers that skip masked frames."""
+
+import torch
+from torch import Tensor, nn
+
+from baselines.masked import hide
+
+
+def unmasked_first(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the unmasked rows of ``(B, T, D)`` first, in their order, and return the mask of the result."""
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return take(x, order), torch.arange(mask.shape[1], device=mask.device) < mask.sum(1, keepdim=True)
+
+
+def both_ways(x: Tensor, mask: Tensor, forth: nn.RNNBase, back: nn.RNNBase) -> Tensor:
+    """Return the states ``(B, T, 2 H)`` of two recurrent layers, of which the second reads from the last row.
+
+    Args:
+        x: ``(B, T, D)``, unmasked rows first, as :func:`unmasked_first` returns it.
+        mask: bool ``(B, T)``. States of masked rows are zeros.
+        forth, back: layers with ``batch_first``.
+    """
+    lengths = mask.sum(1, keepdim=True)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    backwards = torch.where(mask, lengths - 1 - steps, steps)  # its own inverse
+    reverse = take(back(take(x, backwards))[0], backwards)
+    return hide(torch.cat([forth(x)[0], reverse], dim=-1), mask)
+
+
+def take(x: Tensor, order: Tensor) -> Tensor:
+    """Return the rows of ``(B, T, D)`` in the order ``(B, T)``."""
+    return x.gather(1, order[..., None].expand_as(x))
