@@ -24,9 +24,8 @@ class EmoeModel(ComparedModel):
     smoke: ClassVar[Mapping[str, Any]] = {"dim": 8, "depth": 1, "num_heads": 2, "router_dim": 8}
 
     def core_losses(self, parts: CoreParts, batch: Batch) -> dict[str, Tensor]:
-        guesses = {name: self.scale(outputs) for name, outputs in parts.output.parts.guesses.items()}
-        errors = {name: self.errors(guess, batch.labels) for name, guess in guesses.items()}
-        distances = errors
-        if self.config.problem_type == "regression":
-            distances = {name: ((guess - batch.labels) / self.label_scale).square() for name, guess in guesses.items()}
+        problem = self.problem
+        guesses = {name: problem.predict(outputs) for name, outputs in parts.output.parts.guesses.items()}
+        errors = {name: problem.errors(guess, batch.labels) for name, guess in guesses.items()}
+        distances = {name: problem.squared_errors(guess, batch.labels) for name, guess in guesses.items()}
         return self.core.losses(parts.output, errors, distances)

@@ -44,6 +44,10 @@ class Problem(ABC):
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return the loss of each sample, ``(B,)``, or its mean if ``reduction`` is "mean"."""
 
+    def squared_errors(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Return squared errors of standardized scores whatever the loss, or the errors of classes, ``(B,)``."""
+        return self.errors(predictions, labels)
+
     @abstractmethod
     def distance(self, predictions: Tensor, others: Tensor) -> Tensor:
         """Return the mean squared distance between two answers to each sample."""
@@ -75,6 +79,9 @@ class Numbers(Problem):
         """Return squared or absolute errors of standardized scores."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
         return criterion(predictions / self.label_scale, labels / self.label_scale, reduction=reduction)
+
+    def squared_errors(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        return ((predictions - labels) / self.label_scale).square()
 
     def distance(self, predictions: Tensor, others: Tensor) -> Tensor:
         return F.mse_loss(predictions / self.label_scale, others / self.label_scale)
