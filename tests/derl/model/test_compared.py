@@ -182,7 +182,7 @@ def test_tfr_net_first_learns_scores_alone():
 
 @pytest.mark.parametrize("task_loss", ["mse", "mae"])
 def test_emoes_experts_are_compared_by_squared_errors_whatever_their_loss(task_loss):
-    model = make("emoe", task_loss=task_loss).train()
+    model = make("emoe", task_loss=task_loss, sentiment=False).train()
     model.fit_labels(torch.tensor([0.0, 4.0]))  # standard deviation 2
     *parts, labels = batch()
     with patch.object(model.core, "losses", wraps=model.core.losses) as losses:
