@@ -39,6 +39,7 @@ class FusionOutput(NamedTuple):
         expert_weights: ``(B, N, P + S)`` per modality, the weights of its experts.
         losses: The losses of eq. 5 and 12; None in evaluation mode.
         complete_features: ``(B, N, D)``, the fused tokens of the complete input; None in evaluation mode.
+        complete_unimodal: The same as ``unimodal`` for the complete input; None in evaluation mode.
     """
 
     features: Tensor
@@ -47,6 +48,7 @@ class FusionOutput(NamedTuple):
     expert_weights: Parts
     losses: FusionLosses | None
     complete_features: Tensor | None
+    complete_unimodal: Parts | None
 
 
 class MissingModalityFusion(Pretrained):
@@ -261,6 +263,7 @@ class MissingModalityFusion(Pretrained):
             _rows(views.router_weights, first),
             self._losses(tokens, views, present, first, second) if self.training else None,
             features[second] if self.training else None,
+            _rows(means, second) if self.training else None,
         )
 
     def _read(

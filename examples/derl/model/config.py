@@ -47,6 +47,8 @@ class DerlConfig(PreTrainedConfig):
         consistency_weight: weight of the squared distance to the complete input's (detached) score, or probabilities of
             classes; not in the paper.
         complete_weight: weight of the task loss of the complete input's score; not in the paper.
+        unimodal_weight: weight of the loss of each modality's own answer. Their mean over what is present is added to
+            the score. 0: modalities do not answer by themselves, as in the paper.
         dropped_modality: how to treat a modality that is dropped whole, and one that a sample lacks in
             :class:`derl.predict.predictor.Predictor`. "erased": as zeros or [UNK] that are still attended to, as in the
             paper. "absent": as if it had been left out.
@@ -96,6 +98,7 @@ class DerlConfig(PreTrainedConfig):
     detach_target: bool = False
     consistency_weight: float = 0.0
     complete_weight: float = 0.0
+    unimodal_weight: float = 0.0
     dropped_modality: str = "erased"
     partly_missing: str = "impute"
     mean_label: float = 0.0

@@ -103,6 +103,7 @@ RULES: dict[str, Rule] = {
     "detach_target": _one_of(False, True),
     "consistency_weight": _WEIGHT,
     "complete_weight": _WEIGHT,
+    "unimodal_weight": _WEIGHT,
     "dropped_modality": _one_of(*DROPPED),
     "partly_missing": _one_of(*PARTLY_MISSING),
     "class_shares": (

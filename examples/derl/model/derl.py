@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from derl.model.ablation import MeanFusion, MlpDisentangler
 from derl.model.config import DerlConfig
-from derl.model.masks import append_rows
+from derl.model.masks import Features, append_rows
 from derl.model.output import DerlOutput
 from derl.model.sentiment import SentimentModel
 from derl.model.training import Batch
+from derl.model.unimodal import UnimodalHeads, average
 from modx import MissingModalityFusion
 
 
@@ -57,6 +58,7 @@ class DerlModel(SentimentModel):
         if config.fusion == "mean":
             self.fusion.modality_router = MeanFusion()
         self.head = nn.Linear(config.dim, config.num_labels)
+        self.unimodal = UnimodalHeads(names, config.dim, config.num_labels) if config.unimodal_weight else None
         self.post_init()
 
     def forward(
@@ -86,7 +88,8 @@ class DerlModel(SentimentModel):
             complete = {name: part.index_copy(0, rows, states[name][batch_size:]) for name, part in seen.items()}
             dropped = shown if self.config.dropped_modality == "absent" else None
             fused = self.fusion(seen, masks, dropped, complete=complete)
-        prediction = self.answer(self.score(fused.features.mean(1)), shown)
+        own = None if self.unimodal is None else self.unimodal(fused.unimodal)
+        prediction = self.answer(self._score(fused.features, own, shown), shown)
         weights = [view[name] for view in fused.router_weights for name in self.config.modalities]
         output = DerlOutput(
             prediction=prediction,
@@ -99,9 +102,23 @@ class DerlModel(SentimentModel):
                 output.reconstruction_loss = fused.losses.reconstruction if self.config.reconstruction_levels else None
             complete = None
             if rows is not None and self.compares_scores:
-                complete = self.score(fused.complete_features[rows].mean(1))
+                means = None if self.unimodal is None else self.unimodal(fused.complete_unimodal)
+                complete = self._score(fused.complete_features, means, masks)[rows]
+            if own is not None and self.training:
+                output.unimodal_loss = self._unimodal_loss(own, shown, labels)
             self.add_losses(output, Batch(labels, masks, keep, rows, complete))
         return output
+
+    def _score(self, features: Tensor, own: Features | None, present: Features) -> Tensor:
+        """Score fused tokens; where modalities answer by themselves, the mean of their outputs is added."""
+        outputs = self.outputs(features.mean(1))
+        return self.problem.predict(outputs if own is None else outputs + average(own, present))
+
+    def _unimodal_loss(self, own: Features, present: Features, labels: Tensor) -> Tensor:
+        """Return the mean loss of the modalities' own answers, over the samples that have them."""
+        errors = {name: self.problem.errors(self.problem.predict(part), labels) for name, part in own.items()}
+        there = torch.stack([present[name].any(1) for name in errors])
+        return torch.where(there, torch.stack(list(errors.values())), 0).sum() / there.sum().clamp(min=1)
 
     def drop_training_parts(self) -> None:
         self.fusion.reconstructor = None  # only training reconstructs
@@ -113,4 +130,6 @@ class DerlModel(SentimentModel):
             terms["orthogonality"] = self.config.orthogonality_weight * output.orthogonality_loss
         if output.reconstruction_loss is not None:
             terms["reconstruction"] = self.config.reconstruction_weight * output.reconstruction_loss
+        if output.unimodal_loss is not None:
+            terms["unimodal"] = self.config.unimodal_weight * output.unimodal_loss
         return terms | self.comparison(output, batch)

@@ -16,6 +16,7 @@ class DerlOutput(ModelOutput):
         loss: scalar; in evaluation, the task loss only.
         task_loss: scalar.
         orthogonality_loss, reconstruction_loss: scalars, only in training (eq. 5, 12).
+        unimodal_loss: scalar, only in training and if modalities answer by themselves.
         consistency_loss: scalar, only in training and if the complete input is scored too.
         losses: name -> scalar, other losses of training, each times its weight.
         prediction: scores ``(B,)``, or logits of classes ``(B, num_labels)``.
@@ -28,6 +29,7 @@ class DerlOutput(ModelOutput):
     task_loss: Tensor | None = None
     orthogonality_loss: Tensor | None = None
     reconstruction_loss: Tensor | None = None
+    unimodal_loss: Tensor | None = None
     consistency_loss: Tensor | None = None
     losses: Features | None = None
     prediction: Tensor | None = None

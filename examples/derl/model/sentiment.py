@@ -241,9 +241,13 @@ class SentimentModel(PreTrainedModel):
         """Remove parts that only training uses, before an export."""
 
     def score(self, pooled: Tensor) -> Tensor:
+        """Turn pooled features into predictions."""
+        return self.problem.predict(self.outputs(pooled))
+
+    def outputs(self, pooled: Tensor) -> Tensor:
         """Apply the head without autocast, since bf16 would leave a score two or three digits."""
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.problem.predict(self.head(pooled.to(self.dtype)))
+            return self.head(pooled.to(self.dtype))
 
     def answer(self, scores: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Answer samples of which nothing is present by the mean of the training labels, or the shares of classes."""

@@ -22,6 +22,7 @@ LEAST = {
     "average_decay": 0,
     "consistency_weight": 0,
     "complete_weight": 0,
+    "unimodal_weight": 0,
     "seed": 0,
     "num_private_experts": 0,
     "num_shared_experts": 0,

@@ -145,6 +145,11 @@ class Options:
     complete_weight: float | None = _option(
         None, "weight of the task loss on the complete input of corrupted samples (default: set by --recipe)"
     )
+    unimodal_weight: float | None = _option(
+        None,
+        "DERL: loss weight of each modality's own answer, whose mean is added to the score; 0: none (default: set by "
+        "--recipe)",
+    )
     average_decay: float | None = _option(
         None,
         "evaluate a moving average of the weights with this decay per step; 0: no average (default: set by --recipe)",

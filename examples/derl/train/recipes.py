@@ -1,4 +1,4 @@
-"""Training recipes: the paper's, and one that is robust to missing modalities; and how each selects a checkpoint."""
+"""Training recipes, the paper's and two for missing modalities; and how each selects a checkpoint."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +20,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "corrupted_share": 0.5,
         "consistency_weight": 0.0,
         "complete_weight": 0.0,
+        "unimodal_weight": 0.0,
         "average_decay": 0.0,
         "select_rates": [0.5],
         "select_metric": "mae",
@@ -33,6 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "corrupted_share": 1.0,
         "consistency_weight": 1.0,
         "complete_weight": 1.0,
+        "unimodal_weight": 0.0,
         "average_decay": 0.98,
         "select_rates": [rate / 10 for rate in range(10)],
         "select_metric": LAST,
@@ -42,6 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "standardize": True,
     },
 }
+RECIPES["unimodal"] = RECIPES["robust"] | {"unimodal_weight": 1.0, "dropped_modality": "absent"}
 
 
 def describe_selection(metric: str, rates: Sequence[float]) -> str:

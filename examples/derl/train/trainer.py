@@ -34,7 +34,7 @@ from derl.train.recipes import LAST, describe_rates
 from derl.train.stopping import at_stop, interrupt
 
 AnyTrainer = TypeVar("AnyTrainer", bound="SentimentTrainer")
-LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "consistency_loss")
+LOSS_PARTS = ("task_loss", "orthogonality_loss", "reconstruction_loss", "unimodal_loss", "consistency_loss")
 
 
 class SentimentTrainer(SafeTrainer):
