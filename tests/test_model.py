@@ -84,6 +84,7 @@ def test_is_the_blocks_composed_by_hand_over_two_passes(penalty, detach):
         views.router_weights,
         (orthogonality_loss(views, penalty=penalty, present=present), reconstruction.total),
         whole_features,
+        {name: part.mean(1) * present[name][:, None] for name, part in whole_tokens.items()},
     )
     output = fusion(inputs, masks, keep)
     torch.testing.assert_close(tree_leaves(output), tree_leaves(expected), rtol=1e-10, atol=1e-12)

@@ -35,7 +35,7 @@ WRONG = {
     **dict.fromkeys(("disentangler", "fusion", "task_loss", "orthogonality_penalty"), ("other", "", None, 3, ["mse"])),
     "reconstruction_levels": ("input", ("output",), None, 3, [["input"]]),
     **dict.fromkeys(
-        ("orthogonality_weight", "reconstruction_weight", "consistency_weight", "complete_weight"),
+        ("orthogonality_weight", "reconstruction_weight", "consistency_weight", "complete_weight", "unimodal_weight"),
         (-0.1, math.nan, math.inf, "0.1", None, True),
     ),
     **dict.fromkeys(("detach_target", "sentiment"), ("yes", 1, None)),

@@ -21,6 +21,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "consistency_weight": 0.0,
         "complete_weight": 0.0,
         "unimodal_weight": 0.0,
+        "dropped_modality": None,  # as the data has it
         "average_decay": 0.0,
         "select_rates": [0.5],
         "select_metric": "mae",
@@ -35,6 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "consistency_weight": 1.0,
         "complete_weight": 1.0,
         "unimodal_weight": 0.0,
+        "dropped_modality": None,  # as the data has it
         "average_decay": 0.98,
         "select_rates": [rate / 10 for rate in range(10)],
         "select_metric": LAST,
