@@ -148,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         type=models,
         default=UNASKED,
         help=f"models in tables 1, 2 and 6 and figure 2, after derl: names joined by commas, or all; known are "
-        f"{', '.join(MODELS)} (default: {','.join(UNASKED)})",
+        f"{', '.join(MODELS)}. All train with the options of the study, none with its own paper's "
+        f"(default: {','.join(UNASKED)})",
     )
     parser.add_argument("--report_only", action="store_true", help="report finished cells without running any")
     parser.add_argument("--smoke", action="store_true", help="quick check of everything: tiny model, little data")
