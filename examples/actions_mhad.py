@@ -23,7 +23,7 @@ from actions.report import OURS, print_report
 from arguments import count, target
 
 FOLDS = (1, 3, 5, 7)  # the odd subjects, which are the training split
-EPOCHS = 40
+EPOCHS = 120
 LEARNING_RATE = 2e-3
 QUICK = {"models": [OURS, "late fusion"], "folds": [7], "epochs": 12}
 
