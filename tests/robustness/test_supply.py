@@ -40,6 +40,7 @@ def allowed_to_cut():
     return shutil.which("unshare") is not None and subprocess.run(cut, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_importing_asks_nothing_of_the_network():
     modules = "derl.model.derl", "derl.predict.predictor", "derl.train.trainer", "derl.study.command"
     done = run(f"import modx, modx.metrics, modx.ops, {', '.join(modules)}")
