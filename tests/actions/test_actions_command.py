@@ -1,10 +1,7 @@
 """The command of the actions example, its ledger and its report."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +11,6 @@ from actions.comparison import compare, score, summarize
 from actions.conditions import AVERAGED, CONDITIONS, LOST, PUBLISHED
 from actions.ledger import Ledger, Record
 from actions.protocol import MODELS
-
-TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -39,14 +34,6 @@ def run(monkeypatch, capsys, file, tmp_path):
 def record(model="experts", seed=0, split="fold 7", value=50.0, **changed):
     accuracy = dict.fromkeys((*CONDITIONS, *PUBLISHED), value) | changed
     return Record(model, seed, split, {"epochs": 1}, accuracy, 10, 1.0, "abc", "a machine")
-
-
-def test_importing_the_command_loads_neither_the_sentiment_example_nor_transformers():
-    code = "import sys, actions_mhad; print(*(name.partition('.')[0] for name in sys.modules))"
-    environment = os.environ | {"PYTHONPATH": f"{TOP}{os.pathsep}{TOP / 'examples'}"}
-    loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split()
-    assert {"actions_mhad", "modx"} <= {*loaded}
-    assert {"derl", "transformers"}.isdisjoint(loaded)
 
 
 def test_a_quick_look_trains_ours_and_late_fusion_and_says_what_it_is(run, tmp_path):

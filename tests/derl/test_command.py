@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,24 @@ def run(*arguments):  # the time limits are for a hang, not for speed
     )
 
 
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Runs the command in this process, where nothing is imported again; returns its exit code, output and errors."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command's own, for this test alone
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["derl_mosi.py", *arguments])
+        capsys.readouterr()
+        try:
+            code = derl_mosi.main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
@@ -123,23 +142,23 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_never_stopped(data, fi
 
 
 @pytest.mark.slow
-def test_evaluation_alone_gives_the_same_figures(finished):
+def test_evaluation_alone_gives_the_same_figures(finished, here):
     folder, _ = finished
     before = read_predictions(folder)
     (folder / "predictions.csv").unlink()
-    done = run("--evaluate", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "Table A.7" not in done.stdout
+    code, output, errors = here("--evaluate", str(folder))
+    assert code == 0, errors
+    assert "Table A.7" not in output
     assert read_predictions(folder) == before
 
 
 @pytest.mark.slow
-def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
+def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished, here):
     folder, _ = finished
     before = (folder / "report.md").read_bytes()
-    done = run("--evaluate", str(folder), "--eval_pattern", "together+bursts")
-    assert done.returncode == 0, done.stderr
-    assert "bursts" in done.stdout
+    code, output, errors = here("--evaluate", str(folder), "--eval_pattern", "together+bursts")
+    assert code == 0, errors
+    assert "bursts" in output
     judged = json.loads((folder / "evaluated_on_together+bursts" / "results.json").read_text())
     own = json.loads((folder / "results.json").read_text())
     assert judged["pattern"] == "together+bursts"
@@ -150,21 +169,21 @@ def test_a_model_is_judged_by_another_pattern_beside_its_own_report(finished):
 
 
 @pytest.mark.slow
-def test_the_plain_baseline_runs_the_same_protocol(data, tmp_path):
-    done = run(*options(data, tmp_path / "plain", "--model", "plain", "--epochs", "1"))
-    assert done.returncode == 0, done.stderr
+def test_the_plain_baseline_runs_the_same_protocol(data, here, tmp_path):
+    code, _, errors = here(*options(data, tmp_path / "plain", "--model", "plain", "--epochs", "1"))
+    assert code == 0, errors
     results = json.loads((tmp_path / "plain" / "results.json").read_text())
     assert "plain" in results["intra_modal"]["rows"]
     assert results["routing"] is None
 
 
 @pytest.mark.slow
-def test_an_existing_folder_is_never_overwritten(data, finished):
+def test_an_existing_folder_is_never_overwritten(data, finished, here):
     folder, _ = finished
     before = (folder / "results.json").read_bytes()
-    done = run(*options(data, folder))
-    assert done.returncode == 2
-    assert "expected a new or empty folder" in done.stderr
+    code, _, errors = here(*options(data, folder))
+    assert code == 2
+    assert "expected a new or empty folder" in errors
     assert (folder / "results.json").read_bytes() == before
 
 
@@ -183,24 +202,18 @@ def test_an_existing_folder_is_never_overwritten(data, finished):
         (["--epochs", "0", "--output_dir", "{folder}"], "--epochs expected a finite number of at least 1, got 0"),
     ],
 )
-def test_bad_input_is_one_clear_line_before_any_training(arguments, message, tmp_path, monkeypatch, capsys):
-    arguments = [argument.format(folder=tmp_path / "run") for argument in arguments]
-    monkeypatch.setattr(sys, "argv", ["derl_mosi.py", *arguments])  # in this process: importing takes six seconds
-    try:
-        code = derl_mosi.main()
-    except SystemExit as end:
-        code = end.code
-    errors = capsys.readouterr().err
+def test_bad_input_is_one_clear_line_before_any_training(arguments, message, here, tmp_path):
+    code, _, errors = here(*(argument.format(folder=tmp_path / "run") for argument in arguments))
     assert code == 2, errors
     assert message in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_an_encoder_that_is_not_there_is_named(data, tmp_path):
-    done = run("--data", str(data / "tiny.pkl"), "--text_encoder", str(tmp_path), "--output_dir", str(tmp_path / "run"))
-    assert done.returncode == 2
-    assert f"--text_encoder {tmp_path}: expected a folder or a model" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_encoder_that_is_not_there_is_named(data, here, tmp_path):
+    words = ("--data", str(data / "tiny.pkl"), "--text_encoder", str(tmp_path), "--output_dir", str(tmp_path / "run"))
+    code, _, errors = here(*words)
+    assert code == 2
+    assert f"--text_encoder {tmp_path}: expected a folder or a model" in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()

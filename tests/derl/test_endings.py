@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
 import warnings
 from functools import partial
 from pathlib import Path
@@ -92,18 +93,22 @@ def test_a_ctrl_c_while_modules_are_imported_is_one_line_too():
 
 
 @pytest.mark.slow
-def test_the_page_is_closed_by_ctrl_c(smoke_run):
+def test_the_page_is_served_behind_a_proxy_that_does_not_answer_until_ctrl_c(smoke_run):
     pytest.importorskip("gradio")
     with subprocess.Popen(
         [sys.executable, "-u", str(EXAMPLES / "derl_demo.py"), "--model", str(smoke_run)],
+        env=os.environ | dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=LISTEN,
     ) as process:
         for line in process.stdout:
-            if line.startswith("open http://"):
+            if line.startswith("open http://127.0.0.1:"):
                 break
+        address = line.split()[1].rstrip(";")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=30) as page:
+            assert page.status == 200
         errors = interrupt(process)
     assert process.returncode == 130, errors
     assert errors.endswith("\nstopped\n")

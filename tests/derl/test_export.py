@@ -233,15 +233,19 @@ def run_block(index, folder, unseen):
     return [float(score) for score in re.findall(r"-?\d+\.\d+", done.stdout)]
 
 
-@pytest.mark.usefixtures("torch_file")
-def test_the_pages_torch_block_needs_torch_alone(folder):
-    assert len(run_block(1, folder, {"modx", "transformers", "derl"})) == 2
+@pytest.fixture(scope="module")
+def torch_scores(folder, torch_file):
+    return run_block(1, folder, {"modx", "transformers", "derl"})
 
 
-@pytest.mark.usefixtures("torch_file", "onnx_file")
-def test_the_pages_onnx_block_needs_onnxruntime_alone_and_answers_as_torchs(folder):
+def test_the_pages_torch_block_needs_torch_alone(torch_scores):
+    assert len(torch_scores) == 2
+
+
+@pytest.mark.usefixtures("onnx_file")
+def test_the_pages_onnx_block_needs_onnxruntime_alone_and_answers_as_torchs(folder, torch_scores):
     scores = run_block(2, folder, {"modx", "transformers", "torch", "onnx", "derl"})
-    assert scores == pytest.approx(run_block(1, folder, set()), abs=1e-3)
+    assert scores == pytest.approx(torch_scores, abs=1e-3)
 
 
 # errors

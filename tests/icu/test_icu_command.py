@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from invented_stays import write_npz, write_text
@@ -17,8 +14,6 @@ from icu.experiment import MODELS, key
 from icu.ledger import Ledger
 from icu.missing import CONDITIONS
 from icu.report import PUBLISHED, SHORT, interval, print_report
-
-TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -38,14 +33,6 @@ def command(monkeypatch, capsys, data):
 
 def never(*arguments):
     raise AssertionError("a training began")
-
-
-def test_importing_the_command_loads_neither_the_sentiment_example_nor_transformers():
-    code = "import sys, icu_mortality; print(*(name.partition('.')[0] for name in sys.modules))"
-    environment = os.environ | {"PYTHONPATH": f"{TOP}{os.pathsep}{TOP / 'examples'}"}
-    loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split()
-    assert {"icu_mortality", "modx"} <= {*loaded}
-    assert {"derl", "digits", "transformers"}.isdisjoint(loaded)
 
 
 def test_quick_prints_a_table_of_three_models_and_the_published_ones_in_80_columns(command):

@@ -50,25 +50,24 @@ def batch(pattern):
     return inputs, masks, keep
 
 
-@pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("model_class", [DerlModel, PlainModel])
-def test_a_prediction_never_sees_what_is_missing(model_class, pattern, modality, poison):
+def test_a_prediction_never_sees_what_is_missing(model_class, pattern, modality):
     model = model_class(DerlConfig(text_config=TEXT, **SMALL)).eval()
     inputs, masks, keep = batch(pattern)
     hidden = ~keep[modality]
     assert hidden.any()
     assert keep[modality].any() or pattern in ("modalities", "unequal", "together")
     before = model(inputs, masks, keep)
-    changed = inputs | {modality: poisoned(inputs[modality], hidden, poison)}
-    after = model(changed, masks, keep)
+    gradients = _gradients(model, before)
     assert before.prediction.isfinite().all()
-    assert same_bits(before.prediction, after.prediction)
-    if before.fusion_weights is not None:
-        assert same_bits(before.fusion_weights, after.fusion_weights)
-    for part, other in zip(_gradients(model, before), _gradients(model, after), strict=True):
-        assert same_bits(part, other)
+    for poison in ["noise"] if modality == "text" else POISONS:  # a word is no number
+        after = model(inputs | {modality: poisoned(inputs[modality], hidden, poison)}, masks, keep)
+        assert same_bits(before.prediction, after.prediction), poison
+        if before.fusion_weights is not None:
+            assert same_bits(before.fusion_weights, after.fusion_weights), poison
+        assert all(map(same_bits, gradients, _gradients(model, after))), poison
 
 
 def _gradients(model, output):
@@ -77,10 +76,9 @@ def _gradients(model, output):
 
 
 @pytest.mark.parametrize("how", ["folded", "ordinary"])
-@pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_tokens_never_see_what_is_masked(pattern, modality, poison, how):
+def test_tokens_never_see_what_is_masked(pattern, modality, how):
     dims = dict(zip(MODALITIES, (4, 5, 6), strict=True))
     lengths = dict(zip(MODALITIES, (9, 12, 7), strict=True))
     module = BottleneckEncoder(dims, 8, num_tokens=2, num_heads=2, head_dim=4, max_lengths=lengths)
@@ -88,9 +86,9 @@ def test_tokens_never_see_what_is_masked(pattern, modality, poison, how):
     real = {name: torch.ones(8, lengths[name], dtype=torch.bool) for name in MODALITIES}
     keep = drop(real, 0.6, pattern, generator=torch.Generator().manual_seed(1))
     results = []
-    for change in (False, True):
+    for poison in (None, *POISONS):
         leaves = {name: part.clone() for name, part in inputs.items()}
-        if change:
+        if poison is not None:
             leaves[modality] = poisoned(leaves[modality], ~keep[modality], poison)
         leaves = {name: part.requires_grad_() for name, part in leaves.items()}
         with encoding(how):
@@ -101,8 +99,10 @@ def test_tokens_never_see_what_is_masked(pattern, modality, poison, how):
         results.append((tokens, gradients))
         for name, gradient in zip(MODALITIES, gradients, strict=False):
             assert (gradient[~keep[name]] == 0).all()
-    assert all(same_bits(results[0][0][name], results[1][0][name]) for name in MODALITIES)
-    assert all(same_bits(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+    (tokens, gradients), *others = results
+    for other_tokens, other_gradients in others:
+        assert all(same_bits(tokens[name], other_tokens[name]) for name in MODALITIES)
+        assert all(map(same_bits, gradients, other_gradients))
 
 
 @pytest.mark.parametrize("poison", POISONS)

@@ -12,6 +12,7 @@ def results():
     return pickles.attack(1600, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [make.__name__ for make in pickles.KINDS])
 def test_every_file_is_read_or_refused_in_bounds(results, kind):
     files, _, slowest, largest = results[kind]
@@ -20,6 +21,7 @@ def test_every_file_is_read_or_refused_in_bounds(results, kind):
     assert largest < pickles.MEMORY
 
 
+@pytest.mark.slow
 def test_some_damage_is_harmless_and_read(results):
     assert sum(whole for _, whole, _, _ in results.values()) > 0
 

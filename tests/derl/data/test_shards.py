@@ -108,6 +108,7 @@ def test_a_split_goes_to_another_process(folder):
     assert torch.equal(split.features["audio"][3], open_shards(folder)["train"].features["audio"][3])
 
 
+@pytest.mark.slow
 def test_reading_leaves_nothing_in_memory(tmp_path):
     with ShardWriter(tmp_path / "data", shard_bytes=2**22) as writer:
         for name, count in (("train", 400), ("valid", 1), ("test", 1)):

@@ -45,27 +45,28 @@ def step(model, inputs, masks, keep, labels):
     return [output.prediction, output.loss, *(parameter.grad for parameter in model.parameters())]
 
 
-@pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("dropping", [True, False])
 @pytest.mark.parametrize(
     ("model_class", "overrides"), [*((DerlModel, changes) for changes in ABLATIONS), (PlainModel, {})], ids=str
 )
-def test_absent_content_reaches_no_answer_loss_or_gradient(model_class, overrides, dropping, dtype, poison):
+def test_absent_content_reaches_no_answer_loss_or_gradient(model_class, overrides, dropping, dtype):
     model = make(model_class, dtype, **overrides)
     inputs, masks, keep, labels = batch(dtype)
     keep = keep if dropping else None
-    content = {"text": 10**9, "audio": poison, "vision": poison}  # no token has this id
-    spoilt = {
-        name: torch.where(masks[name].view(masks[name].shape + (1,) * (part.ndim - 2)), part, content[name])
-        for name, part in inputs.items()
-    }
     inputs["text"] = inputs["text"].masked_fill(~masks["text"], 7)
     for training in (True, False):
         model.train(training)
-        got, expected = (step(model, given, masks, keep, labels) for given in (spoilt, inputs))
-        assert all(part is None or part.isfinite().all() for part in got)
-        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        expected = step(model, inputs, masks, keep, labels)
+        for poison in (torch.nan, torch.inf, 1e30):
+            content = {"text": 10**9, "audio": poison, "vision": poison}  # no token has this id
+            spoilt = {
+                name: torch.where(masks[name].view(masks[name].shape + (1,) * (part.ndim - 2)), part, content[name])
+                for name, part in inputs.items()
+            }
+            got = step(model, spoilt, masks, keep, labels)
+            assert all(part is None or part.isfinite().all() for part in got)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("left_out", [("text",), ("audio",), ("audio", "vision"), ("text", "audio")])

@@ -93,22 +93,23 @@ def test_in_evaluation_there_is_the_task_loss_alone(name):
 
 
 @every
-@pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
 @pytest.mark.parametrize("dropping", [True, False])
-def test_absent_content_reaches_no_answer_loss_or_gradient(name, dropping, poison):
+def test_absent_content_reaches_no_answer_loss_or_gradient(name, dropping):
     model = make(name)
     inputs, masks, keep, labels = batch()
     keep = keep if dropping else None
-    content = {"text": 10**9, "audio": poison, "vision": poison}  # no token has this id
-    spoilt = {
-        name: torch.where(masks[name].view(masks[name].shape + (1,) * (part.ndim - 2)), part, content[name])
-        for name, part in inputs.items()
-    }
     for training in (True, False):
         model.train(training)
-        got, expected = (step(model, given, masks, keep, labels) for given in (spoilt, inputs))
-        assert all(part is None or part.isfinite().all() for part in got)
-        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        expected = step(model, inputs, masks, keep, labels)
+        for poison in (torch.nan, torch.inf, 1e30):
+            content = {"text": 10**9, "audio": poison, "vision": poison}  # no token has this id
+            spoilt = {
+                name: torch.where(masks[name].view(masks[name].shape + (1,) * (part.ndim - 2)), part, content[name])
+                for name, part in inputs.items()
+            }
+            got = step(model, spoilt, masks, keep, labels)
+            assert all(part is None or part.isfinite().all() for part in got)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @every

@@ -294,6 +294,7 @@ def test_several_samples_in_a_file_are_refused_and_none_is_dropped(run, frames, 
         assert "save one sample per file" in errors
 
 
+@pytest.mark.slow
 def test_one_sample_takes_one_thread_and_idle_threads_sleep(smoke_run, monkeypatch):
     """The policy is set before torch is loaded, so it takes a process of its own."""
     code = """

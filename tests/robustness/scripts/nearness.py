@@ -35,8 +35,8 @@ def assert_near_float64(module: nn.Module, x: Tensor, run: Run) -> float:
     exact = copy.deepcopy(module).double()
     found = _results(module, x, run)
     expected = _results(exact, x.double(), run)
-    moves = []
-    for seed in range(RUNS):
+    moves = [expected]
+    for seed in range(RUNS if x.dtype != torch.float64 else 0):  # float64 beside itself is not to move at all
         with Moved(x.dtype, seed):
             moves.append(_results(exact, x.double(), run))
     return max(_compare(name, found[name], expected[name], [run[name] for run in moves]) for name in expected)
