@@ -15,8 +15,8 @@ from torch import Tensor
 NUMBERS: dict[Any, Any] = {int: (Integral, torch.SymInt), float: (Real,)}
 # Kinds of tensors in a spelling: for each, its name in messages, a test and a remedy.
 DTYPES: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
-    "float": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),
-    "any": ("in a floating-point dtype", Tensor.is_floating_point, "embed or cast it first"),  # any of them
+    "float": ("in a floating-point dtype", Tensor.is_floating_point, "cast it to one"),
+    "any": ("in a floating-point dtype", Tensor.is_floating_point, "cast it to one"),  # any of them
     "bool": ("to be bool", lambda x: x.dtype == torch.bool, "convert it, e.g. with ``!= 0``"),
     "number": ("to hold numbers", lambda x: not (x.is_complex() or x.dtype == torch.bool), "cast it to float"),
     "int": ("to hold integers", lambda x: x.dtype != torch.bool and not (x.is_floating_point() or x.is_complex()), ""),

@@ -12,7 +12,7 @@ from .router import Router
 
 
 class Fused(NamedTuple):
-    """The weighted sum ``features`` (B, N, D), and ``router_weights``, per view a mapping from modality to (B, N)."""
+    """``features`` (B, N, D), the weighted sum; ``router_weights``, one mapping per view, from modality to (B, N)."""
 
     features: Tensor
     router_weights: tuple[dict[str, Tensor], ...]

@@ -324,7 +324,7 @@ def _rows(parts: Mapping[str, Tensor], rows: Rows) -> Parts:
 def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
     """Return the rows that differ from the complete input; running the others twice would give the same result.
 
-    A graph has a fixed shape, so it runs all rows twice.
+    Returns all rows where the choice cannot depend on values, as in a compiled, exported or traced graph.
     """
     if why_unusual(*seen.values()) is not None:
         return slice(None)
@@ -336,7 +336,7 @@ def _changed(seen: Parts, whole: Parts, shown: Parts, real: Parts) -> Rows:
 
 
 def _replace(batch_size: int, rows: Rows) -> Rows:
-    """Locate the complete input of each sample: ``rows`` were appended to the batch, the others are in it."""
+    """Locate the complete input of each sample: appended to the batch for ``rows``, else the sample's own row."""
     if isinstance(rows, slice):
         return slice(batch_size, None)
     places = torch.arange(batch_size, device=rows.device)
