@@ -266,7 +266,7 @@ def form(name: str):
         if name == "least memory":
             patch.setattr(chunked, "CHUNK_ELEMENTS", 10)
         if name == "wide":
-            patch.setattr(eager, "_can_be_a_function", lambda inputs: False)
+            patch.setattr(eager, "why_unusual", lambda *tensors: "as inside a compiled graph")
         yield {
             "implementation": "reference" if name == "reference" else "eager",
             "least_memory": name == "least memory",
