@@ -293,7 +293,7 @@ def test_router_metrics_agree_with_scipy(metric_class, expected, shape, sparse, 
     weights = random_weights(*shape, sparse=sparse).to(dtype)
     metric = metric_class(shape[-1])
     metric.update(weights)
-    tolerance = 2e-2 if dtype == torch.bfloat16 and metric_class is RoutingEntropy else 1e-6  # SciPy renormalises
+    tolerance = 2e-2 if dtype == torch.bfloat16 and metric_class is RoutingEntropy else 1e-6  # SciPy renormalizes
     np.testing.assert_allclose(metric.compute().numpy(), expected(weights), atol=tolerance)
 
 

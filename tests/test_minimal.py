@@ -34,8 +34,8 @@ def test_what_is_missing_is_never_read(model):
     keep = minimal.drop(masks, 0.5, "frames+modalities")
     module = model().eval()
     expected, _ = module(inputs, masks, keep)
-    spoilt = {name: part.masked_fill(~keep[name][..., None], torch.nan) for name, part in inputs.items()}
-    assert torch.equal(module(spoilt, masks, keep)[0], expected)
+    spoiled = {name: part.masked_fill(~keep[name][..., None], torch.nan) for name, part in inputs.items()}
+    assert torch.equal(module(spoiled, masks, keep)[0], expected)
 
 
 def test_it_is_one_short_file_that_needs_the_library_alone():

@@ -82,7 +82,7 @@ def keep_modalities(masks: Mapping[str, Tensor | None], available: Collection[st
     check_type("keep_modalities", Collection, available=available)
     known = not isinstance(available, str) and all(name in tuple(masks) for name in available)
     expected = f"available to be a collection of names from {tuple(masks)}"
-    check(known, "keep_modalities", expected, available, "leave out other names or add their masks")
+    check(known, "keep_modalities", expected, available, "pass a list of names that have masks")
     return {name: mask & (name in available) for name, mask in given.items()}
 
 

@@ -47,7 +47,7 @@ def test_no_image_is_in_two_splits(splits):
     assert len(images.unique(dim=0)) == len(images)
 
 
-def test_features_are_standardised_by_the_training_split(splits):
+def test_features_are_standardized_by_the_training_split(splits):
     scale, mean = torch.std_mean(splits["train"].views["waves"], dim=0)
     torch.testing.assert_close(mean, torch.zeros_like(mean), atol=0.05, rtol=0)
     torch.testing.assert_close(scale, torch.ones_like(scale), atol=0.1, rtol=0)
@@ -84,8 +84,8 @@ def test_what_is_in_a_missing_view_changes_nothing(model, views, name, content):
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_what_is_in_a_lost_frame_changes_nothing(model, views, condition):
     keep = keep_masks(views, condition, torch.Generator().manual_seed(0))
-    spoilt = {name: view.masked_fill(~keep[name][..., None], torch.nan) for name, view in views.items()}
-    assert torch.equal(model(spoilt, keep), model(views, keep))
+    spoiled = {name: view.masked_fill(~keep[name][..., None], torch.nan) for name, view in views.items()}
+    assert torch.equal(model(spoiled, keep), model(views, keep))
 
 
 def test_every_view_matters_when_it_is_there(model, views):

@@ -74,8 +74,8 @@ def test_every_modality_matters(network, ranks, name):
 def test_what_a_masked_frame_holds_changes_nothing(network, ranks):
     network.eval()
     frames = FrontEnd.forward(network.front, *hide(ranks, "no support")[:2])
-    spoilt = {name: part.masked_fill(~frames.masks[name][..., None], 1e30) for name, part in frames.inputs.items()}
-    assert torch.equal(network.answer(frames._replace(inputs=spoilt)).evidence, network.answer(frames).evidence)
+    spoiled = {name: part.masked_fill(~frames.masks[name][..., None], 1e30) for name, part in frames.inputs.items()}
+    assert torch.equal(network.answer(frames._replace(inputs=spoiled)).evidence, network.answer(frames).evidence)
 
 
 def test_late_fusion_adds_the_evidence_of_what_is_present_to_the_prior(ranks):

@@ -199,7 +199,7 @@ def test_outputs_and_gradients_of_every_module_are_near_float64(
 
 @every_dtype
 @pytest.mark.parametrize("name", MODULES)
-def test_equal_numbers_of_any_size_are_normalised_to_finite_ones(name, dtype):
+def test_equal_numbers_of_any_size_are_normalized_to_finite_ones(name, dtype):
     make, run = MODULES[name]
     module = make().to(dtype)
     x = torch.tensor([1e4, -1e4, 0.0])[:, None, None].expand(3, 2, DIM).to(dtype).requires_grad_()

@@ -271,6 +271,8 @@ def fill_in(options: Options) -> Options:
         if from_nothing:
             own.pop("text_learning_rate", None)
         defaults |= own
+    if options.recipe == "unimodal":  # what is absent must not answer
+        defaults["dropped_modality"] = "absent"
     if options.task == "classify" and defaults["select_metric"] != LAST:
         defaults["select_metric"] = next(iter(TASKS["classify"]))
     settled |= {name: value for name, value in defaults.items() if settled[name] is None}

@@ -21,7 +21,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "consistency_weight": 0.0,
         "complete_weight": 0.0,
         "unimodal_weight": 0.0,
-        "dropped_modality": None,  # as the data has it
         "average_decay": 0.0,
         "select_rates": [0.5],
         "select_metric": "mae",
@@ -36,7 +35,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "consistency_weight": 1.0,
         "complete_weight": 1.0,
         "unimodal_weight": 0.0,
-        "dropped_modality": None,  # as the data has it
         "average_decay": 0.98,
         "select_rates": [rate / 10 for rate in range(10)],
         "select_metric": LAST,
@@ -46,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "standardize": True,
     },
 }
-RECIPES["unimodal"] = RECIPES["robust"] | {"unimodal_weight": 1.0, "dropped_modality": "absent"}
+RECIPES["unimodal"] = RECIPES["robust"] | {"unimodal_weight": 1.0}
 
 
 def describe_selection(metric: str, rates: Sequence[float]) -> str:

@@ -103,11 +103,11 @@ def test_absent_content_reaches_no_answer_loss_or_gradient(name, dropping):
         expected = step(model, inputs, masks, keep, labels)
         for poison in (torch.nan, torch.inf, 1e30):
             content = {"text": 10**9, "audio": poison, "vision": poison}  # no token has this id
-            spoilt = {
+            spoiled = {
                 name: torch.where(masks[name].view(masks[name].shape + (1,) * (part.ndim - 2)), part, content[name])
                 for name, part in inputs.items()
             }
-            got = step(model, spoilt, masks, keep, labels)
+            got = step(model, spoiled, masks, keep, labels)
             assert all(part is None or part.isfinite().all() for part in got)
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
 

@@ -211,7 +211,7 @@ def test_saved_models_load_with_any_modalities(model_class, modalities, tmp_path
     assert torch.equal(loaded(*batch).prediction, model(*batch).prediction)
 
 
-def test_features_are_standardised_by_their_real_frames():
+def test_features_are_standardized_by_their_real_frames():
     model = make_model(modalities=["audio", "text"])
     audio = 7 + 3 * torch.randn(50, 12, 5)
     audio[:, 6:] = 1e6  # padding

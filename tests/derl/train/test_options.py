@@ -24,6 +24,7 @@ def test_what_is_given_goes_before_the_recipe():
 
 def test_recipes_name_the_same_options():
     assert len({frozenset(recipe) for recipe in RECIPES.values()}) == 1
+    assert all(value is not None for recipe in RECIPES.values() for value in recipe.values())  # a study compares them
 
 
 def test_filling_in_twice_changes_nothing():
