@@ -203,7 +203,7 @@ def test_refuses_other_modalities_than_its_own_and_says_the_remedy(changed, mess
         (torch.zeros(3, 3, 4), "features['text'] of shape (B=3, N, D=4), got (2, 1, 4)"),
         (
             torch.zeros(2, 3, 4, dtype=torch.long),
-            "features['audio'] in a floating-point dtype, got torch.int64; embed",
+            "features['audio'] in a floating-point dtype, got torch.int64; cast it",
         ),
         (torch.zeros(2, 3, 4, dtype=torch.bool), "features['audio'] in a floating-point dtype, got torch.bool"),
         (torch.tensor(0.0), "features['audio'] of shape (B, N, D=4), got ()"),

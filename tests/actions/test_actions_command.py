@@ -93,7 +93,7 @@ def test_ctrl_c_says_how_to_continue(run, monkeypatch, capsys):
 
 def test_the_report_holds_five_seeds_of_every_model_in_80_columns(run, tmp_path, masks):
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    settings = {"epochs": 40, "learning_rate": 2e-3, "published": True}
+    settings = {"epochs": actions_mhad.EPOCHS, "learning_rate": 2e-3, "published": True}
     for seed in range(5):
         for number, name in enumerate(MODELS):
             value = 100.0 - number - seed if name in MODELS else 0.0
