@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ._checks import check, check_layer, check_range, check_type
 from ._folded import why_not
-from ._modalities import ModalityModule, check_names, read_parts
+from ._modalities import ModalityModule, check_names, read_parts, reset
 from ._ordinary import why_unusual
 from ._plain import is_plain
 from .ops.dispatch import Choice
@@ -96,15 +96,17 @@ class BottleneckEncoder(ModalityModule):
             }
         )
         self._reset_tokens()
+        self.positions.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Reinitialize all parameters, as the constructor does."""
-        super().reset_parameters()
-        self._reset_tokens()
+        for child in self.children():
+            if child is self.positions:
+                self._reset_tokens()
+            reset(child)
 
     def _reset_tokens(self) -> None:
-        for parameter in (self.tokens, *self.positions.values()):
-            nn.init.normal_(parameter, std=0.02)  # unit-variance positions would swamp the frame features
+        nn.init.normal_(self.tokens, std=0.02)
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Encode the sequences.
@@ -224,6 +226,11 @@ class Positions(nn.ParameterDict):
     """
 
     __call__ = nn.Module.__call__
+
+    def reset_parameters(self) -> None:
+        """Reinitialize all positions."""
+        for positions in self.values():
+            nn.init.normal_(positions, std=0.02)  # unit-variance positions would swamp the frame features
 
     def forward(self, name: str, x: Tensor) -> Tensor:
         """Add the first T positions of a modality to ``(B, T, D)``."""

@@ -70,3 +70,14 @@ def test_from_meta_to_a_fresh_module(name):
     torch.manual_seed(1)
     module.reset_parameters()
     torch.testing.assert_close(module.state_dict(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [*MODULES, *OTHERS])
+def test_every_layer_resets_the_parameters_that_it_owns(name):
+    for path, layer in (MODULES | OTHERS)[name]().named_modules():
+        owned = list(layer.parameters(recurse=False))
+        for parameter in owned:
+            nn.init.constant_(parameter, torch.nan)
+        if owned:
+            layer.reset_parameters()
+        assert all(parameter.isfinite().all() for parameter in owned), path

@@ -1,8 +1,9 @@
 """SentimentModel: base class of DERL and its plain baseline."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -127,13 +128,20 @@ class SentimentModel(PreTrainedModel):
         """Keep the values that the constructors drew."""
         self.tie_weights(recompute_mapping=False)
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Draw what a checkpoint lacks or holds in another shape; transformers protects what was loaded."""
-        if module is self:
-            for name, statistic in self.named_buffers(recurse=False):
-                nn.init.constant_(statistic, float(name.endswith("_scale")))
-        elif list(module.parameters(recurse=False)) and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Draw what a checkpoint lacks or holds in another shape; transformers calls this after loading.
+
+        The values are copied from a new model, so a layer needs no method that resets it. A text encoder has its own.
+        """
+        if "text" in self.config.modalities:
+            self.text_encoder.initialize_weights()
+        # transformers marks the tensors that it loaded; the others are raw memory
+        raw = {name: part for name, part in _own(self) if not getattr(part, "_is_hf_initialized", False)}
+        if raw:
+            for name, drawn in _own(type(self)(self.config)):
+                if name in raw:
+                    raw[name].copy_(drawn)
 
     def input_dims(self) -> dict[str, int]:
         """Width of a frame per modality, as :meth:`embed` returns it."""
@@ -287,3 +295,9 @@ class SentimentModel(PreTrainedModel):
     def task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """Return the mean squared or absolute error of standardized scores, or cross-entropy of classes."""
         return self.problem.errors(prediction, labels, reduction="mean")
+
+
+def _own(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Return the parameters and buffers outside of the text encoder."""
+    named = chain(model.named_parameters(), model.named_buffers())
+    return ((name, part) for name, part in named if not name.startswith("text_encoder."))

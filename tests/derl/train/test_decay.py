@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 from transformers import BertConfig, T5Config, T5EncoderModel
 
-from derl import DerlConfig, DerlModel, PlainModel
+from derl import MODELS, DerlConfig, DerlModel, PlainModel
 from derl.train.decay import decayed
 from derl.train.options import parse
 from derl.train.trainer import make_optimizer
@@ -51,6 +51,19 @@ def test_the_plain_baseline_decays_the_weights_of_its_head_and_its_encoder():
     names = decayed(make_model(PlainModel))
     assert "head.weight" in names
     assert not [name for name in names if "LayerNorm" in name or name.endswith("bias")]
+
+
+@pytest.mark.parametrize("model_class", MODELS.values(), ids=MODELS)
+def test_every_model_decays_its_weights_and_no_bias(model_class):
+    model = make_model(model_class, core=dict(model_class.smoke))
+    names = decayed(model)
+    leaves = {name: name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    norms = {name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")}
+    biases = {name for name, leaf in leaves.items() if leaf in ("b1", "b2") or "bias" in leaf}
+    weights = {name for name, leaf in leaves.items() if leaf in ("w1", "w2") or "weight" in leaf}
+    assert biases
+    assert not names & biases
+    assert names >= {name for name in weights if name.rpartition(".")[0] not in norms}
 
 
 def test_norms_without_a_bias_are_norms_too():
