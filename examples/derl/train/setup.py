@@ -90,6 +90,7 @@ class Setup:
         if options.evaluate is not None:
             model = model_class.from_pretrained(folder.path / "model")
         else:
+            _check_training(splits["train"], tokenizer, options.partly_missing, data_name)
             config = _config(options, splits["train"], tokenizer)
             if encoder is not None:
                 with explained(encoder):
@@ -102,15 +103,9 @@ class Setup:
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
-            lengths = setup.dataset("train").lengths()
             for name in ("valid", "test"):
                 setup._check(name)
-            for name, part in lengths.items():
-                if not part.any():
-                    raise DataError(
-                        f"{data_name}: expected {name} in at least one training sample, found it in none; remove it "
-                        "from the data."
-                    )
+            lengths = setup.dataset("train").lengths()
             model.config.typical_lengths = {name: int(part[part > 0].median()) for name, part in lengths.items()}
         return setup
 
@@ -197,6 +192,22 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
     if options.evaluate is None:
         say(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
     return "absent"
+
+
+def _check_training(train: Split, tokenizer: Any, partly_missing: str, data_name: str) -> None:
+    """Refuse a modality of which no training sample shows anything, before a model is made for it.
+
+    Raises:
+        DataError: There is one; the message names it.
+    """
+    absent = [name for name, missing in train.missing().items() if missing.is_all(partly_missing)]
+    if tokenizer is not None and not any(tokenize([text], tokenizer)[0] for text in train.text):
+        absent.insert(0, "text")  # perhaps texts of special tokens alone, which are not blank
+    if absent:
+        raise DataError(
+            f"{data_name}: expected {absent[0]} in at least one training sample, found it in none; leave its column, "
+            "or key, out of the data."
+        )
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:
