@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from derl.data.absence import observed
 from derl.data.collate import Collator
+from derl.data.cuts import describe_cut
 from derl.data.split import DataError, check_text
 from derl.data.tokens import tokenize
 from derl.model.config import DerlConfig
@@ -222,14 +223,9 @@ class DerlProcessor:
         return [None if part is None or not self._observed(name, part).any() else part for part in cut]
 
     def _warn_of_cut(self, name: str, unit: str, lengths: Sequence[int]) -> None:
-        limit = self.config.max_lengths[name]
-        longer = [length for length in lengths if length > limit]
-        if longer:
-            warnings.warn(
-                f"{name} was cut to its first {limit} {unit}, the model's maximum, in {len(longer)} of {len(lengths)} "
-                f"samples; the longest had {max(longer)}.",
-                stacklevel=2,
-            )
+        line = describe_cut(name, unit, lengths, self.config.max_lengths[name])
+        if line:
+            warnings.warn(f"{line}.", stacklevel=2)
 
 
 def is_empty(sample: Sample) -> bool:

@@ -12,6 +12,7 @@ from derl.data.absence import is_blank
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.console import say
+from derl.data.cuts import describe_cut
 from derl.data.label_counts import describe_label_counts
 from derl.data.labels import as_classes, check_sentiment
 from derl.data.load import load_data
@@ -101,6 +102,9 @@ class Setup:
             train = splits["train"]
             model.fit_labels(train.labels)
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
+        if tokenizer is not None:
+            for line in _describe_cut_text(splits, tokenizer, model.config.max_lengths["text"]):
+                say(line)
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
             for name in ("valid", "test"):
@@ -208,6 +212,15 @@ def _check_training(train: Split, tokenizer: Any, partly_missing: str, data_name
             f"{data_name}: expected {absent[0]} in at least one training sample, found it in none; leave its column, "
             "or key, out of the data."
         )
+
+
+def _describe_cut_text(splits: Mapping[str, Any], tokenizer: Any, limit: int) -> list[str]:
+    """Say, per split, how many texts are longer than the model reads."""
+    lines = {
+        name: describe_cut("text", "tokens", [len(row) for row in tokenize(split.text, tokenizer)], limit)
+        for name, split in splits.items()
+    }
+    return [f"{name}: {line}" for name, line in lines.items() if line]
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:

@@ -163,6 +163,24 @@ def test_a_modality_that_training_never_shows_is_refused(tmp_path, monkeypatch, 
     assert not (tmp_path / "run").exists()
 
 
+def test_text_longer_than_trainings_longest_is_said_to_be_cut_in_every_command(tmp_path, monkeypatch, capsys):
+    with ShardWriter(tmp_path / "shards") as writer:
+        for split, words in (("train", 3), ("valid", 3), ("test", 40)):
+            for row in range(6):
+                writer.add(split, f"{split} {row}", row, text=" ".join(["good"] * (words if row % 2 else 2)))
+    command = ["derl_mosi.py", "--data", str(tmp_path / "shards"), "--preset", "own", "--text_encoder", "words"]
+    again = ["derl_mosi.py", "--evaluate", str(tmp_path / "run")]
+    for words in ([*command, "--epochs", "1", "--output_dir", str(tmp_path / "run")], again):
+        monkeypatch.setattr(sys, "argv", words)
+        assert derl_mosi.main() == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert (
+            "test: text was cut to its first 5 tokens, the model's maximum, in 3 of 6 samples; the longest had 42"
+        ) in said
+        assert "train: text was cut" not in said
+        assert "valid: text was cut" not in said
+
+
 def test_half_an_emoji_is_named_wherever_it_comes_in(tmp_path, smoke_run):
     with pytest.raises(DataError, match="predict expected text to be text that UTF-8 can encode, found half"):
         Predictor.from_pretrained(smoke_run / "model").predict(text=HALF)
