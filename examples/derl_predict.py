@@ -29,6 +29,7 @@ from derl.data.frames import read_frames
 from derl.data.split import DataError
 from derl.evaluate.answer import Answer
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, check_level
+from derl.evaluate.digits import significant
 from derl.model.config import DerlConfig
 from derl.predict.files import as_columns, check_target, predict_csv, write_answers
 from derl.predict.predictor import Predictor, load
@@ -147,9 +148,13 @@ def one_thread() -> Iterator[None]:
 
 def describe(answer: Answer, trust: Trust) -> str:
     """Format an answer in lines of at most 80 columns."""
-    lines = [f"score {answer.score:.5g}"]
+
+    def number(value: float) -> str:
+        return f"{value:+.3f}" if answer.sentiment is not None else significant(value, answer.scale)
+
+    lines = [f"score {number(answer.score)}"]
     if answer.sentiment is not None:
-        lines = [f"score {answer.score:+.3f}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
+        lines = [f"{lines[0]}: {answer.name} (class {answer.sentiment:+d} of -3 to +3)"]
     elif answer.probabilities is not None:
         others = sorted((share, name) for name, share in answer.probabilities.items() if name != answer.name)[:-4:-1]
         shown = ", ".join(f"{name} {share:.3f}" for share, name in others)
@@ -157,8 +162,7 @@ def describe(answer: Answer, trust: Trust) -> str:
     level = f"{100 * trust.level:.0f} %"
     if answer.interval is not None:
         low, high = answer.interval
-        form = "+.3f" if answer.sentiment is not None else ".5g"
-        bounds = "unbounded: too few validation samples" if math.isinf(low) else f"{low:{form}} to {high:{form}}"
+        bounds = "unbounded: too few validation samples" if math.isinf(low) else f"{number(low)} to {number(high)}"
         if answer.abstains:
             lines = [f"no answer: the {level} interval, {bounds}, is wider than {trust.abstain:g}"]
         else:

@@ -30,6 +30,19 @@ class Missing(NamedTuple):
     def __add__(self, other: "Missing") -> "Missing":  # type: ignore[override]
         return Missing(*map(sum, zip(self, other, strict=True)))
 
+    def is_all(self, partly_missing: str = "impute") -> bool:
+        """Return whether nothing of the modality was observed; see :func:`observed` for the argument.
+
+        Example:
+            >>> Missing(samples=2, frames=3, partly=1, of_samples=5, of_frames=4).is_all()
+            False
+            >>> Missing(samples=2, frames=3, partly=1, of_samples=5, of_frames=4).is_all("mask")
+            True
+        """
+        if not self.of_frames:
+            return 0 < self.of_samples == self.samples
+        return self.frames + (self.partly if partly_missing == "mask" else 0) == self.of_frames
+
 
 def observed(frames: Tensor, partly_missing: str = "impute") -> Tensor:
     """Return which frames count as observed: ``(L, D)`` -> bool ``(L,)``.

@@ -26,8 +26,8 @@ def load_data(
     """Load splits from a table, an MMSA pickle, a ``.safetensors`` file, or shards.
 
     The first call converts a table or a pickle to ``cache``, stores its checksum there, and prints a line. Later calls
-    read only the cache, as long as the checksum matches or the original is gone. Every call prints what was left out,
-    and what is absent.
+    read only the cache, as long as the checksum matches, or the original or a file that it names is gone. Every call
+    prints what was left out, and what is absent.
 
     Args:
         path: the table or its folder, the pickle, the ``.safetensors`` file, or the folder of shards.
@@ -41,15 +41,16 @@ def load_data(
             pickle.
     """
     path, cache = Path(path), None if cache is None else Path(cache)
-    if cache is not None and not path.exists() and _was_converted(cache):
-        say(f"{path} is not there any more; {cache} holds what was read from it")
+    table = Table() if table is None else table
+    if cache is not None and (gone := _gone(path, cache, table)):
+        say(f"{gone} is not there any more; {cache} holds what was read from it")
         return _described(load_complete(cache), partly_missing)
     is_table = find_table(path) is not None
     if text_features and (is_table or path.is_dir() or path.suffix == ".safetensors"):
         raise DataError(f"{path}: expected a pickle for --text_features, found another kind of data; leave it out.")
     splits: Loaded
     if is_table:
-        splits = _load_table(path, cache, Table() if table is None else table)
+        splits = _load_table(path, cache, table)
     elif path.is_dir() and not (path / INDEX).is_file():
         raise DataError(
             f"{path}: expected table.csv, Parquet, a Hugging Face data set or shards in the folder, found none; "
@@ -72,11 +73,19 @@ def _described(splits: Loaded, partly_missing: str) -> Loaded:
     return splits
 
 
-def _was_converted(cache: Path) -> bool:
+def _gone(path: Path, cache: Path, table: Table) -> Path | str | None:
+    """Return what is not there any more of data that was converted to the cache; None if it can be read again."""
     try:
-        return bool(read_source(cache))
+        source = read_source(cache)
     except DataError:
-        return False
+        source = ""
+    if not source:
+        return None
+    if find_table(path) is not None and path.exists():
+        return table.lost(path, source)
+    if path.is_dir() and not (path / INDEX).is_file():
+        return f"the table of {path}"
+    return None if path.exists() else path
 
 
 def _load_table(path: Path, cache: Path | None, table: Table) -> dict[str, Split]:

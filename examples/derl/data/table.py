@@ -91,17 +91,23 @@ class Table:
         }
 
     def checksum(self, path: str | Path) -> str:
-        """Return a checksum of the table, of the sizes and times of the files it names, and of how it is read."""
+        """Return two checksums: of the table and how it is read, and of the sizes and times of the files it names."""
         path = _found(path)
-        digest = hashlib.sha256(repr((self.classify, self.group, self.seed)).encode())
-        folder = _folder(path)
+        cells = hashlib.sha256(repr((self.classify, self.group, self.seed)).encode())
+        files = hashlib.sha256()
         for row in read_rows(path):
-            digest.update(repr(row.cells).encode())
-            for cell in row.cells.values():
-                file = folder / cell.strip() if is_frames_path(cell) else None
-                if file is not None and file.is_file():
-                    digest.update(repr((file.stat().st_size, file.stat().st_mtime_ns)).encode())
-        return digest.hexdigest()
+            cells.update(repr(row.cells).encode())
+            for file in _files(path, row):
+                if file.is_file():
+                    files.update(repr((file.stat().st_size, file.stat().st_mtime_ns)).encode())
+        return f"{cells.hexdigest()} {files.hexdigest()}"
+
+    def lost(self, path: str | Path, checksum: str) -> Path | None:
+        """Return a file that is not there any more, if the table is as it was at this checksum; None if all are."""
+        path = _found(path)
+        gone = (file for row in read_rows(path) for file in _files(path, row) if not file.is_file())
+        file = next(gone, None)
+        return file if file and self.checksum(path).split()[0] == checksum.split()[0] else None
 
     def _with_input(self, rows: Sequence[Row], modalities: Sequence[str]) -> list[Row]:
         """Leave out rows in which every modality is absent."""
@@ -151,6 +157,10 @@ def _found(path: str | Path) -> Path:
 def _folder(table: Path) -> Path:
     """Return the folder that a table's paths are relative to."""
     return table.parent if table.is_file() else table
+
+
+def _files(table: Path, row: Row) -> list[Path]:
+    return [_folder(table) / cell.strip() for cell in row.cells.values() if is_frames_path(cell)]
 
 
 def _modalities(path: Path, rows: Sequence[Row], known: set[str | None]) -> tuple[list[str], dict[str, str]]:

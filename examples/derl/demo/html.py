@@ -8,7 +8,9 @@ from torch import Tensor
 
 from derl.data.classes import LIMIT
 from derl.demo.explorer import Explored, Explorer
+from derl.evaluate.answer import Answer
 from derl.evaluate.conformal import CONFIDENCE_LEVEL
+from derl.evaluate.digits import significant
 from derl.evaluate.sentiment import CLASS_NAMES
 
 INTERVAL, SET = f"{100 * CONFIDENCE_LEVEL:.0f} % interval", f"{100 * CONFIDENCE_LEVEL:.0f} % set of classes"
@@ -55,12 +57,11 @@ def score_html(explored: Explored) -> str:
     marked = {name: value for name, value in marked.items() if value is not None}
     scale = "" if answer.sentiment is None else _scale(marked, answer.interval)
     if answer.probabilities is None:
-        form = "+.2f" if answer.sentiment is not None else ".5g"
         figures = [
-            ("score", format(answer.score, form), answer.name or ""),
-            ("complete input", format(complete.score, form), complete.name or ""),
-            ("distance", format(abs(answer.score - complete.score), form.removeprefix("+")), ""),
-            *([("label", format(explored.label, form), "")] if explored.label is not None else []),
+            ("score", _number(answer, answer.score), answer.name or ""),
+            ("complete input", _number(answer, complete.score), complete.name or ""),
+            ("distance", _number(answer, abs(answer.score - complete.score)).removeprefix("+"), ""),
+            *([("label", _number(answer, explored.label), "")] if explored.label is not None else []),
         ]
     else:
         names = list(answer.probabilities)
@@ -70,7 +71,7 @@ def score_html(explored: Explored) -> str:
             *([("label", "", names[int(explored.label)])] if explored.label is not None else []),
         ]
     if answer.interval is not None:
-        figures.append((INTERVAL, *_bounds(answer.interval)))
+        figures.append((INTERVAL, *_bounds(answer, answer.interval)))
     if answer.classes is not None:
         figures.append((SET, "", " or ".join(answer.classes)))
     words = "".join(
@@ -110,9 +111,15 @@ def left_html(explorer: Explorer, explored: Explored) -> str:
     return f'<div class="left">{cells}</div>'
 
 
-def _bounds(interval: tuple[float, float]) -> tuple[str, str]:
-    low, high = interval
-    return ("unbounded", "too few validation samples") if math.isinf(low) else (f"{low:+.2f} to {high:+.2f}", "")
+def _number(answer: Answer, value: float) -> str:
+    """Return a score as text, with digits that the answer's scale gives; for sentiment, two decimals and a sign."""
+    return f"{value:+.2f}" if answer.sentiment is not None else significant(value, answer.scale)
+
+
+def _bounds(answer: Answer, interval: tuple[float, float]) -> tuple[str, str]:
+    if math.isinf(interval[0]):
+        return "unbounded", "too few validation samples"
+    return " to ".join(_number(answer, bound) for bound in interval), ""
 
 
 def _band(interval: tuple[float, float] | None) -> str:

@@ -1,5 +1,6 @@
 """Answer: what a model says of one sample."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -31,3 +32,14 @@ class Answer:
     interval: tuple[float, float] | None = None
     classes: tuple[str, ...] | None = None
     abstains: bool = False
+
+    @property
+    def scale(self) -> float:
+        """Size of a difference in score that matters: the interval's width, or a hundredth of a score without one.
+
+        Example:
+            >>> Answer(5.0, None, interval=(4.0, 6.0)).scale, Answer(5.0, None).scale
+            (2.0, 0.05)
+        """
+        low, high = self.interval or (-math.inf, math.inf)
+        return high - low if math.isfinite(low) else abs(self.score) / 100

@@ -1,5 +1,6 @@
 """Numbers on any scale."""
 
+import math
 import warnings
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef, R2Score
 
+from derl.evaluate.digits import significant
 from derl.evaluate.task import CORR, Column, Metrics, Task, spread
 
 MAE = Column("MAE", ("mae",), "#.4g", higher_is_better=False, unit="label units")
@@ -24,6 +26,7 @@ class Regression(Task):
         CORR,
         Column("R2", ("r2",), ".3f", unit=""),
     )
+    criterion = card = MAE.form
     compared = (MAE,)
     brief = (MAE, CORR)
     note = (
@@ -57,6 +60,15 @@ class Regression(Task):
     def constants(self, train_labels: Tensor) -> dict[str, Tensor]:
         """Return the mean and the median of the training labels."""
         return {"training mean": train_labels.mean(), "training median": train_labels.median()}
+
+    def width(self, width: float) -> str:
+        """Format a width with three digits, whatever the scale of the labels.
+
+        Example:
+            >>> Regression().width(0.00036621), Regression().width(4821.5), Regression().width(math.inf)
+            ('0.000366', '4822', 'unbounded')
+        """
+        return significant(width, width) if math.isfinite(width) else super().width(width)
 
     def variety(self, answers: Tensor, labels: Tensor) -> dict[str, float | str]:
         return {"spread": spread(answers, labels)}

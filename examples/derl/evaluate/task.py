@@ -67,6 +67,8 @@ class Task(ABC):
         classes: names of the classes in the confusion; none for numbers.
         note: explains the columns.
         form: the format of one number.
+        criterion: the format of the figure that selected a checkpoint.
+        card: the format of a metric in a model card.
     """
 
     name: ClassVar[str]
@@ -80,6 +82,8 @@ class Task(ABC):
     brief: ClassVar[tuple[Column, ...]]
     note: ClassVar[str]
     form: ClassVar[str] = ".5g"
+    criterion: ClassVar[str] = ".3f"
+    card: ClassVar[str] = ".4f"
     classes: tuple[str, ...] = ()
 
     @abstractmethod
@@ -130,6 +134,10 @@ class Task(ABC):
     def widths(self, answers: Tensor, quantiles: Sequence[float]) -> list[float]:
         """Return the mean width of answers within each quantile."""
         return [2 * quantile for quantile in quantiles]
+
+    def width(self, width: float) -> str:
+        """Format the width of an interval, or the mean size of a set of classes."""
+        return f"{width:.2f}" if math.isfinite(width) else "unbounded"
 
     def calibration_error(self, answers: Tensor, labels: Tensor) -> float | None:
         """Return how far probabilities are off (Naeini et al., 2015); NaN without samples, None without classes."""

@@ -78,7 +78,7 @@ def as_columns(answer: Answer, trust: Trust) -> dict[str, Any]:
     as ``low`` and ``high``, None if unbounded, or the set of ``classes``; and ``abstains``, if it may. Where it
     abstains, the score and the class are None.
     """
-    columns: dict[str, Any] = {"score": round(answer.score, 6)}
+    columns: dict[str, Any] = {"score": _figure(answer, answer.score)}
     if answer.probabilities is not None:
         columns = {"class": answer.name, "probability": round(answer.score, 6)}
         columns |= {f"probability_{name}": round(share, 6) for name, share in answer.probabilities.items()}
@@ -86,7 +86,7 @@ def as_columns(answer: Answer, trust: Trust) -> dict[str, Any]:
         columns |= {"class": answer.sentiment, "class_name": answer.name}
     columns |= {f"weight_{name}": round(weight, 6) for name, weight in (answer.weights or {}).items()}
     if answer.interval is not None:
-        bounds = [round(bound, 6) if math.isfinite(bound) else None for bound in answer.interval]
+        bounds = [_figure(answer, bound) if math.isfinite(bound) else None for bound in answer.interval]
         columns["low"], columns["high"] = bounds
     if answer.classes is not None:
         columns["classes"] = list(answer.classes)
@@ -94,6 +94,11 @@ def as_columns(answer: Answer, trust: Trust) -> dict[str, Any]:
         columns["abstains"] = answer.abstains
     hidden = {"score", "class", "class_name", "probability"} if answer.abstains else set()
     return columns | dict.fromkeys(columns.keys() & hidden)
+
+
+def _figure(answer: Answer, value: float) -> float:
+    """Round sentiment to 6 decimals, and numbers on any scale to the 9 digits that tell apart any two float32."""
+    return round(value, 6) if answer.sentiment is not None else float(f"{value:.9g}")
 
 
 def write_answers(rows: Sequence[Mapping[str, Any]], target: Path) -> None:

@@ -11,10 +11,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from derl.data.absence import observed
 from derl.data.collate import Collator
+from derl.data.cuts import describe_cut
 from derl.data.split import DataError, check_text
 from derl.data.tokens import tokenize
 from derl.model.config import DerlConfig
-from derl.predict.raw import in_sample, is_single, read_frames, read_masks
+from derl.predict.raw import in_sample, is_single, read_frames, read_masks, without_nan
 
 Sample = dict[str, Tensor | None]
 
@@ -105,10 +106,10 @@ class DerlProcessor:
                 or ``(B, L)`` for several. Default: everything. What was not observed is never read.
             samples: modality -> one sample or several. One sample is a string for text, and frames ``(L, D)`` for other
                 modalities: an array, a tensor or nested lists, of any length. Several samples are a list of these, or
-                an array ``(B, L, D)``. Leave out a missing modality, or put None in a list. Frames beyond
-                ``config.max_lengths`` are cut off at the end, with a warning. A value that is not finite counts as
-                missing, a frame of such values is masked, and an array without any other frame is missing. So is a
-                text without words.
+                an array ``(B, L, D)``. Leave out a missing modality, or put None or NaN, an empty cell of a table, in a
+                list. Frames beyond ``config.max_lengths`` are cut off at the end, with a warning. A value that is not
+                finite counts as missing, a frame of such values is masked, and an array without any other frame is
+                missing. So is a text without words.
 
         Returns:
             ``(samples, single)``. ``samples`` holds, per sample, modality -> token ids ``(L,)`` or frames ``(L, D)``,
@@ -124,6 +125,7 @@ class DerlProcessor:
         unknown = [name for name in samples if name not in names]
         if unknown:
             raise DataError(f"predict expected the model's modalities, {names}, got {unknown[0]!r}; leave it out.")
+        samples = {name: without_nan(value) for name, value in samples.items()}
         given = {name: value for name, value in samples.items() if value is not None}
         if not given:
             raise DataError(f"predict expected at least one of {names}, got none.")
@@ -222,14 +224,9 @@ class DerlProcessor:
         return [None if part is None or not self._observed(name, part).any() else part for part in cut]
 
     def _warn_of_cut(self, name: str, unit: str, lengths: Sequence[int]) -> None:
-        limit = self.config.max_lengths[name]
-        longer = [length for length in lengths if length > limit]
-        if longer:
-            warnings.warn(
-                f"{name} was cut to its first {limit} {unit}, the model's maximum, in {len(longer)} of {len(lengths)} "
-                f"samples; the longest had {max(longer)}.",
-                stacklevel=2,
-            )
+        line = describe_cut(name, unit, lengths, self.config.max_lengths[name])
+        if line:
+            warnings.warn(f"{line}.", stacklevel=2)
 
 
 def is_empty(sample: Sample) -> bool:

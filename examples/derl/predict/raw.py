@@ -1,5 +1,6 @@
 """Read raw arrays, lists and masks of samples, as users give them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,22 @@ import torch
 from torch import Tensor
 
 from derl.data.split import DataError
+
+
+def without_nan(value: Any) -> Any:
+    """Return what was given for a modality with None in place of NaN, which is an empty cell of a table.
+
+    Example:
+        >>> without_nan(["so good", float("nan")]), without_nan(float("nan"))
+        (['so good', None], None)
+    """
+    if isinstance(value, (list, tuple)):
+        return [None if _is_nan(sample) else sample for sample in value]
+    return None if _is_nan(value) else value
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def is_single(name: str, value: Any) -> bool:

@@ -71,18 +71,18 @@ def model_card(results: dict[str, Any], config: DerlConfig) -> ModelCard:
 
 
 def _eval_results(results: dict[str, Any], condition: str, metrics: Metrics) -> list[EvalResult]:
-    name = results["data"]["name"]
+    name, task = results["data"]["name"], reported_task(results)
     return [
         EvalResult(
             task_type="other",
-            task_name=reported_task(results).what,
+            task_name=task.what,
             dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
             dataset_name=name,
             dataset_config=condition,
             dataset_split="test",
             metric_type=HUB[metric][0],
             metric_name=HUB[metric][1],
-            metric_value=round(value, 4),
+            metric_value=float(format(value, task.card)),
         )
         for metric, value in metrics.items()
         if math.isfinite(value)

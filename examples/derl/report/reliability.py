@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from derl.evaluate.conformal import CONFIDENCE_LEVEL, coverage_law
+from derl.evaluate.tasks import reported_task
 from derl.report.figures import COLORS, GRAY, finish, name_data
 
 SHOWN_RATES = {"r=0.0": "-", "r=0.5": "--", "r=0.9": ":"}
@@ -29,11 +30,11 @@ def reliability(results: dict[str, Any]) -> Figure:
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     finish(left, f"share of test samples within their {'set' if of_classes else 'interval'}", "confidence level")
     widths = [row[levels.index(CONFIDENCE_LEVEL)] for row in part["widths"]]
-    finite = [width if math.isfinite(width) else 0.0 for width in widths]
+    task, finite = reported_task(results), [width if math.isfinite(width) else 0.0 for width in widths]
     right.barh(conditions, finite, color=COLORS[0], height=0.6)
     for row, width in enumerate(widths):
-        right.text(finite[row], row, f" {width:.2f}" if math.isfinite(width) else " unbounded", va="center", fontsize=7)
-    right.set_xlim(0, 1.15 * max(*finite, 1e-9))
+        right.text(finite[row], row, f" {task.width(width)}", va="center", fontsize=7)
+    right.set_xlim(0, 1.15 * max(finite) or 1.0)
     right.invert_yaxis()
     what = "size of sets" if of_classes else "width"
     finish(

@@ -10,7 +10,7 @@ from derl.evaluate.conformal import CONFIDENCE_LEVEL, coverage_law
 from derl.evaluate.diagnostics import is_collapsed
 from derl.evaluate.protocol import BEST_POSSIBLE
 from derl.evaluate.sentiment import SENTIMENT
-from derl.evaluate.task import Column, Metrics
+from derl.evaluate.task import Column, Metrics, Task
 from derl.evaluate.tasks import reported_task
 
 
@@ -66,7 +66,7 @@ def inter_modal_table(results: dict[str, Any]) -> Table:
 def intervals_table(results: dict[str, Any]) -> Table:
     """Return the table of how far to trust answers at confidence level 0.9: width and coverage per condition."""
     part = results["intervals"]
-    level = part["levels"].index(CONFIDENCE_LEVEL)
+    task, level = reported_task(results), part["levels"].index(CONFIDENCE_LEVEL)
     errors = part.get("calibration_error")
     header = ["condition", "classes" if errors else "width", "coverage (%)", "calibrated on", "tested on"]
     table = Table(
@@ -76,7 +76,7 @@ def intervals_table(results: dict[str, Any]) -> Table:
     for index, name in enumerate(part["conditions"]):
         width, coverage = part["widths"][index][level], part["coverage"][index][level]
         tested = part["test_samples"][index]
-        cells = [_width(width), f"{100 * coverage:.1f}" if tested else "-"]
+        cells = [task.width(width), f"{100 * coverage:.1f}" if tested else "-"]
         cells += [str(part["calibration_samples"][index]), str(tested)]
         cells += [f"{100 * errors[index]:.1f}" if tested else "-"] if errors else []
         table.rows.append([name, *cells])
@@ -158,13 +158,13 @@ def _undercovered(part: dict[str, Any]) -> list[str]:
 
 def notes(results: dict[str, Any]) -> list[str]:
     """Explain the tables."""
-    checkpoint = results["checkpoint"]
+    checkpoint, task = results["checkpoint"], reported_task(results)
     lines = [
-        reported_task(results).note,
+        task.note,
         f"Checkpoint: epoch {checkpoint['epoch']:.0f}, selected by {checkpoint['criterion']}"
-        + (f" ({checkpoint['value']:.3f})." if checkpoint["value"] is not None else "."),
+        + (f" ({checkpoint['value']:{task.criterion}})." if checkpoint["value"] is not None else "."),
     ]
-    lines.append(_intervals_note(results["intervals"]))
+    lines.append(_intervals_note(results["intervals"], task))
     before = [
         line
         for name, counts in results["missing_before"].items()
@@ -177,7 +177,7 @@ def notes(results: dict[str, Any]) -> list[str]:
     if results["nothing_left"]:
         counts = ", ".join(f"{name}: {count}" for name, count in results["nothing_left"].items())
         erased = results["dropped_modality"] == "erased"
-        how = "from erased input, as in the paper" if erased else f"by {reported_task(results).prior}"
+        how = "from erased input, as in the paper" if erased else f"by {task.prior}"
         lines.append(f"Test samples of which nothing is left, answered {how}: {counts}.")
     if BEST_POSSIBLE in results["intra_modal"]["average"]:
         lines.append(
@@ -187,21 +187,17 @@ def notes(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _intervals_note(part: dict[str, Any]) -> str:
+def _intervals_note(part: dict[str, Any], task: Task) -> str:
     level = part["levels"].index(CONFIDENCE_LEVEL)
     widths = {name: row[level] for name, row in zip(part["conditions"], part["widths"], strict=True)}
     unit = "classes" if "calibration_error" in part else "wide"
     narrowest, widest = min(widths, key=widths.get), max(widths, key=widths.get)
     shares = [100 * row[level] for row in part["coverage"] if math.isfinite(row[level])]
     return (
-        f"{_intervals(part)}, calibrated on validation: {_width(widths[narrowest])} {unit} "
-        f"({narrowest}) to {_width(widths[widest])} ({widest}); they hold for {min(shares):.0f} to {max(shares):.0f} % "
-        "of the test samples."
+        f"{_intervals(part)}, calibrated on validation: {task.width(widths[narrowest])} {unit} ({narrowest}) to "
+        f"{task.width(widths[widest])} ({widest}); they hold for {min(shares):.0f} to {max(shares):.0f} % of the test "
+        "samples."
     )
-
-
-def _width(width: float) -> str:
-    return f"{width:.2f}" if math.isfinite(width) else "unbounded"
 
 
 def headline(results: dict[str, Any]) -> str:

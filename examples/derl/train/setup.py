@@ -12,6 +12,7 @@ from derl.data.absence import is_blank
 from derl.data.best_possible import best_possible, label_posterior
 from derl.data.collate import Collator
 from derl.data.console import say
+from derl.data.cuts import describe_cut
 from derl.data.label_counts import describe_label_counts
 from derl.data.labels import as_classes, check_sentiment
 from derl.data.load import load_data
@@ -90,6 +91,7 @@ class Setup:
         if options.evaluate is not None:
             model = model_class.from_pretrained(folder.path / "model")
         else:
+            _check_training(splits["train"], tokenizer, options.partly_missing, data_name)
             config = _config(options, splits["train"], tokenizer)
             if encoder is not None:
                 with explained(encoder):
@@ -100,17 +102,14 @@ class Setup:
             train = splits["train"]
             model.fit_labels(train.labels)
             model.fit_features(train.features, train.lengths, standardize=bool(options.standardize))
+        if tokenizer is not None:
+            for line in _describe_cut_text(splits, tokenizer, model.config.max_lengths["text"]):
+                say(line)
         setup = cls(options, splits, synthetic, data_name, tokenizer, model_class.label, model)
         if options.evaluate is None:
-            lengths = setup.dataset("train").lengths()
             for name in ("valid", "test"):
                 setup._check(name)
-            for name, part in lengths.items():
-                if not part.any():
-                    raise DataError(
-                        f"{data_name}: expected {name} in at least one training sample, found it in none; remove it "
-                        "from the data."
-                    )
+            lengths = setup.dataset("train").lengths()
             model.config.typical_lengths = {name: int(part[part > 0].median()) for name, part in lengths.items()}
         return setup
 
@@ -197,6 +196,31 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
     if options.evaluate is None:
         say(f"dropped_modality is absent, not erased as in the paper, because {lacking}")
     return "absent"
+
+
+def _check_training(train: Split, tokenizer: Any, partly_missing: str, data_name: str) -> None:
+    """Refuse a modality of which no training sample shows anything, before a model is made for it.
+
+    Raises:
+        DataError: There is one; the message names it.
+    """
+    absent = [name for name, missing in train.missing().items() if missing.is_all(partly_missing)]
+    if tokenizer is not None and not any(tokenize([text], tokenizer)[0] for text in train.text):
+        absent.insert(0, "text")  # perhaps texts of special tokens alone, which are not blank
+    if absent:
+        raise DataError(
+            f"{data_name}: expected {absent[0]} in at least one training sample, found it in none; leave its column, "
+            "or key, out of the data."
+        )
+
+
+def _describe_cut_text(splits: Mapping[str, Any], tokenizer: Any, limit: int) -> list[str]:
+    """Say, per split, how many texts are longer than the model reads."""
+    lines = {
+        name: describe_cut("text", "tokens", [len(row) for row in tokenize(split.text, tokenizer)], limit)
+        for name, split in splits.items()
+    }
+    return [f"{name}: {line}" for name, line in lines.items() if line]
 
 
 def _config(options: Options, train: Split, tokenizer: PreTrainedTokenizerBase | None) -> DerlConfig:

@@ -226,6 +226,40 @@ def test_a_table_is_converted_once_and_again_when_a_file_changes(tmp_path, rows,
     assert "converting" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("lost", ["a frame file", "every file of frames", "the table", "the folder"])
+def test_what_was_converted_is_read_when_its_files_are_gone(tmp_path, rows, capsys, lost):
+    folder, cache = tmp_path / "data", tmp_path / "run" / "data.safetensors"
+    folder.mkdir()
+    frames = [path.rename(folder / path.name) for path in sorted(tmp_path.glob("*.*"))]
+    table = write(folder, rows)
+    first = load_data(folder, cache)
+    for path in {
+        "a frame file": frames[3:4],
+        "every file of frames": frames,
+        "the table": [table],
+        "the folder": [*frames, table],
+    }[lost]:
+        path.unlink()
+    if lost == "the folder":
+        folder.rmdir()
+    capsys.readouterr()
+    again = load_data(folder, cache)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"is not there any more; {cache} holds what was read from it" in said
+    for split in first:
+        assert again[split].features["face"].equal(first[split].features["face"])
+        assert again[split].ids == first[split].ids
+
+
+def test_a_changed_table_that_names_a_file_that_is_not_there_is_refused(tmp_path, rows):
+    write(tmp_path, rows)
+    load_data(tmp_path, tmp_path / "cache.safetensors")
+    rows[0]["face"] = "nowhere.npy"
+    write(tmp_path, rows)
+    with pytest.raises(DataError, match=r"line 2, face: .*nowhere\.npy: .*No such file"):
+        load_data(tmp_path, tmp_path / "cache.safetensors")
+
+
 def test_a_folder_without_a_table_says_what_it_may_hold(tmp_path):
     with pytest.raises(DataError, match=r"expected table\.csv, Parquet, a Hugging Face data set or shards"):
         load_data(tmp_path, tmp_path / "cache.safetensors")

@@ -157,6 +157,16 @@ def test_a_sample_without_any_input_is_answered_by_the_training_mean(judged, not
     assert other.weights == pytest.approx(alone.weights, abs=1e-5)
 
 
+@pytest.mark.parametrize("nan", [float("nan"), np.float64("nan")])
+def test_nan_in_the_place_of_a_sample_is_an_empty_cell_of_a_table(judged, nan):
+    predictor, frames = judged[0], np.ones((3, 5))
+    columns = {"text": ["great ship", nan], "audio": [nan, frames]}
+    expected = predictor.predict(text=["great ship", None], audio=[None, frames])
+    assert predictor.predict(**columns) == expected
+    assert predictor.predict(**{name: tuple(cells) for name, cells in columns.items()}) == expected
+    assert predictor.predict(text="great ship", audio=nan) == predictor.predict(text="great ship")
+
+
 def test_text_without_a_known_word_is_said_to_be_so(judged):
     with pytest.warns(UserWarning, match="no word that the model knows in 1 of 2 samples"):
         judged[0].predict(text=["great", "Guten Tag"])
@@ -167,6 +177,7 @@ def test_text_without_a_known_word_is_said_to_be_so(judged):
     [
         ({}, r"expected at least one of \('text', 'audio', 'vision'\), got none"),
         ({"text": None}, "expected at least one of"),
+        ({"text": float("nan")}, "expected at least one of"),
         ({"smell": 1}, "expected the model's modalities, .*, got 'smell'"),
         ({"text": 3}, "expected text to be a string or a list of strings, got int"),
         ({"text": ["great", 3]}, "expected text to be strings, got int in sample 1"),

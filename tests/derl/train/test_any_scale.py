@@ -2,16 +2,26 @@
 
 import json
 import pickle
+import re
 import sys
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import derl_mosi
+import derl_predict
 from derl import Predictor
+from derl.demo.explorer import Explored
+from derl.demo.html import score_html
+from derl.evaluate.answer import Answer
+from derl.evaluate.sentiment import SENTIMENT
+from derl.predict.files import as_columns
+from derl.predict.trust import Trust
+from derl.report.tables import intervals_table, notes
 from derl.train.options import Options
 
-SIZES = {"train": 12, "valid": 6, "test": 8}
+SIZES = {"train": 12, "valid": 12, "test": 8}  # intervals of 90 % need 9
 
 
 @pytest.fixture
@@ -75,3 +85,57 @@ def test_the_preset_of_a_data_set_of_sentiment_refuses_other_labels_before_train
 )
 def test_the_preset_decides_whether_labels_are_sentiment(options, sentiment):
     assert Options(**options).sentiment is sentiment
+
+
+def numbers(text):
+    return [float(found) for found in re.findall(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?:e[+-]\d+)?", text)]
+
+
+@pytest.mark.parametrize(("step", "offset"), [(1e-4, 0), (1e-8, 0), (1e-3, 100), (1e6, 0)])
+def test_figures_in_label_units_have_the_digits_that_tell_them_apart(run, tmp_path, monkeypatch, capsys, step, offset):
+    code, _, errors = run(lambda row: step * row + offset, "--preset", "smoke")
+    assert code == 0, errors
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    level = results["intervals"]["levels"].index(0.9)
+    widths = [row[level] for row in results["intervals"]["widths"]]
+    assert [float(row[1]) for row in intervals_table(results).rows] == pytest.approx(widths, rel=0.005)
+    assert numbers(notes(results)[1])[-1] == pytest.approx(results["checkpoint"]["value"], rel=0.005)
+    assert numbers(notes(results)[2].partition("validation: ")[2])[0] == pytest.approx(min(widths), rel=0.005)
+    card = ModelCard.load(tmp_path / "run/model/README.md").data.eval_results[0]
+    assert card.metric_value == pytest.approx(results["intra_modal"]["rows"]["DERL"][0]["mae"], rel=0.005)
+
+    frames = np.zeros((4, 2))
+    answer = Predictor.from_pretrained(tmp_path / "run/model").predict(audio=frames)
+    low, high = answer.interval
+    near = {"rel": 0, "abs": 0.01 * (high - low)}
+    np.save(tmp_path / "frames.npy", frames)
+    said = ["derl_predict.py", str(tmp_path / "run"), "--audio", str(tmp_path / "frames.npy")]
+    monkeypatch.setattr(sys, "argv", said)
+    capsys.readouterr()
+    assert derl_predict.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert numbers(lines[0]) == pytest.approx([answer.score], **near)
+    assert numbers(lines[1].partition("interval")[2]) == pytest.approx([low, high], **near)
+    page = score_html(Explored(answer, answer, {}, {}, None, ()))
+    shown = dict(re.findall(r'data-figure="([^"]+)">([^<]*)<', page))
+    assert numbers(shown["score"]) == pytest.approx([answer.score], **near)
+    assert numbers(shown["90 % interval"]) == pytest.approx([low, high], **near)
+    columns = as_columns(answer, Trust())
+    assert [columns["score"], columns["low"], columns["high"]] == pytest.approx([answer.score, low, high], rel=1e-8)
+
+
+def test_figures_of_sentiment_keep_their_decimals():
+    answer = Answer(0.12345678, None, "neutral", 0, interval=(-1.23456789, 1.5))
+    assert as_columns(answer, Trust()) == {
+        "score": 0.123457,
+        "class": 0,
+        "class_name": "neutral",
+        "low": -1.234568,
+        "high": 1.5,
+    }
+    assert "-1.23 to +1.50" in score_html(Explored(answer, answer, {}, {}, None, ()))
+    assert derl_predict.describe(answer, Trust()).splitlines() == [
+        "score +0.123: neutral (class +0 of -3 to +3)",
+        "90 % interval -1.235 to +1.500",
+    ]
+    assert (SENTIMENT.width(2.7), SENTIMENT.width(float("inf"))) == ("2.70", "unbounded")

@@ -129,6 +129,58 @@ def test_it_is_refused_before_training_in_one_line(run, tmp_path, case):
     assert not (tmp_path / "run").exists()
 
 
+EVEN = torch.ones(5, 3)
+UNOBSERVED = {
+    "texts that are empty": ("text", {"text": ""}, ()),
+    "texts of special tokens": ("text", {"text": "[PAD] [SEP]"}, ()),
+    "samples without frames": ("audio", {"features": {"audio": EVEN[:0]}}, ()),
+    "frames of NaN": ("audio", {"features": {"audio": torch.nan * EVEN}}, ()),
+    "frames that are all partly NaN": (
+        "audio",
+        {"features": {"audio": EVEN.where(EVEN.cumsum(1) > 1, torch.nan)}},
+        ("--partly_missing", "mask"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNOBSERVED)
+def test_a_modality_that_training_never_shows_is_refused(tmp_path, monkeypatch, capsys, case):
+    name, never, options = UNOBSERVED[case]
+    with ShardWriter(tmp_path / "shards") as writer:
+        for split in ("train", "valid", "test"):
+            for row in range(6):
+                sample = {"text": "so good", "features": {"audio": EVEN * row}}
+                writer.add(split, f"{split} {row}", row, **(sample | (never if split == "train" else {})))
+    command = ["derl_mosi.py", "--data", str(tmp_path / "shards"), "--preset", "own", "--text_encoder", "words"]
+    monkeypatch.setattr(sys, "argv", [*command, "--epochs", "1", "--output_dir", str(tmp_path / "run"), *options])
+    assert derl_mosi.main() == 2
+    said, errors = capsys.readouterr()
+    assert errors.splitlines() == [
+        f"error: shards: expected {name} in at least one training sample, found it in none; leave its column, or key, "
+        "out of the data."
+    ]
+    assert "training DERL" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_longer_than_trainings_longest_is_said_to_be_cut_in_every_command(tmp_path, monkeypatch, capsys):
+    with ShardWriter(tmp_path / "shards") as writer:
+        for split, words in (("train", 3), ("valid", 3), ("test", 40)):
+            for row in range(6):
+                writer.add(split, f"{split} {row}", row, text=" ".join(["good"] * (words if row % 2 else 2)))
+    command = ["derl_mosi.py", "--data", str(tmp_path / "shards"), "--preset", "own", "--text_encoder", "words"]
+    again = ["derl_mosi.py", "--evaluate", str(tmp_path / "run")]
+    for words in ([*command, "--epochs", "1", "--output_dir", str(tmp_path / "run")], again):
+        monkeypatch.setattr(sys, "argv", words)
+        assert derl_mosi.main() == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert (
+            "test: text was cut to its first 5 tokens, the model's maximum, in 3 of 6 samples; the longest had 42"
+        ) in said
+        assert "train: text was cut" not in said
+        assert "valid: text was cut" not in said
+
+
 def test_half_an_emoji_is_named_wherever_it_comes_in(tmp_path, smoke_run):
     with pytest.raises(DataError, match="predict expected text to be text that UTF-8 can encode, found half"):
         Predictor.from_pretrained(smoke_run / "model").predict(text=HALF)
