@@ -1,4 +1,4 @@
-"""Stand-ins for data in a pickle that is harmless but not read: they ignore what the file gives them."""
+"""Stand-ins for what a pickle holds beside plain data and arrays: they ignore what the file gives them."""
 
 import re
 from typing import Any
@@ -23,6 +23,9 @@ class Foreign:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
+    def __call__(self, *args: Any, **kwargs: Any) -> "Foreign":
+        return Foreign()
+
     def __setstate__(self, state: Any) -> None: ...
 
     def __setitem__(self, key: Any, value: Any) -> None: ...
@@ -30,6 +33,8 @@ class Foreign:
     def append(self, item: Any) -> None: ...
 
     def extend(self, items: Any) -> None: ...
+
+    def add(self, item: Any) -> None: ...
 
 
 class _Collection(Foreign):
@@ -62,6 +67,8 @@ class _Time(Foreign):
     remedy = "save it as text or as a number"
 
 
+_MOST_NAMED = 100  # a class takes a kilobyte
+_LONGEST = 100  # characters of a global's name that a message shows
 _KINDS: tuple[tuple[str, type[Foreign]], ...] = (
     (r"collections\.(OrderedDict|defaultdict|deque|Counter)", _Collection),
     (r"pandas(\.\w+)*\.([A-Z]\w*|_new_Index|_unpickle_block|new_block|__pyx_unpickle_[A-Z]\w*)", _Pandas),
@@ -70,11 +77,18 @@ _KINDS: tuple[tuple[str, type[Foreign]], ...] = (
     (r"numpy\.(matrix|memmap|recarray|record|ma(\.core)?\.(_mareconstruct|MaskedArray))", _Numpy),
     (r"numpy(\.matrixlib\.defmatrix\.matrix|\.rec\.recarray|\.core\.records\.recarray|\.memmap)", _Numpy),
     (r"datetime\.(date|datetime|time|timedelta|timezone)", _Time),
-    (r"(builtins|__builtin__)\.(slice|range|xrange|complex|list|dict|tuple|bytearray)", Foreign),
 )
 
 
-def foreign(module: str, name: str) -> type[Foreign] | None:
-    """Return the stand-in for a global that makes data of a known kind, or None for any other global."""
-    full = f"{module}.{name}"[:200]
-    return next((stand_in for pattern, stand_in in _KINDS if re.fullmatch(pattern, full)), None)
+class Foreigners(dict[tuple[str, str], type[Foreign]]):
+    """The stand-ins for the globals of one pickle, which are made by need; nothing is looked up or imported."""
+
+    def __missing__(self, key: tuple[str, str]) -> type[Foreign]:
+        full = ".".join(key)[:_LONGEST]
+        known = next((stand_in for pattern, stand_in in _KINDS if re.fullmatch(pattern, full)), None)
+        if known is not None:
+            return known
+        if len(self) >= _MOST_NAMED or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", full, re.ASCII):
+            return Foreign
+        self[key] = type("_Named", (Foreign,), {"__slots__": (), "what": f"an object that {full} makes"})
+        return self[key]

@@ -1,6 +1,5 @@
 """Read the frames of one sample, ``(T, D)``, from a file or a cell of a table."""
 
-import csv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,19 +8,18 @@ from typing import Any
 import numpy as np
 
 from derl.data.audio import read_wav
+from derl.data.csv_frames import read_csv
 from derl.data.split import DataError
 
 VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv", ".mpg", ".mpeg", ".flv")
 PAGE = "docs/your-data.md"
-NO_FEATURE = ("frame", "face_id", "timestamp", "confidence", "success")  # OpenFace's columns beside the features
 
 
 def read_frames(path: str | Path) -> np.ndarray:
     """Read the frames of one sample.
 
     - ``.npy``, ``.npz``: numbers ``(T, D)``, or ``(D,)`` for one frame; an archive of one array.
-    - ``.csv``: one frame per line, with or without a header. An empty cell is NaN. OpenFace's columns ``frame``,
-      ``face_id``, ``timestamp``, ``confidence`` and ``success`` are no features; a frame whose ``success`` is 0 is NaN.
+    - ``.csv``: one frame per line, with or without a header, see :func:`derl.data.csv_frames.read_csv`.
     - ``.wav``: sound, see :func:`derl.data.audio.log_mel`.
 
     Returns:
@@ -113,49 +111,9 @@ def _read_array(path: Path) -> np.ndarray:
         raise DataError(f"{path}: expected an array in a {path.suffix} file, found {reason}; {remedy}.") from error
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: expected frames in a CSV file, one per line, found {reason}.") from error
-    header = lines.pop(0) if lines and not any(map(_is_number, lines[0])) else None
-    width = len(header or (lines[0] if lines else ()))
-    rows = [[_number(path, row, cell) for cell in line] for row, line in enumerate(lines, 1)]
-    wrong = [number for number, row in enumerate(rows, 1) if len(row) != width]
-    if wrong:
-        raise DataError(
-            f"{path}: expected {width} numbers in every line, found {len(rows[wrong[0] - 1])} in frame {wrong[0]}."
-        )
-    frames = np.array(rows, dtype=np.float64).reshape(len(rows), width)
-    if header is None:
-        return frames
-    if "success" in header:  # OpenFace found no face: its numbers mean nothing
-        frames[frames[:, header.index("success")] == 0] = np.nan
-    return frames[:, [column for column, name in enumerate(header) if name not in NO_FEATURE]]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(path: Path, row: int, cell: str) -> float:
-    if not cell:
-        return np.nan
-    try:
-        return float(cell)
-    except ValueError:
-        raise DataError(f"{path}: expected numbers below the header, found {cell[:40]!r} in frame {row}.") from None
-
-
 READERS: dict[str, Callable[[Path], np.ndarray]] = {
     ".npy": _read_array,
     ".npz": _read_array,
-    ".csv": _read_csv,
+    ".csv": read_csv,
     ".wav": read_wav,
 }

@@ -4,34 +4,41 @@ import mmap
 import pickle
 import pickletools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
+from derl.data.formats import WRITER
 from derl.data.pickled import refuse
 from derl.data.split import DataError
 
-_MARK, _TUPLE, _TEXT, _OTHER = "mark", "tuple", "text", "other"
-_MOST_CONTAINERS = 10_000  # an MMSA file has a few hundred; an empty set takes 1 byte of the file and 216 of memory
-_SCALAR = 5  # bytes per tuple or call: where lists hold NumPy's scalars, each takes one of both and at least 11 bytes
-_MOST_NUMBER_KEYS = 1_000  # dict keys and set members other than text: a file can make their hashes collide
-_SMALL = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE"}
-_CONTAINERS = {
-    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "EMPTY_TUPLE", "LIST", "DICT"),
-    *("FROZENSET", "BYTEARRAY8", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+_MARK, _TUPLE, _FLAT, _TEXT, _OTHER = "mark", "tuple", "flat tuple", "text", "other"
+_MOST = {  # what a pickle may hold, and one more for every so many bytes of it
+    "lists, dicts and objects": (25_000, 16),  # an empty dict takes 1 byte of the file and 64 of memory
+    "sets": (10_000, 64),  # an empty one takes 216
+    "tuples and calls": (10_000, 5),  # where lists hold NumPy's scalars, each takes one of both and at least 11 bytes
+    "dict keys and set members that are not text": (5_000, None),  # a file can make their hashes collide
 }
+_LONGEST_KEY = 8  # items of a tuple as a key: each use hashes them
+_SMALL = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE"}
+_SETS = {"EMPTY_SET", "FROZENSET"}
+_CONTAINERS = {
+    *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "LIST", "DICT"),
+    *("BYTEARRAY8", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
+}
+_REMEDY = f"take what is not needed out of the file, save arrays rather than nested lists, or {WRITER}"
 _REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 def inspect(stream: mmap.mmap) -> None:
     """Check the opcodes before they run, and refuse those that could exhaust memory, time or the C stack.
 
-    Refused are memo indices that would make the memo table huge, tuples as dict keys or set members (their hash
-    recurses), too many containers, and too many numeric keys. Persistent ids, extension codes and out-of-band buffers
-    are refused as well.
+    Refused are memo indices that would make the memo table huge, long or nested tuples as dict keys or set members
+    (their hash recurses), too many containers, and too many keys that are not text. Persistent ids, extension codes and
+    out-of-band buffers are refused as well.
     """
-    most_small = _MOST_CONTAINERS + len(stream) // _SCALAR
+    left = {what: base + len(stream) // (per or len(stream) + 1) for what, (base, per) in _MOST.items()}
+    objects, sets, small, keys = _MOST
     stack: list[str] = []
     memo: dict[int, str] = {}
-    containers = small = number_keys = 0
     try:
         for opcode, argument in _opcodes(stream):
             name = opcode.name
@@ -50,13 +57,14 @@ def inspect(stream: mmap.mmap) -> None:
                 taken = _take(stack, opcode)
                 hashed = _hashed(name, taken)
                 if _TUPLE in hashed:
-                    refuse("plain dict keys and set members", "a tuple", "use text as keys")
-                number_keys += len(hashed) - hashed.count(_TEXT)
-                containers += name in _CONTAINERS
-                small += name in _SMALL
-                if containers > _MOST_CONTAINERS or small > most_small or number_keys > _MOST_NUMBER_KEYS:
-                    most = f"at most {_MOST_CONTAINERS} containers and {_MOST_NUMBER_KEYS} keys that are not text"
-                    refuse(most, "more", "save arrays rather than nested lists, and text as keys")
+                    expected = f"tuples of at most {_LONGEST_KEY} items, none of them a tuple, as dict keys"
+                    refuse(expected, "another tuple", f"use text as keys; {_REMEDY}")
+                left[keys] -= len(hashed) - hashed.count(_TEXT)
+                left[objects] -= name in _CONTAINERS
+                left[sets] -= name in _SETS
+                left[small] -= name in _SMALL
+                if min(left.values()) < 0:
+                    _refuse_more(left, len(stream))
                 stack.extend(_given(name, taken, opcode))
     except DataError:
         raise
@@ -67,6 +75,13 @@ def inspect(stream: mmap.mmap) -> None:
             refuse("a pickle", "bytes that are not one", "check the path, or get the file again")
         found = f"an error at byte {stream.tell()}, {type(error).__name__}: {error}"
         refuse("an intact pickle", found, "it is damaged; get the file again")
+
+
+def _refuse_more(left: dict[str, int], size: int) -> NoReturn:
+    what = min(left, key=left.__getitem__)
+    base, per = _MOST[what]
+    scaled = f" in a file of {size} bytes" if per else ""
+    refuse(f"at most {base + (size // per if per else 0)} {what}{scaled}", "more", _REMEDY)
 
 
 def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:
@@ -113,5 +128,8 @@ def _given(name: str, taken: list[str], opcode: Any) -> list[str]:
         return taken * 2
     if name == "MARK":
         return [_MARK]
+    if "TUPLE" in name:
+        flat = len(taken) <= _LONGEST_KEY and all(item in (_TEXT, _OTHER) for item in taken)
+        return [_FLAT if flat else _TUPLE]
     is_text = any(part in name for part in ("UNICODE", "STRING", "BYTES"))
-    return [_TUPLE if "TUPLE" in name else _TEXT if is_text else _OTHER] * len(opcode.stack_after)
+    return [_TEXT if is_text else _OTHER] * len(opcode.stack_after)

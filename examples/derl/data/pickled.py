@@ -24,7 +24,7 @@ class _Callable:
         return self._call(*args)
 
     def __setstate__(self, state: Any) -> None:
-        refuse("a pickle of plain data and numpy arrays", "a changed global", "do not trust this file")
+        refuse("a pickle of plain data and numpy arrays", "a changed global", "the file is damaged; get it again")
 
 
 class _Dtype:
@@ -69,9 +69,9 @@ class Array:
         whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not whole or len(shape) > 8:
             refuse("arrays of at most 8 sizes >= 0", kind(shape), "the file is damaged; get it again")
-        dtype = spec.dtype
+        dtype = spec.dtype if isinstance(spec, _Dtype) else None
         if dtype is None:
-            self.shape, self.dtype, self.content = shape, spec.name, None
+            self.shape, self.dtype, self.content = shape, kind(spec), None
             return
         if isinstance(content, str):  # of Python 2
             content = content.encode("utf-8", ESCAPE)
@@ -130,7 +130,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 def _bytes(*args: Any) -> bytes:
     if args:
-        refuse("an empty call of bytes", "arguments", "do not trust this file")
+        refuse("an empty call of bytes", "arguments", "the file is damaged; get it again")
     return b""
 
 
@@ -138,17 +138,19 @@ def _bytearray(content: Any = b"", encoding: str = "latin1") -> bytearray:
     return bytearray(_encode(content, encoding) if isinstance(content, str) else _checked(content, bytes))
 
 
-def _set(items: Any) -> set[Any]:
-    return {_checked(item, str, bytes, int, float, type(None)) for item in _checked(items, list)}
+def _set(items: Any) -> "set[Any] | Foreign":
+    plain = all(isinstance(item, (str, bytes, int, float, type(None))) for item in _checked(items, list))
+    return set(items) if plain else Foreign()  # the hash of anything else may recurse
 
 
-def _frozenset(items: Any) -> frozenset[Any]:
-    return frozenset(_set(items))
+def _frozenset(items: Any) -> "frozenset[Any] | Foreign":
+    found = _set(items)
+    return found if isinstance(found, Foreign) else frozenset(found)
 
 
-def _checked(value: Any, *types: type) -> Any:
-    if not isinstance(value, types):
-        refuse(f"{types[0].__name__} in a container", type(value).__name__, "do not trust this file")
+def _checked(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        refuse(f"{kind.__name__} in a container", type(value).__name__, "the file is damaged; get it again")
     return value
 
 
@@ -184,6 +186,10 @@ def kind(value: Any) -> str:
         return f"str {value[:60]!r}"
     if isinstance(value, Foreign):
         return value.what
+    if isinstance(value, _Dtype):
+        return value.name
+    if isinstance(value, (type, _Callable)):
+        return "a class or function"
     return f"array {value.dtype} {value.shape}" if isinstance(value, Array) else type(value).__name__
 
 

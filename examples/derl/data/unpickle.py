@@ -1,8 +1,8 @@
 """Read a pickle of plain data and NumPy arrays without running any code in it.
 
-A pickle is a program. This reader refuses every global except the few that NumPy arrays and plain containers need, and
-a few kinds of data that it cannot read. It replaces the first with stand-ins that check the file's arguments before
-NumPy sees them, and the second with :class:`Foreign`, which ignores them.
+A pickle is a program. This reader never looks up a global. The few that NumPy arrays and plain containers need are
+replaced with stand-ins that check the file's arguments before NumPy sees them, those that are known to run code are
+refused, and any other is replaced with :class:`Foreign`, which ignores its arguments.
 """
 
 import mmap
@@ -10,10 +10,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from derl.data.foreign import foreign
+from derl.data.foreign import Foreigners
 from derl.data.formats import copied_as_text, recognize
 from derl.data.opcodes import inspect
 from derl.data.pickled import ESCAPE, GLOBALS, refuse
+from derl.data.running import runs_code
 from derl.data.split import DataError
 
 
@@ -21,7 +22,8 @@ def load_pickle(path: Path) -> Any:
     """Read a pickle of protocol 0 to 5, of Python 2 or 3; arrays are returned as :class:`Array`.
 
     Raises:
-        DataError: The file cannot be read, is not a complete pickle, or names anything but data. Damage can also raise
+        DataError: The file cannot be read, is not a complete pickle, names a global that runs code, or exceeds
+            a limit of :func:`derl.data.opcodes.inspect`. Damage can also raise
             other exceptions, which the caller must turn into a DataError.
     """
     try:
@@ -48,16 +50,20 @@ def _load(path: Path) -> Any:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         inspect(stream)
         stream.seek(0)
-        # text of Python 2 is bytes in any encoding, arrays included; utf-8 with escapes keeps them all
-        return _Unpickler(stream, encoding="utf-8", errors=ESCAPE).load()
+        return _Unpickler(stream).load()
 
 
 class _Unpickler(pickle.Unpickler):
     """Unpickles plain data; NumPy arrays are returned as ``Array``."""
 
+    def __init__(self, stream: mmap.mmap) -> None:
+        # text of Python 2 is bytes in any encoding, arrays included; utf-8 with escapes keeps them all
+        super().__init__(stream, encoding="utf-8", errors=ESCAPE)
+        self._foreign = Foreigners()
+
     def find_class(self, module: str, name: str) -> Any:
-        known = GLOBALS.get((module, name)) or foreign(module, name)
-        if known is None:
+        if runs_code(module, name):
             found = f"{module}.{name}"[:200]
+            found = found if found.isprintable() else ascii(found)
             refuse("a pickle of plain data and numpy arrays", f"global {found}", "do not trust this file")
-        return known
+        return GLOBALS.get((module, name)) or self._foreign[module, name]

@@ -1,13 +1,22 @@
 """Files that users of MMSA, MMSA-FET, MulT, NumPy and others reported: sound ones are read, others are named."""
 
 import collections
+import decimal
+import fractions
+import functools
 import io
+import pathlib
 import pickle
+import random
+import sys
+import types
+import uuid
 import zipfile
 
 import numpy as np
 import pandas
 import pytest
+import scipy.sparse
 import torch
 
 from derl.data.load import load_data
@@ -110,6 +119,24 @@ UNREAD = {
     "masked": lambda rows: np.ma.masked_array([1.0, 2.0], [True, False]),
     "matrix": lambda rows: np.eye(2).view(np.matrix),
     "scalar": lambda rows: [np.datetime64("2020-01-01")],
+    "path": lambda rows: [pathlib.PurePosixPath("a.wav")] * rows,
+    "decimal": lambda rows: decimal.Decimal("1.5"),
+    "uuid": lambda rows: uuid.UUID(int=rows),
+    "fraction": lambda rows: {fractions.Fraction(1, 3): 1},
+    "namespace": lambda rows: types.SimpleNamespace(a=1, b=[2]),
+    "named tuple": lambda rows: [sys.version_info[:2], pytest.ExitCode.OK, sys.hash_info[0]],
+    "error": lambda rows: ValueError("a"),
+    "type": lambda rows: [dict, len, type(None), np.float32, np.dtype("f4")],
+    "ellipsis": lambda rows: [..., NotImplemented],
+    "random": lambda rows: [np.random.default_rng(0), np.random.RandomState(0), random.Random(0)],
+    "sparse": lambda rows: scipy.sparse.eye(3),
+    "partial": lambda rows: functools.partial(int, base=2),
+    "strings": lambda rows: np.array(["a", "bc"], dtype=np.dtypes.StringDType()),
+    "set": lambda rows: {(1, 2), pathlib.PurePosixPath("a")},
+    "tuples as keys": lambda rows: {(1, "a"): 2, (): 3},
+    "dicts": lambda rows: [{} for _ in range(20_000 // rows)],
+    "dicts in tuples": lambda rows: [(row, {"a": 1}) for row in range(20_000)],
+    "numbers as keys": lambda rows: {float(row): row for row in range(5_000 // 3)},
 }
 
 
@@ -251,6 +278,10 @@ OTHERS = {
         r"'regression_labels' to be a list .*, found a pandas object; save its .to_numpy\(\)",
     ),
     "tensor": (pickle.dumps(layout(audio=lambda rows: torch.ones(rows, 2, 2))), r"a torch tensor; save its .numpy\(\)"),
+    "path": (
+        pickle.dumps(layout(id=lambda rows: [pathlib.PurePosixPath("a")] * rows)),
+        "str in key 'id', found an object that pathlib.PurePosixPath makes in row 0; save plain lists and arrays",
+    ),
     "dates": (
         pickle.dumps(layout(audio=lambda rows: np.zeros((rows, 2, 2), "M8[s]"))),
         "key 'audio' to be a numeric array .*, found array dtype str 'M8'",
