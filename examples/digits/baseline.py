@@ -1,4 +1,4 @@
-"""ConcatBaseline: the baseline for modx's blocks."""
+"""ConcatBaseline: an MLP on everything at once."""
 
 import torch
 import torch.nn.functional as F

@@ -16,42 +16,50 @@ from digits.views import SHAPES
 from machine import processor
 
 Accuracies = dict[str, list[dict[str, float]]]  # model -> per seed: condition -> accuracy in percent
-OURS, BASELINE = "experts", "concat"
-STYLES = {OURS: ("#0072B2", "o", ""), BASELINE: ("#D55E00", "s", "//")}  # by Okabe and Ito
+OURS, LATE, CONCAT = "experts", "late", "concat"
+STYLES = {OURS: ("#0072B2", "o", ""), LATE: ("#009E73", "^", ".."), CONCAT: ("#D55E00", "s", "//")}  # by Okabe and Ito
 
 
 def print_table(accuracies: Accuracies, console: Console) -> None:
-    """Print means and standard deviations over seeds; mark the better mean, twice if by more than the spread."""
+    """Print means and standard deviations over seeds; mark the best mean, twice if by more than the spread."""
     table = Table(title="Accuracy on the test split, %", title_justify="left")
     table.add_column("available")
-    for name in (OURS, BASELINE, f"{OURS} - {BASELINE}"):
+    for name in (*STYLES, f"- {LATE}", f"- {CONCAT}"):
         table.add_column(name, justify="right")
     for condition, cells in rows(accuracies).items():
         table.add_row(condition, *cells)
     console.print(table)
-    console.print(
-        "* better mean"
-        + ("; ** better by more than the larger standard deviation over seeds" if _many(accuracies) else "")
-    )
+    console.print(f"- {LATE}, - {CONCAT}: {OURS} minus that model, seed by seed")
+    spread = "; ** best by more than the standard deviation over seeds of the difference" if _many(accuracies) else ""
+    console.print(f"* best mean{spread}")
 
 
 def rows(accuracies: Accuracies) -> dict[str, list[str]]:
-    """Return the cells per condition: both models, and the difference of their means."""
+    """Return the cells per condition: every model, and how far ours is ahead of the others, paired by seed."""
     found = {}
     for condition in [*CONDITIONS, "mean"]:
         values = {
             name: [mean(one.values()) if condition == "mean" else one[condition] for one in seeds]
             for name, seeds in accuracies.items()
         }
-        spread = {name: stdev(figures) if _many(accuracies) else None for name, figures in values.items()}
-        lead = mean(values[OURS]) - mean(values[BASELINE])
-        mark = "**" if _many(accuracies) and abs(lead) > max(spread.values()) else "*"
-        marks = {OURS: (mark if lead > 0 else ""), BASELINE: mark * (lead < 0)}
-        found[condition] = [
-            f"{mean(values[name]):.1f}" + (f" ± {spread[name]:.1f}" if _many(accuracies) else "") + f"{marks[name]:<3}"
-            for name in (OURS, BASELINE)
-        ] + [f"{lead:+.1f}"]
+        first, second = sorted(STYLES, key=lambda name: -mean(values[name]))[:2]
+        lead = _minus(values[first], values[second])
+        marks = dict.fromkeys(STYLES, "") | {first: "*" * (mean(lead) > 0)}
+        if len(lead) > 1 and mean(lead) > stdev(lead):
+            marks[first] = "**"
+        leads = [_minus(values[OURS], values[name]) for name in (LATE, CONCAT)]
+        found[condition] = [f"{_spread(values[name])}{marks[name]:<2}" for name in STYLES]
+        found[condition] += [_spread(lead, "+") for lead in leads]
     return found
+
+
+def _minus(first: list[float], second: list[float]) -> list[float]:
+    return [one - other for one, other in zip(first, second, strict=True)]
+
+
+def _spread(figures: list[float], sign: str = "") -> str:
+    """Return the mean, and the standard deviation over seeds if there are several."""
+    return f"{mean(figures):{sign}.1f}" + (f"±{stdev(figures):.1f}" if len(figures) > 1 else "")
 
 
 def draw(accuracies: Accuracies) -> Figure:
@@ -60,12 +68,12 @@ def draw(accuracies: Accuracies) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     over_rate = {0.0: "complete"} | {rate: f"frames {rate}" for rate in RATES}
     by_view = ["complete", *(f"no {name}" for name in SHAPES), *(f"only {name}" for name in SHAPES)]
-    for offset, (name, (color, marker, hatch)) in zip((-0.2, 0.2), STYLES.items(), strict=True):
+    for offset, (name, (color, marker, hatch)) in zip((-0.27, 0, 0.27), STYLES.items(), strict=True):
         middle, spread = _statistics(accuracies[name], list(over_rate.values()))
         left.errorbar(list(over_rate), middle, spread, color=color, marker=marker, capsize=3, label=name)
         middle, spread = _statistics(accuracies[name], by_view)
         places = [place + offset for place in range(len(by_view))]
-        right.bar(places, middle, 0.4, yerr=spread, capsize=3, color=color, hatch=hatch, edgecolor="white", label=name)
+        right.bar(places, middle, 0.27, yerr=spread, capsize=3, color=color, hatch=hatch, edgecolor="white", label=name)
     bottom = _bottom(accuracies, by_view)
     left.axhline(10, color="#555555", linestyle=":", label="chance")
     left.set(xlabel="share of frames missing in every view", ylabel="accuracy (%)", ylim=(0, 101))

@@ -9,9 +9,10 @@ import torch
 
 import digits_views
 from digits.baseline import ConcatBaseline
+from digits.late import LateFusion
 from digits.missing import CONDITIONS, everything, keep_masks
 from digits.model import ViewsModel
-from digits.report import BASELINE, OURS, rows
+from digits.report import CONCAT, LATE, OURS, rows
 from digits.training import evaluate, train
 from digits.views import SHAPES, Split, load_views, see
 
@@ -28,7 +29,7 @@ def views(splits):
     return {name: view[:8] for name, view in splits["test"].views.items()}
 
 
-@pytest.fixture(params=[ViewsModel, ConcatBaseline])
+@pytest.fixture(params=[ViewsModel, LateFusion, ConcatBaseline])
 def model(request):
     return request.param().eval()
 
@@ -95,8 +96,9 @@ def test_every_view_matters_when_it_is_there(model, views):
         assert not torch.equal(model(changed, keep), model(views, keep))
 
 
-def test_every_parameter_learns(views):
-    model = ViewsModel()
+@pytest.mark.parametrize("kind", [ViewsModel, LateFusion])
+def test_every_parameter_learns(kind, views):
+    model = kind()
     model.loss(views, keep_masks(views, "frames 0.5", torch.Generator().manual_seed(0)), torch.arange(8)).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
@@ -128,12 +130,22 @@ def test_the_table_marks_the_better_model_whichever_it_is():
     def seeds(*figures):
         return [dict.fromkeys(CONDITIONS, figure) for figure in figures]
 
-    clear = rows({OURS: seeds(80.0, 82.0), BASELINE: seeds(90.0, 92.0)})["complete"]
-    assert [cell.strip() for cell in clear] == ["81.0 ± 1.4", "91.0 ± 1.4**", "-10.0"]
-    within = rows({OURS: seeds(81.0, 83.0), BASELINE: seeds(80.0, 82.0)})["mean"]
-    assert [cell.strip() for cell in within] == ["82.0 ± 1.4*", "81.0 ± 1.4", "+1.0"]
-    single = rows({OURS: seeds(81.0), BASELINE: seeds(81.0)})["complete"]
-    assert [cell.strip() for cell in single] == ["81.0", "81.0", "+0.0"]
+    def cells(condition, **models):
+        return [cell.strip() for cell in rows({name: seeds(*models[name]) for name in (OURS, LATE, CONCAT)})[condition]]
+
+    clear = cells("complete", experts=(80.0, 82.0), late=(70.0, 73.0), concat=(90.0, 92.0))
+    assert clear == ["81.0±1.4", "71.5±2.1", "91.0±1.4**", "+9.5±0.7", "-10.0±0.0"]
+    within = cells("mean", experts=(81.0, 83.0), late=(82.0, 80.0), concat=(70.0, 70.0))
+    assert within == ["82.0±1.4*", "81.0±1.4", "70.0±0.0", "+1.0±2.8", "+12.0±1.4"]
+    single = cells("complete", experts=(81.0,), late=(81.0,), concat=(81.0,))
+    assert single == ["81.0", "81.0", "81.0", "+0.0", "+0.0"]
+
+
+def test_late_fusion_answers_with_the_mean_over_the_views_that_are_there(views):
+    model = LateFusion().eval()
+    keep = keep_masks(views, "no edges", torch.Generator())
+    alone = [model(views, keep_masks(views, f"only {name}", torch.Generator())) for name in ("pixels", "waves")]
+    torch.testing.assert_close(model(views, keep), torch.stack(alone).mean(0))
 
 
 def test_the_command_trains_prints_and_writes(monkeypatch, capsys, tmp_path):
@@ -143,15 +155,15 @@ def test_the_command_trains_prints_and_writes(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert [condition for condition in CONDITIONS if condition not in printed] == []
     results = json.loads(out.read_text())
-    assert results["accuracy"].keys() == {OURS, BASELINE}
-    assert [list(seeds[0]) for seeds in results["accuracy"].values()] == [list(CONDITIONS)] * 2
+    assert results["accuracy"].keys() == {OURS, LATE, CONCAT}
+    assert [list(seeds[0]) for seeds in results["accuracy"].values()] == [list(CONDITIONS)] * 3
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_tuning_judges_every_setting_without_the_test_split(monkeypatch, capsys, splits):
     grids = {
         OURS: {"learning_rate": [1e-3, 1e-2]},
-        BASELINE: {"learning_rate": [1e-3], "dropout": [0.0, 0.5], "hidden_dim": [8]},
+        CONCAT: {"learning_rate": [1e-3], "dropout": [0.0, 0.5], "hidden_dim": [8]},
     }
     monkeypatch.setattr(digits_views, "GRIDS", grids)
     monkeypatch.setattr(digits_views, "load_views", lambda: {name: splits[name] for name in ("train", "valid")})
