@@ -32,7 +32,7 @@ from digits.views import Split, load_views
 MODELS: dict[str, type[nn.Module]] = {OURS: ViewsModel, LATE: LateFusion, CONCAT: ConcatBaseline}
 SETTINGS: dict[str, dict[str, Any]] = {  # chosen by --tune
     OURS: {"learning_rate": 3e-3, "dropout": 0.0},
-    LATE: {"learning_rate": 3e-3},
+    LATE: {"learning_rate": 6e-3},
     CONCAT: {"learning_rate": 1e-2, "dropout": 0.2, "hidden_dim": 248},
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
