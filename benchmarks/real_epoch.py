@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import torch
-from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # as pytest's pythonpath does
 
@@ -29,7 +28,9 @@ from derl.train.fit import open_trainer
 from derl.train.options import Options, fill_in
 from derl.train.run import RunFolder
 from derl.train.setup import Setup
+from derl.train.trainer import make_optimizer
 from modx import BottleneckEncoder
+from real_step import by_parameter, drop_nothing
 from record import cpu
 
 MODES = ("modx", "switched off")
@@ -65,14 +66,12 @@ def train_epoch(data: str, text_encoder: str, mode: str) -> dict[str, float]:
             for owner, attribute, off in (
                 (by_length, "_may_sort", lambda *_: False),
                 (BottleneckEncoder, "_obstacle", lambda *_: "switched off"),
-                (training, "make_optimizer", _step_by_parameter),
+                (training, "make_optimizer", lambda *settings: by_parameter(make_optimizer(*settings))),
             ):
                 switches.enter_context(patch.object(owner, attribute, off))
         folder = RunFolder(Path(name))
         setup = Setup.build(options, folder)
-        for module in setup.model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
+        drop_nothing(setup.model)
         trainer = open_trainer(setup, folder)
         cpu_time, wall = time.process_time(), time.perf_counter()
         trainer.train()
@@ -80,13 +79,6 @@ def train_epoch(data: str, text_encoder: str, mode: str) -> dict[str, float]:
         (metrics,) = (logs for logs in trainer.state.log_history if "eval_mae" in logs)
     return seconds | {"mae": metrics["eval_mae"], "corr": metrics["eval_corr"]}
 
-
-def _step_by_parameter(model: nn.Module, options: Options) -> torch.optim.Optimizer:
-    optimizer = _make_optimizer(model, options)
-    return type(optimizer)([{**group, "fused": False} for group in optimizer.param_groups], foreach=False)
-
-
-_make_optimizer = training.make_optimizer
 
 if __name__ == "__main__":
     main()

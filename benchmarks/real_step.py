@@ -32,16 +32,25 @@ def make_real_steps(data: str, text_encoder: str, batch_size: int = 64) -> dict[
             setup = Setup.build(options, RunFolder(Path(folder)))
             dataset = setup.dataset("train")
             batch = setup.collator([dataset[index] for index in range(batch_size)])
-        for module in setup.model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
+        drop_nothing(setup.model)
         optimizer = make_optimizer(setup.model.train(), options)
-        if name == "padded":
-            groups = [{**group, "fused": False} for group in optimizer.param_groups]
-            optimizer = type(optimizer)(groups, foreach=False)
+        optimizer = by_parameter(optimizer) if name == "padded" else optimizer
         steps[name] = partial(_step, setup.model, batch, optimizer, pads=name == "padded")
     torch.testing.assert_close(steps["modx"](), steps["padded"](), rtol=1e-4, atol=0)
     return steps
+
+
+def drop_nothing(model: nn.Module) -> None:
+    """Switch dropout off."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def by_parameter(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the same optimizer, neither fused nor over many tensors at once."""
+    groups = [{**group, "fused": False} for group in optimizer.param_groups]
+    return type(optimizer)(groups, foreach=False)
 
 
 def _step(model: nn.Module, batch: dict[str, Any], optimizer: torch.optim.Optimizer, pads: bool) -> Tensor:

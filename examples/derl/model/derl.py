@@ -102,8 +102,10 @@ class DerlModel(SentimentModel):
                 output.reconstruction_loss = fused.losses.reconstruction if self.config.reconstruction_levels else None
             complete = None
             if rows is not None and self.compares_scores:
-                means = None if self.unimodal is None else self.unimodal(fused.complete_unimodal)
-                complete = self._score(fused.complete_features, means, masks)[rows]
+                means = {name: part[rows] for name, part in fused.complete_unimodal.items()}
+                answers = None if self.unimodal is None else self.unimodal(means)
+                there = {name: mask[rows] for name, mask in masks.items()}
+                complete = self._score(fused.complete_features[rows], answers, there)
             if own is not None and self.training:
                 output.unimodal_loss = self._unimodal_loss(own, shown, labels)
             self.add_losses(output, Batch(labels, masks, keep, rows, complete))

@@ -74,6 +74,7 @@ def test_a_modality_that_no_sample_has_gets_no_gradient_from_its_own_answer():
 def test_the_complete_input_is_scored_with_its_own_answers():
     model = make_model(unimodal_weight=1.0, complete_weight=1.0, consistency_weight=1.0, **ABSENT).train()
     inputs, masks, keep, labels = make_batch()
+    masks["audio"][3], keep["audio"][3] = False, False  # really missing, from one sample
     output = model(inputs, masks, keep, labels)
     complete = model.eval()(inputs, masks).prediction
     expected = (output.prediction - complete)[2:].square().sum() / 6
