@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +71,10 @@ def run(*arguments):  # the time limits are for a hang, not for speed
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
+def here(monkeypatch, call):
     """Runs the command in this process, where nothing is imported again; returns its exit code, output and errors."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command's own, for this test alone
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["derl_mosi.py", *arguments])
-        capsys.readouterr()
-        try:
-            code = derl_mosi.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return command
+    return partial(call, derl_mosi.main, "derl_mosi.py")
 
 
 @pytest.fixture(scope="module")

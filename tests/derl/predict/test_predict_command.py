@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -21,18 +20,11 @@ from derl.predict.trust import Trust
 
 
 @pytest.fixture
-def run(smoke_run, capsys, monkeypatch):
+def run(smoke_run, call):
     """Runs the command on the run's model; returns its exit code, output and errors."""
 
     def command(*arguments, model=smoke_run):
-        monkeypatch.setattr(sys, "argv", ["derl_predict.py", *([str(model)] if model else []), *arguments])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command's own, for this test alone
-        capsys.readouterr()
-        try:
-            code = derl_predict.main()
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
+        return call(derl_predict.main, "derl_predict.py", *([str(model)] if model else []), *arguments)
 
     return command
 
