@@ -130,7 +130,7 @@ class Options:
     dropped_modality: str | None = _option(
         None,
         "a modality that is dropped whole is erased (zeros or [UNK], as in the paper) or absent, as if the sample had "
-        "none (default: absent if any sample of the data lacks a modality, else erased)",
+        "none (default: absent if any sample of the data lacks a modality or --unimodal_weight is not 0, else erased)",
         DROPPED,
     )
     partly_missing: str = _option(
@@ -271,8 +271,6 @@ def fill_in(options: Options) -> Options:
         if from_nothing:
             own.pop("text_learning_rate", None)
         defaults |= own
-    if options.recipe == "unimodal":  # what is absent must not answer
-        defaults["dropped_modality"] = "absent"
     if options.task == "classify" and defaults["select_metric"] != LAST:
         defaults["select_metric"] = next(iter(TASKS["classify"]))
     settled |= {name: value for name, value in defaults.items() if settled[name] is None}

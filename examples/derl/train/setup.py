@@ -186,7 +186,7 @@ def _dropped_modality(options: Options, splits: Mapping[str, Any], data_name: st
         if (count := missing.samples + (missing.partly if options.partly_missing == "mask" else 0))
     }
     if not holes:
-        return options.dropped_modality or "erased"
+        return options.dropped_modality or ("absent" if options.unimodal_weight else "erased")  # nothing has no answer
     lacking = ", ".join(holes.values())
     if options.dropped_modality == "erased":
         raise DataError(

@@ -90,13 +90,15 @@ CASES = {
     "robust": ["--recipe", "robust", "--epochs", "2"],
     "mask": ["--partly_missing", "mask"],
     "whole": ["--dropped_modality", "absent"],
+    "unimodal": ["--unimodal_weight", "1"],
 }
+WHOLE = ("whole", "unimodal")  # cases whose data has no holes
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore:. of . samples have no input at all", "ignore:text holds no word")
 def test_evaluation_and_predict_answer_alike(made, encoder, tmp_path, capsys, case):
-    holes = case != "whole"
+    holes = case not in WHOLE
     assert run(made, encoder, tmp_path, *CASES[case], holes=holes) == 0
     assert ("dropped_modality is absent, not erased as in the paper" in capsys.readouterr().out) is holes
     setup, trainer, predictor = judged(tmp_path / "run")
