@@ -1,5 +1,7 @@
 """Recurrent layers that skip masked frames."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,22 @@ def both_ways(x: Tensor, mask: Tensor, forth: nn.RNNBase, back: nn.RNNBase) -> T
     backwards = torch.where(mask, lengths - 1 - steps, steps)  # its own inverse
     reverse = take(back(take(x, backwards))[0], backwards)
     return hide(torch.cat([forth(x)[0], reverse], dim=-1), mask)
+
+
+def stacked(kind: Callable[..., nn.RNNBase], width: int, hidden: int, depth: int) -> nn.ModuleList:
+    """Return ``depth`` pairs of recurrent layers, each of which reads the states of both layers before it."""
+    widths = [width] + [2 * hidden] * (depth - 1)
+    return nn.ModuleList(nn.ModuleList(kind(width, hidden, batch_first=True) for _ in range(2)) for width in widths)
+
+
+def read_both_ways(x: Tensor, mask: Tensor, layers: nn.ModuleList) -> Tensor:
+    """Return the states ``(B, T, 2 H)`` of :func:`stacked` layers, which skip masked frames, in the frames' places."""
+    places = (~mask).long().argsort(dim=1, stable=True).argsort(dim=1)
+    states, real = unmasked_first(x, mask)
+    for pair in layers:
+        assert isinstance(pair, nn.ModuleList)
+        states = both_ways(states, real, *pair)
+    return take(states, places)
 
 
 def take(x: Tensor, order: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
 from baselines.masked import check_lengths, hide, mean_over
-from baselines.recurrent import both_ways, unmasked_first
+from baselines.recurrent import both_ways, stacked, unmasked_first
 
 WEIGHTS = {"text": 5.0, "audio": 2.0, "vision": 20.0}  # of the reconstruction losses; 1 for other modalities
 KERNELS = {"text": 1, "audio": 5}  # of the convolutions; 3 for other modalities
@@ -160,10 +160,7 @@ class GatedGru(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, depth: int) -> None:
         super().__init__()
-        widths = [dim] + [2 * hidden_dim] * (depth - 1)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(nn.GRU(width, hidden_dim, batch_first=True) for _ in range(2)) for width in widths
-        )
+        self.layers = stacked(nn.GRU, dim, hidden_dim, depth)
         self.gate = nn.Conv1d(2 * hidden_dim, 1, 3, padding=1)
         self.mix = nn.Linear(dim + 2 * hidden_dim, hidden_dim)
         self.dropout = nn.Dropout(0.2)

@@ -11,6 +11,7 @@ from torch import nn
 import baselines
 from baselines.almt import ALMT
 from baselines.crossmodal import CrossmodalLayer
+from baselines.cube_mlp import CubeMLP
 from baselines.dmd import DMD
 from baselines.emoe import EMOE
 from baselines.lnln import LNLN
@@ -23,6 +24,7 @@ CORES = {
     "tfr_net": partial(TFRNet, dim=4, depth=1, num_heads=2, gru_depth=2, head_dim=8),
     "misa": partial(MISA, dim=4, ffn_dim=8),
     "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
+    "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
@@ -71,7 +73,7 @@ def losses(name, core, features, masks):
         case "emoe":
             errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
             terms = core.losses(output, errors, errors)
-        case "almt":
+        case "almt" | "cube_mlp":
             terms = {}
     return output.prediction.square().sum() + sum(terms.values())
 

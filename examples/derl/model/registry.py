@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModel
 from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
+from derl.model.cube_mlp import CubeMlpModel
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
 from derl.model.emoe import EmoeModel
@@ -51,3 +52,4 @@ register_model("tfr_net", TfrNetModel)
 register_model("misa", MisaModel)
 register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
+register_model("cube_mlp", CubeMlpModel)
