@@ -1,4 +1,4 @@
-"""One word a task, run in the environment that nox is in: ``nox -s tests``, ``nox -s tests -- -k fusion``."""
+"""Names for the usual commands, run in the current environment: ``nox -s tests``, ``nox -s tests -- -k fusion``."""
 
 import nox
 
@@ -8,7 +8,7 @@ nox.options.sessions = ["lint", "types", "quick"]
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: what is wrong, and what is laid out otherwise."""
+    """ruff: errors, and files that it would format differently."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -39,7 +39,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Every test, and the lines and branches that none of them reached."""
+    """Every test, and the lines and branches that no test reaches."""
     session.run("pytest", "-m", "", "--cov", "--cov-report=term-missing:skip-covered", *session.posargs)
 
 

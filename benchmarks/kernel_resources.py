@@ -206,11 +206,11 @@ def read_configurations() -> tuple[str, dict[tuple[str, ...], list[str]]]:
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "What the compilers make of every configuration of the kernels that a call can choose: registers a thread, "
-        "bytes spilled, KiB of shared memory. Compiled ahead of time, GELU; nothing here was run on a GPU. A pair of "
+        "Every configuration of the kernels that a call can choose, as compiled: registers per thread, bytes spilled, "
+        "and KiB of shared memory. Compiled ahead of time, GELU; nothing here was run on a GPU. A pair of "
         "figures: sizes that the tile divides / other sizes (multiples of 16, which the op pads to).",
         "",
-        "| kernel | dtype | width | tile (tokens x hidden, warps, stages) | chip | registers | spilled | shared |",
+        "| kernel | dtype | width | tile (tokens x hidden, warps, stages) | arch | registers | spilled | shared |",
         "|---|---|---|---|---|---|---|---|",
     ]
     grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -223,7 +223,7 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
             [
                 ", hidden stored" if row["stores_hidden"] and row["kernel"] == "backward_kernel" else "",
                 ", split" if row.get("splits", 1) > 1 else "",
-                ", banks apart" if row.get("banks", 1) > 1 else "",
+                ", separate banks" if row.get("banks", 1) > 1 else "",
                 f", {row['s']} experts" if row.get("s", 3) > 3 else "",
             ]
         )

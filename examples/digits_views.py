@@ -1,6 +1,6 @@
 """Recognize handwritten digits from three views with missing frames or views, and compare with plain models.
 
-python examples/digits_views.py                  # one seed, about three minutes; nothing is downloaded
+python examples/digits_views.py                  # one seed, a few minutes; nothing is downloaded
 python examples/digits_views.py --seeds 5 --out digits.json --picture digits.png
 python examples/digits_views.py --tune           # choose the settings below, on the validation split
 """

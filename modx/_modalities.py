@@ -76,9 +76,7 @@ def check_names(owner: object, modalities: Iterable[str], argument: str = "modal
     distinct = all(isinstance(name, str) for name in names) and 0 < len(names) == len(set(names))
     check(distinct, owner, f"{argument} to be distinct names", modalities, "pass names such as ('text', 'audio')")
     for name in names:
-        expected = (
-            f"each of {argument} to be non-empty, without '.', not an attribute of nn.ModuleDict or nn.ParameterDict"
-        )
+        expected = f"{argument} to be non-empty, without '.', not attributes of nn.ModuleDict or nn.ParameterDict"
         check(is_name(name), owner, expected, name, "rename it")
     return tuple(sorted(names))
 

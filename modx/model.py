@@ -282,8 +282,9 @@ class MissingModalityFusion(Pretrained):
         if keep is not None:
             check_type(self, Mapping, keep=keep)
             there = {name: frames[name] for name in frames if keep.get(name) is not None}
-            expected, known = f"keep for some of the modalities {tuple(dims)}", keep.keys() <= dims.keys()
-            check(known and any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "pass a mask")
+            expected = f"keep for some of the modalities {tuple(dims)}"
+            check(keep.keys() <= dims.keys(), self, expected, tuple(keep), "rename or leave out the others")
+            check(any(mask is not None for mask in keep.values()), self, expected, tuple(keep), "pass a mask")
             kept = read_parts(self, keep, dims, dtype, "keep", inputs=there)[1] if there else {}
         if complete is not None:
             (found,), _ = read_parts(self, None, dims, dtype, complete=complete)

@@ -46,7 +46,7 @@ def encoder() -> Canvas:
     """BottleneckEncoder, for one modality."""
     c = Canvas(480, 356, "BottleneckEncoder: learned tokens attend to all frames, and only they leave")
     c.box(6, 6, 130, 40, "tokens (N, D)", "learned, one set", kind="shared")
-    c.box(176, 6, 298, 40, "frames of a modality (B, L, D_m)", "with a mask of what is to be seen")
+    c.box(176, 6, 298, 40, "frames of a modality (B, L, D_m)", "with a mask of the frames to attend to")
     c.arrow((325, 46), (325, 72))
     c.box(176, 72, 298, 40, "linear layer", "D_m to D, of each modality")
     c.arrow((71, 46), (71, 140))

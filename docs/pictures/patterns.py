@@ -1,4 +1,4 @@
-"""What each missing pattern loses of the same three samples, by the functions themselves."""
+"""What each missing pattern drops from the same three samples, drawn with the functions themselves."""
 
 import torch
 

@@ -25,7 +25,7 @@ STYLES = dict(zip(METHODS, cycle(zip(COLORS, "os^D", ("-", "--", "-.", (0, (1, 1
 def figure2(view: View) -> Figure | None:
     """Plot every metric over the missing rate: means over seeds, with bands of one standard deviation.
 
-    Systems that ``--models`` adds are gray lines, labelled at their ends.
+    Systems that ``--models`` adds are gray lines, labeled at their ends.
     """
     rows = {label: view.rows(variant, R) for label, variant in view.methods.items()}
     best, record = view.best(R), view.any_record()

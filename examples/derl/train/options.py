@@ -194,10 +194,10 @@ def make_parser() -> ArgumentParser:
         default = option.default_factory() if callable(option.default_factory) else option.default
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
         ending = "" if default is None or default is False else f" (default: {shown})"
-        settings = option.metadata | {"help": option.metadata["help"] + ending}
+        settings = option.metadata | {"help": option.metadata["help"] + ending} | _reading(kinds[option.name])
         if "choices" not in settings:
-            settings["metavar"] = option.name.split("_")[-1].upper()
-        group.add_argument(f"--{option.name}", default=default, **_reading(kinds[option.name]), **settings)
+            settings.setdefault("metavar", option.name.split("_")[-1].upper())
+        group.add_argument(f"--{option.name}", default=default, **settings)
     return parser
 
 
@@ -206,7 +206,7 @@ def _reading(kind: Any) -> dict[str, Any]:
     (base,) = [part for part in get_args(kind) or (kind,) if part is not NoneType]
     if get_origin(kind) is list or get_origin(base) is list:
         return {"type": get_args(kind if get_origin(kind) is list else base)[0], "nargs": "+"}
-    return {"type": _switch, "nargs": "?", "const": True} if base is bool else {"type": base}
+    return {"type": _switch, "nargs": "?", "const": True, "metavar": "{true,false}"} if base is bool else {"type": base}
 
 
 def _switch(text: str) -> bool:

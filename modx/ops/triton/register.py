@@ -17,7 +17,7 @@ from .gradients import Needs
 from .launch import Launch, align, aligned
 
 _library = torch.library.Library("modx", "DEF")
-_MIXTURE = (
+_MIXTURE = (  # the fields of Mixture in the types of torch.library, which no annotation in Python tells apart
     "Tensor x, Tensor? router_weights, Tensor w1, Tensor b1, Tensor w2, Tensor b2, "
     "SymInt[] group_sizes, int num_private, int num_shared, str activation"
 )

@@ -447,6 +447,7 @@ def make_rows() -> Iterator[Row]:
         yield mistyped(fusion, argument, ["a"], f"{argument} of type Mapping, got ['a']")
         yield wrong(fusion, argument, {"b": mask(2, 9)}, "of the modalities ('a',)")
         yield mistyped(fusion, argument, {"a": [True]}, f"{argument}['a'] of type Tensor, got [True]")
+    yield wrong(fusion, "keep", {"a": None}, "keep for some of the modalities ('a',), got ('a',)")
     yield wrong(fusion, "keep", {"a": mask(2, 8)}, "keep['a'] of shape (B=2, N=9), got (2, 8)")
     yield wrong(fusion, "complete", {"a": zeros(2, 8, 6)}, "complete['a'] of shape (B=2, N=9, D=6), got (2, 8, 6)")
 
