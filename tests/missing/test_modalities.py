@@ -96,7 +96,9 @@ def test_only_available_modalities_survive():
 
 
 def test_an_unknown_modality_is_refused():
-    with pytest.raises(ValueError, match=r"names from \('text', 'audio', 'vision'\), got \('text', 'video'\); pass a list"):
+    with pytest.raises(
+        ValueError, match=r"names from \('text', 'audio', 'vision'\), got \('text', 'video'\); pass a list"
+    ):
         keep_modalities(modality_masks(), ("text", "video"))
     with pytest.raises(ValueError, match=r"available to be a collection of names .*, got 'text'; pass a list"):
         keep_modalities(modality_masks(), "text")
