@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from icu.stays import Stays
-from icu.variables import COLUMNS, HOURS, MODALITIES, SERIES, VARIABLES
+from icu.variables import COLUMNS, HOURS, MODALITIES, SERIES
 from modx.missing import drop, drop_frames, keep_modalities
 
 CONDITIONS = (
@@ -16,10 +16,9 @@ CONDITIONS = (
     "first 24 hours",
 )
 TRAIN_PATTERN = "frames+modalities"  # single hours of each modality, or whole modalities
+DROP_RATE = 0.5  # largest rate at which a stay's hours or modalities are dropped in training
+COPIES = 3  # of each training stay with dropped input, beside the complete one
 HOUR_SEED = 2012
-MODALITY = [
-    number for name in VARIABLES for number, names in enumerate(SERIES.values()) if name in names
-]  # of a variable
 
 
 def hide(stays: Stays, condition: str) -> Stays:
@@ -56,6 +55,11 @@ def drop_at_random(stays: Stays, rate: float, generator: torch.Generator) -> Sta
     return erase(stays, drop(observed(stays), rates, TRAIN_PATTERN, generator=generator))
 
 
+def copies(stays: Stays, generator: torch.Generator) -> list[Stays]:
+    """Return what every model trains on: the stays as they are, and copies with dropped input."""
+    return [stays, *(drop_at_random(stays, DROP_RATE, generator) for _ in range(COPIES))]
+
+
 def observed(stays: Stays) -> dict[str, Tensor]:
     """Return per modality in which hours ``(S, 48)`` it has a value; ``static`` has one frame ``(S, 1)``."""
     seen = {name: stays.values[..., columns].isfinite().any(-1) for name, columns in COLUMNS.items()}
@@ -64,7 +68,7 @@ def observed(stays: Stays) -> dict[str, Tensor]:
 
 def erase(stays: Stays, keep: dict[str, Tensor]) -> Stays:
     """Write NaN wherever ``keep``, one mask per modality, is False."""
-    gone = torch.stack([~keep[name] for name in COLUMNS], -1)[..., MODALITY]
+    gone = torch.cat([~keep[name][..., None].expand(-1, -1, len(SERIES[name])) for name in COLUMNS], -1)
     return stays._replace(
         values=stays.values.masked_fill(gone, torch.nan),
         static=stays.static.masked_fill(~keep["static"], torch.nan),

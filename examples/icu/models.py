@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icu.front import LENGTHS, SUMMARY, Frames, FrontEnd
-from icu.stays import Stays
-from icu.variables import COLUMNS, HOURS, MODALITIES
-from modx import BottleneckEncoder, MissingModalityFusion, TransformerEncoder
+from icu.front import LENGTHS, SUMMARY, WINDOWS, Description, Frames, FrontEnd
+from icu.variables import COLUMNS, MODALITIES
+from modx import BottleneckEncoder, HybridExpertDisentangler, ModalityRouter, TransformerEncoder
+from modx.losses import orthogonality_loss
 
-DIM = 64
+DIM = 32
 DROPOUT = 0.2
-BLOCK = {"num_heads": 4, "head_dim": 16, "ffn_dim": 2 * DIM}
+BLOCK = {"num_heads": 4, "head_dim": 8, "ffn_dim": 2 * DIM}
 ENCODER = {
     "input_dims": dict.fromkeys(MODALITIES, DIM),
     "dim": DIM,
-    "num_tokens": 4,
+    "num_tokens": SUMMARY,
     "max_lengths": LENGTHS,
     **BLOCK,
 }
@@ -48,17 +48,17 @@ class Network(nn.Module):
         """Answer from frames."""
         raise NotImplementedError
 
-    def forward(self, values: Tensor, static: Tensor) -> Tensor:
-        """Return logits ``(B,)`` from ranks ``(B, 48, 37)`` and static ranks ``(B, 5)``, NaN where there are none."""
-        return self.prior + self.answer(self.front(values, static)).evidence
+    def forward(self, described: Description) -> Tensor:
+        """Return logits ``(B,)``."""
+        return self.prior + self.answer(self.front(described)).evidence
 
-    def loss(self, stays: Stays) -> Tensor:
+    def loss(self, described: Description, died: Tensor) -> Tensor:
         """Return the cross-entropy, plus the mean of that of the modalities' own answers, where they are present."""
-        frames = self.front(stays.values, stays.static)
+        frames = self.front(described)
         answer = self.answer(frames)
-        loss = F.binary_cross_entropy_with_logits(self.prior + answer.evidence, stays.died) + answer.extra_loss
+        loss = F.binary_cross_entropy_with_logits(self.prior + answer.evidence, died) + answer.extra_loss
         for name, evidence in answer.unimodal.items():
-            own = _cross_entropy(self.prior + evidence, stays.died, frames.present[name])
+            own = _cross_entropy(self.prior + evidence, died, frames.present[name])
             loss = loss + own / len(answer.unimodal)
         return loss
 
@@ -72,31 +72,38 @@ class LateFusion(Network):
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
         self.encoder = BottleneckEncoder(**ENCODER)
-        self.heads = nn.ModuleDict({name: _head(DIM) for name in MODALITIES})
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(DIM) for name in MODALITIES})
+        self.heads = nn.ModuleDict({name: _mlp(SUMMARY * DIM) for name in MODALITIES})
 
     def answer(self, frames: Frames) -> Answer:
-        return self.late(self.encode(frames), frames)
+        tokens, present = self.encode(frames), frames.present
+        evidence = {name: self.heads[name](part.flatten(1)).squeeze(1) for name, part in tokens.items()}
+        late = sum(part * present[name] for name, part in evidence.items())
+        joint, extra_loss = self.joint(tokens, present)
+        return Answer(late + joint, evidence, extra_loss)
 
     def encode(self, frames: Frames) -> dict[str, Tensor]:
-        tokens = self.encoder(*frames)
-        return {name: part.mean(1) * frames.present[name][:, None] for name, part in tokens.items()}
+        """Return ``(B, SUMMARY, DIM)`` per modality: the encoder's tokens plus the summary; zeros where absent."""
+        tokens = {}
+        for name, part in self.encoder(*frames).items():
+            part = self.norms[name](part + frames.inputs[name][:, -SUMMARY:])
+            tokens[name] = part.masked_fill(~frames.present[name][:, None, None], 0)
+        return tokens
 
-    def late(self, features: dict[str, Tensor], frames: Frames) -> Answer:
-        evidence = {name: self.heads[name](part).squeeze(1) for name, part in features.items()}
-        return Answer(sum(part * frames.present[name] for name, part in evidence.items()), evidence)
+    def joint(self, tokens: dict[str, Tensor], present: dict[str, Tensor]) -> tuple[Tensor | float, Tensor | float]:
+        """Return what all modalities' tokens together add to the answer, and to the loss."""
+        return 0.0, 0.0
 
 
 class LateFusionMLP(LateFusion):
-    """Late fusion, plus an MLP on all modalities' features."""
+    """Late fusion, plus an MLP on all modalities' tokens."""
 
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
-        self.mlp = _mlp(len(MODALITIES) * DIM)
+        self.mlp = _mlp(len(MODALITIES) * SUMMARY * DIM)
 
-    def answer(self, frames: Frames) -> Answer:
-        features = self.encode(frames)
-        late = self.late(features, frames)
-        return late._replace(evidence=late.evidence + self.mlp(_join(features)).squeeze(1))
+    def joint(self, tokens: dict[str, Tensor], present: dict[str, Tensor]) -> tuple[Tensor, float]:
+        return self.mlp(_join(tokens)).squeeze(1), 0.0
 
 
 class Concatenation(LateFusionMLP):
@@ -111,20 +118,22 @@ class Concatenation(LateFusionMLP):
 
 
 class Modx(LateFusion):
-    """modx's blocks: late fusion on the encoder's tokens, plus an answer from the fused tokens."""
+    """Late fusion, plus the answer of modx's blocks on all modalities' tokens."""
 
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
-        del self.encoder
-        self.fusion = MissingModalityFusion(**ENCODER, fusion_depth=1, levels=(), orthogonality_penalty="square")
-        self.head = _head(DIM)
+        self.disentangle = HybridExpertDisentangler(MODALITIES, DIM, hidden_dim=2 * DIM, dropout=DROPOUT)
+        self.fuse = ModalityRouter(MODALITIES, DIM, hidden_dim=2 * DIM)
+        self.positions = nn.Parameter(0.02 * torch.randn(SUMMARY, DIM))
+        self.mix = TransformerEncoder(DIM, depth=1, dropout=DROPOUT, **BLOCK)
+        self.head = _mlp(SUMMARY * DIM)
 
-    def answer(self, frames: Frames) -> Answer:
-        output = self.fusion(*frames)
-        late = self.late(output.unimodal, frames)
-        evidence = late.evidence + self.head(output.features.mean(1)).squeeze(1)
-        extra = ORTHOGONALITY_WEIGHT * output.losses.orthogonality if output.losses else 0.0
-        return Answer(evidence, late.unimodal, extra)
+    def joint(self, tokens: dict[str, Tensor], present: dict[str, Tensor]) -> tuple[Tensor, Tensor | float]:
+        views = self.disentangle(tokens, present)
+        fused = self.fuse(views.private, views.shared, present=present).features
+        answer = self.head(self.mix(fused + self.positions).flatten(1)).squeeze(1)
+        extra_loss = ORTHOGONALITY_WEIGHT * orthogonality_loss(views, penalty="square", present=present)
+        return answer, extra_loss
 
 
 class Plain(Network):
@@ -157,13 +166,13 @@ class Transformer(Network):
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
         self.token = nn.Parameter(0.02 * torch.randn(DIM))
-        self.positions = nn.Parameter(0.02 * torch.randn(HOURS, DIM))
+        self.positions = nn.Parameter(0.02 * torch.randn(WINDOWS, DIM))
         self.blocks = TransformerEncoder(DIM, 2, dropout=DROPOUT, **BLOCK)
         self.head = _head(DIM)
 
     def answer(self, frames: Frames) -> Answer:
         hours, rest = _by_hour(frames)
-        seen = torch.stack([frames.masks[name][:, :HOURS] for name in COLUMNS]).any(0)
+        seen = torch.stack([frames.masks[name][:, :WINDOWS] for name in COLUMNS]).any(0)
         token = self.token.expand(len(hours), 1, -1)
         x = torch.cat([token, hours + self.positions, *(part for part, _ in rest.values())], 1)
         mask = torch.cat([seen.new_ones(len(hours), 1), seen, *(mask for _, mask in rest.values())], 1)
@@ -196,14 +205,14 @@ def _mlp(width: int) -> nn.Module:
     )
 
 
-def _join(features: dict[str, Tensor]) -> Tensor:
-    return torch.cat([features[name] for name in MODALITIES], 1)
+def _join(tokens: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tokens[name].flatten(1) for name in MODALITIES], 1)
 
 
 def _by_hour(frames: Frames) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Return the sum of all modalities' frames in each hour, and the other frames with their masks per modality."""
-    hours = sum(frames.inputs[name][:, :HOURS] * frames.masks[name][:, :HOURS, None] for name in COLUMNS)
-    first = {name: HOURS if name in COLUMNS else 0 for name in MODALITIES}
+    hours = sum(frames.inputs[name][:, :WINDOWS] * frames.masks[name][:, :WINDOWS, None] for name in COLUMNS)
+    first = {name: WINDOWS if name in COLUMNS else 0 for name in MODALITIES}
     return hours, {name: (frames.inputs[name][:, k:], frames.masks[name][:, k:]) for name, k in first.items()}
 
 

@@ -77,8 +77,8 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Row
     if missing:
         raise ValueError(f"{path} has no array {missing[0]!r}.")
     variables = [str(name) for name in found["variables"]]
-    if sorted(variables) != list(VARIABLES):
-        raise ValueError(f"{path} has variables {sorted(variables)}, expected {list(VARIABLES)}.")
+    if sorted(variables) != sorted(VARIABLES):
+        raise ValueError(f"{path} has variables {sorted(variables)}, expected {sorted(VARIABLES)}.")
     count = len(found["died"])
     for name, shape in {"values": (count, HOURS, len(VARIABLES)), "static": (count, len(STATIC))}.items():
         if found[name].shape != shape:

@@ -27,23 +27,27 @@ class Summary(NamedTuple):
     count: Tensor
 
 
-def carry_forward(values: Tensor) -> Carried:
-    """Return what is known of each variable in each hour, from values ``(B, T, V)`` with NaN where there are none."""
-    hours = torch.arange(values.shape[1])[:, None]
-    latest = torch.where(values.isfinite(), hours, -1).cummax(1).values
-    known = latest >= 0
-    value = torch.where(known, values.gather(1, latest.clamp(min=0)), 0)
-    return Carried(value, torch.where(known, hours - latest, 0).to(values.dtype), known)
+def carry_forward(values: Tensor, window: int = 1) -> Carried:
+    """Return what is known of each variable ``(B, T / window, V)`` at the end of each window of hours.
+
+    Args:
+        values: ``(B, T, V)``, NaN where there are none.
+        window: Hours per window.
+    """
+    hours = torch.arange(1, values.shape[1] + 1)
+    measured = ~values.isnan() * hours[:, None].to(values.dtype)
+    latest = measured.unflatten(1, (-1, window)).amax(2).cummax(1).values  # 0: none yet
+    known = latest > 0
+    value = values.nan_to_num(0).gather(1, (latest.long() - 1).clamp(min=0)) * known
+    return Carried(value, (hours[window - 1 :: window, None] - latest) * known, known)
 
 
 def summarize(values: Tensor, carried: Carried) -> Summary:
     """Summarize each variable ``(B, V)``, from values ``(B, T, V)``, NaN where there are none, and what was carried."""
-    seen = values.isfinite()
-    count = seen.sum(1).to(values.dtype)
-    there = count > 0
-    mean = torch.where(seen, values, 0).sum(1) / count.clamp(min=1)
-    minimum = torch.where(there, torch.where(seen, values, torch.inf).amin(1), 0)
-    maximum = torch.where(there, torch.where(seen, values, -torch.inf).amax(1), 0)
+    count = (~values.isnan()).sum(1).to(values.dtype)
+    mean = values.nan_to_num(0).sum(1) / count.clamp(min=1)
+    extremes = values.nan_to_num(torch.inf).amin(1), values.nan_to_num(-torch.inf).amax(1)
+    minimum, maximum = (torch.where(count > 0, extreme, 0) for extreme in extremes)
     return Summary(mean, minimum, maximum, carried.value[:, -1], count)
 
 

@@ -9,12 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from icu.missing import drop_at_random
+from icu.missing import copies
 from icu.stays import Stays
 from icu.summary import as_table
-from icu.training import DROP_RATE
-
-COPIES = 3  # of each training stay with dropped input, beside the complete one
 
 
 class Fitted:
@@ -36,8 +33,8 @@ def fit_boosting(train: Stays, *, seed: int) -> Fitted:
 def fit_boosting_with_dropping(train: Stays, *, seed: int) -> Fitted:
     """Fit gradient boosting to the complete stays and to copies with input dropped as for the networks."""
     generator = torch.Generator().manual_seed(seed)
-    copies = [as_table(train), *(as_table(drop_at_random(train, DROP_RATE, generator)) for _ in range(COPIES))]
-    return Fitted(_boosting(seed).fit(np.concatenate(copies), np.tile(train.died.numpy(), len(copies))))
+    tables = [as_table(part) for part in copies(train, generator)]
+    return Fitted(_boosting(seed).fit(np.concatenate(tables), np.tile(train.died.numpy(), len(tables))))
 
 
 def fit_logistic(train: Stays, *, seed: int) -> Fitted:

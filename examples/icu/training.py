@@ -5,14 +5,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from icu.missing import drop_at_random
+from icu.front import describe
+from icu.missing import copies
 from icu.models import Network
 from icu.ranks import Ranks
 from icu.stays import Stays
 
-BATCH_SIZE = 128
+BATCH_SIZE = 256
 WEIGHT_DECAY = 0.1
-DROP_RATE = 0.5  # largest rate at which a stay's hours or modalities are dropped
 DECAY = 0.99  # of the weights' moving average, per step
 
 
@@ -24,10 +24,10 @@ class Trained:
 
     def __call__(self, stays: Stays) -> np.ndarray:
         """Return the probability of death ``(S,)``."""
-        placed = self.ranks(stays)
-        batches = zip(placed.values.split(512), placed.static.split(512), strict=True)
+        described = describe(self.ranks(stays))
         with torch.inference_mode():
-            return torch.cat([self.network(*batch) for batch in batches]).sigmoid().numpy()
+            rows = torch.arange(len(stays.died)).split(512)
+            return torch.cat([self.network(described.take(part)) for part in rows]).sigmoid().numpy()
 
 
 def train_network(kind: type[Network], train: Stays, *, learning_rate: float, epochs: int, seed: int) -> Trained:
@@ -43,15 +43,15 @@ def train_network(kind: type[Network], train: Stays, *, learning_rate: float, ep
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     network, ranks = kind(train.died.mean().item()), Ranks(train)
-    placed = ranks(train)
+    described = [describe(part) for part in copies(ranks(train), generator)]
     steps = epochs * -(-len(train.died) // BATCH_SIZE)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for rows in torch.randperm(len(train.died), generator=generator).split(BATCH_SIZE):
             optimizer.zero_grad()
-            network.loss(drop_at_random(placed.take(rows), DROP_RATE, generator)).backward()
+            network.loss(described[epoch % len(described)].take(rows), train.died[rows]).backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()

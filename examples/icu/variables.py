@@ -22,7 +22,9 @@ SERIES = {  # modality -> its variables, over time
     ),
     "support": ("FiO2", "GCS", "MechVent", "Urine", "Weight"),  # consciousness, and what the staff does and collects
 }
-VARIABLES = tuple(sorted(name for names in SERIES.values() for name in names))
+VARIABLES = tuple(name for names in SERIES.values() for name in names)
 STATIC = ("Age", "Gender", "Height", "Weight", "ICUType")  # known at admission
 MODALITIES = (*SERIES, "static")
-COLUMNS = {modality: [VARIABLES.index(name) for name in names] for modality, names in SERIES.items()}
+COLUMNS = {  # modality -> where its variables are: next to each other, so that taking them copies nothing
+    modality: slice(VARIABLES.index(names[0]), VARIABLES.index(names[-1]) + 1) for modality, names in SERIES.items()
+}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from invented_stays import arrays
 
-from icu.front import SUMMARY, FrontEnd
-from icu.missing import CONDITIONS, drop_at_random, erase, hide, observed
+from icu.front import FADE, SUMMARY, WINDOW, WINDOWS, FrontEnd, describe
+from icu.missing import CONDITIONS, copies, drop_at_random, erase, hide, observed
 from icu.ranks import INTERVALS, QUANTILES, Ranks, place
 from icu.stays import Stays
 from icu.summary import as_table, carry_forward, summarize
@@ -29,6 +29,27 @@ def test_the_last_value_and_its_age_are_those_of_a_plain_loop(stays):
             assert carried.value[stay, hour, column] == value
             assert carried.age[stay, hour, column] == age
             assert carried.known[stay, hour, column] == known
+
+
+def test_what_is_known_at_the_end_of_a_window_is_what_is_known_in_its_last_hour(stays):
+    hourly, windowed = carry_forward(stays.values), carry_forward(stays.values, WINDOW)
+    for whole, part in zip(hourly, windowed, strict=True):
+        assert torch.equal(part, whole[:, WINDOW - 1 :: WINDOW])
+
+
+def test_a_window_has_the_mean_and_the_count_of_its_values_and_how_fresh_the_last_one_is(stays):
+    ranks = Ranks(stays)(stays)
+    windows = describe(ranks).windows
+    for stay, window, column in np.ndindex(4, WINDOWS, len(VARIABLES)):
+        values = ranks.values[stay, : WINDOW * (window + 1), column].double().numpy()
+        inside = values[WINDOW * window :]
+        inside = inside[~np.isnan(inside)]
+        hours = (~np.isnan(values)).nonzero()[0]
+        mean = 2 * inside.mean() - 1 if len(inside) else 0
+        last = 2 * values[hours[-1]] - 1 if len(hours) else 0
+        fresh = np.exp(-(len(values) - 1 - hours[-1]) / FADE) if len(hours) else 0
+        expected = [mean, len(inside) / WINDOW, last, fresh]
+        np.testing.assert_allclose(windows[stay, window, column], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_summary_is_that_of_the_measured_values_alone(stays):
@@ -92,19 +113,20 @@ def test_a_rank_fills_its_intervals_from_below():
 
 
 def test_a_frame_is_masked_exactly_where_nothing_was_measured(stays):
-    frames = FrontEnd(8, 0.0)(stays.values, stays.static)
+    frames = FrontEnd(8, 0.0)(describe(stays))
     for name, columns in COLUMNS.items():
         seen = stays.values[..., columns].isfinite()
         summary = seen.flatten(1).any(1, keepdim=True).expand(-1, SUMMARY)
-        assert torch.equal(frames.masks[name], torch.cat([seen.any(2), summary], 1))
-        assert frames.inputs[name].shape == (60, HOURS + SUMMARY, 8)
+        windows = seen.any(2).unflatten(1, (WINDOWS, WINDOW)).any(2)
+        assert torch.equal(frames.masks[name], torch.cat([windows, summary], 1))
+        assert frames.inputs[name].shape == (60, WINDOWS + SUMMARY, 8)
     assert torch.equal(frames.masks["static"], stays.static.isfinite().any(1, keepdim=True).expand(-1, SUMMARY))
     assert all(part.isfinite().all() for part in frames.inputs.values())
 
 
 @pytest.mark.parametrize("name", MODALITIES)
 def test_a_modality_without_a_value_is_absent(stays, name):
-    frames = FrontEnd(8, 0.0)(*hide(stays, f"no {name}")[:2])
+    frames = FrontEnd(8, 0.0)(describe(hide(stays, f"no {name}")))
     assert not frames.present[name].any()
     assert all(frames.present[other].any() for other in MODALITIES if other != name)
 
@@ -148,6 +170,14 @@ def test_training_drops_hours_or_modalities_but_never_all(stays):
     torch.testing.assert_close(
         drop_at_random(stays, 0.0, generator).values, stays.values, rtol=0, atol=0, equal_nan=True
     )
+
+
+def test_every_model_trains_on_the_complete_stays_and_on_copies_with_dropped_input(stays):
+    complete, *dropped = copies(stays, torch.Generator().manual_seed(0))
+    assert complete is stays
+    shares = [(one.values.isfinite().sum() / stays.values.isfinite().sum()).item() for one in dropped]
+    assert len(set(shares)) == len(shares) == 3
+    assert 0.5 < min(shares) < max(shares) < 1
 
 
 def test_erasing_what_was_kept_changes_nothing(stays):

@@ -7,7 +7,7 @@ from invented_stays import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from icu.front import FrontEnd
+from icu.front import describe
 from icu.missing import CONDITIONS, hide
 from icu.models import NETWORKS
 from icu.ranks import Ranks
@@ -38,7 +38,7 @@ def network(request):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_a_network_answers_with_any_subset(network, ranks, condition):
-    logits = network.eval()(*hide(ranks, condition)[:2])
+    logits = network.eval()(describe(hide(ranks, condition)))
     assert logits.shape == (60,)
     assert logits.isfinite().all()
 
@@ -47,19 +47,20 @@ def test_a_network_answers_and_learns_when_nothing_is_there(network, ranks):
     nothing = ranks._replace(
         values=torch.full_like(ranks.values, torch.nan), static=torch.full_like(ranks.static, torch.nan)
     )
-    network.loss(nothing).backward()
+    network.loss(describe(nothing), nothing.died).backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())
-    assert network.eval()(*nothing[:2]).unique().numel() == 1
+    assert network.eval()(describe(nothing)).unique().numel() == 1
 
 
 def test_a_stay_does_not_depend_on_the_others_in_its_batch(network, ranks):
     network.eval()
-    alone = network(ranks.values[:1], ranks.static[:1])
-    torch.testing.assert_close(network(ranks.values, ranks.static)[:1], alone, rtol=1e-4, atol=1e-5)
+    described = describe(ranks)
+    alone = network(described.take(torch.arange(1)))
+    torch.testing.assert_close(network(described)[:1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_every_parameter_learns_and_no_gradient_is_nan(network, ranks):
-    network.loss(ranks).backward()
+    network.loss(describe(ranks), ranks.died).backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert without == []
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
@@ -68,22 +69,22 @@ def test_every_parameter_learns_and_no_gradient_is_nan(network, ranks):
 @pytest.mark.parametrize("name", MODALITIES)
 def test_every_modality_matters(network, ranks, name):
     network.eval()
-    assert not torch.equal(network(*ranks[:2]), network(*hide(ranks, f"no {name}")[:2]))
+    assert not torch.equal(network(describe(ranks)), network(describe(hide(ranks, f"no {name}"))))
 
 
 def test_what_a_masked_frame_holds_changes_nothing(network, ranks):
     network.eval()
-    frames = FrontEnd.forward(network.front, *hide(ranks, "no support")[:2])
+    frames = network.front(describe(hide(ranks, "no support")))
     spoiled = {name: part.masked_fill(~frames.masks[name][..., None], 1e30) for name, part in frames.inputs.items()}
     assert torch.equal(network.answer(frames._replace(inputs=spoiled)).evidence, network.answer(frames).evidence)
 
 
 def test_late_fusion_adds_the_evidence_of_what_is_present_to_the_prior(ranks):
     network = NETWORKS["late"](RISK).eval()
-    only = hide(ranks, "only vitals")
-    answer = network.answer(network.front(*only[:2]))
+    only = describe(hide(ranks, "only vitals"))
+    answer = network.answer(network.front(only))
     torch.testing.assert_close(answer.evidence, answer.unimodal["vitals"])
-    torch.testing.assert_close(network(*only[:2]), torch.tensor(RISK).logit() + answer.unimodal["vitals"])
+    torch.testing.assert_close(network(only), torch.tensor(RISK).logit() + answer.unimodal["vitals"])
 
 
 @pytest.mark.parametrize("fit", [*NETWORKS, *TABLES])
