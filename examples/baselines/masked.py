@@ -28,6 +28,11 @@ def last(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.any(1)[:, None], x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))[:, 0], 0)
 
 
+def first_at_least(mask: Tensor) -> Tensor:
+    """Unmask the first frame of samples that have none, for layers that must read something; it is zeros if hidden."""
+    return mask | (~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
+
+
 def pad_frames(x: Tensor, mask: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
     """Return ``(B, length, D)`` with zeros for masked and for added frames, and its mask. Default: all are real."""
     mask = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask

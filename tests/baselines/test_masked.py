@@ -2,7 +2,7 @@
 
 import torch
 
-from baselines.masked import Windows, last, mean_frames, pad_frames
+from baselines.masked import Windows, first_at_least, last, mean_frames, pad_frames
 
 
 def test_the_last_real_frame_is_the_summary():
@@ -15,6 +15,11 @@ def test_masked_frames_count_in_no_mean():
     x, mask = torch.randn(3, 4, 2), torch.tensor([[1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
     expected = [x[0, mask[0]].mean(0), x[1, 2], torch.zeros(2)]
     torch.testing.assert_close(mean_frames(x.masked_fill(~mask[..., None], torch.nan), mask), torch.stack(expected))
+
+
+def test_where_nothing_is_real_the_first_frame_is_unmasked():
+    mask = torch.tensor([[0, 1, 0], [0, 0, 0]]).bool()
+    assert first_at_least(mask).tolist() == [[False, True, False], [True, False, False]]
 
 
 def test_added_frames_are_masked_zeros():

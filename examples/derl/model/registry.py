@@ -13,6 +13,7 @@ from derl.model.lnln import LnlnModel
 from derl.model.misa import MisaModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
+from derl.model.transm import TransMModel
 
 MODELS: dict[str, type[SentimentModel]] = {}
 
@@ -53,3 +54,4 @@ register_model("misa", MisaModel)
 register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
 register_model("cube_mlp", CubeMlpModel)
+register_model("transm", TransMModel)
