@@ -14,6 +14,7 @@ import derl_export
 import derl_mosi
 import derl_predict
 from baselines.crossmodal import CrossmodalLayer
+from baselines.self_mm import Memory
 from derl import MODELS, DerlConfig
 from derl.model.compared import ComparedModel
 from derl.model.saved import read_model
@@ -42,6 +43,12 @@ def make(name, **settings):
             module.dropout = 0.0
     for parameter in model.core.parameters():  # equal seeds and zeros hide gradients
         parameter.data += 0.1 * torch.randn_like(parameter)
+    for module in model.core.modules():  # as if training samples had been seen
+        if isinstance(module, Memory):
+            module.forget(8)
+            module.features.normal_()
+            module.labels.normal_()
+            module.visits.fill_(2)
     return model
 
 
