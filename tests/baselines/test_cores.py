@@ -10,6 +10,7 @@ from torch import nn
 
 import baselines
 from baselines.almt import ALMT
+from baselines.corrkd import CorrKD
 from baselines.crossmodal import CrossmodalLayer
 from baselines.cube_mlp import CubeMLP
 from baselines.dmd import DMD
@@ -27,6 +28,7 @@ CORES = {
     "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
     "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
+    "corrkd": partial(CorrKD, dim=4, depth=1, num_heads=2),
     "self_mm": partial(SelfMM, num_samples=5, dim=4),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
@@ -77,6 +79,9 @@ def losses(name, core, features, masks):
             terms = core.losses(output, errors, errors)
         case "almt" | "cube_mlp":
             terms = {}
+        case "corrkd":
+            taught = core.teach(features, masks)
+            terms = core.losses(output, taught, labels) | {"teacher": taught.prediction.square().sum()}
         case "self_mm":
             signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [-2.0, 2.0], [3.0, 1.0], [2.0, -1.0]])
             for _ in range(2):

@@ -41,6 +41,10 @@ class Problem(ABC):
         """Return labels in the dtype that losses take."""
 
     @abstractmethod
+    def groups(self, labels: Tensor) -> Tensor:
+        """Return the class of each label, or its side of the mean that a head lacks: 1 above, 0 below, -1 neither."""
+
+    @abstractmethod
     def signed(self, labels: Tensor) -> Tensor:
         """Return labels as ``(B, num_outputs)`` numbers around 0, on the scale of a head's outputs."""
 
@@ -79,6 +83,9 @@ class Numbers(Problem):
     def targets(self, labels: Tensor) -> Tensor:
         return labels
 
+    def groups(self, labels: Tensor) -> Tensor:
+        return torch.where(labels == self.label_mean, -1, (labels > self.label_mean).long())
+
     def signed(self, labels: Tensor) -> Tensor:
         return ((labels - self.label_mean) / self.label_scale)[:, None]
 
@@ -111,6 +118,9 @@ class Classes(Problem):
         return torch.where(there[:, None], predictions, shares.log())
 
     def targets(self, labels: Tensor) -> Tensor:
+        return labels.long()
+
+    def groups(self, labels: Tensor) -> Tensor:
         return labels.long()
 
     def signed(self, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModel
 from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
+from derl.model.corrkd import CorrKdModel
 from derl.model.cube_mlp import CubeMlpModel
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
@@ -55,3 +56,4 @@ register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
 register_model("cube_mlp", CubeMlpModel)
 register_model("self_mm", SelfMmModel)
+register_model("corrkd", CorrKdModel)

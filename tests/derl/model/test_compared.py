@@ -33,6 +33,8 @@ def make(name, **settings):
     torch.manual_seed(0)
     model_class = MODELS[name]
     config = {"text_config": tiny_text(layers=1), "core": dict(model_class.smoke), "max_lengths": LENGTHS} | settings
+    if model_class.remembers:
+        config["core"] |= {"num_samples": 8}
     model = model_class(DerlConfig.smoke(**config))
     for module in model.modules():  # one input gives one output
         if isinstance(module, nn.Dropout):
@@ -45,7 +47,6 @@ def make(name, **settings):
         parameter.data += 0.1 * torch.randn_like(parameter)
     for module in model.core.modules():  # as if training samples had been seen
         if isinstance(module, Memory):
-            module.forget(8)
             module.features.normal_()
             module.labels.normal_()
             module.visits.fill_(2)
