@@ -10,12 +10,14 @@ from torch import nn
 
 import baselines
 from baselines.almt import ALMT
+from baselines.corrkd import CorrKD
 from baselines.crossmodal import CrossmodalLayer
 from baselines.cube_mlp import CubeMLP
 from baselines.dmd import DMD
 from baselines.emoe import EMOE
 from baselines.lnln import LNLN
 from baselines.misa import MISA
+from baselines.self_mm import SelfMM
 from baselines.tfr_net import TFRNet
 from baselines.transm import TransM
 
@@ -28,6 +30,8 @@ CORES = {
     "transm": partial(TransM, dominant="text", dim=4, gru_dim=3, depth=1, decoder_depth=1, num_heads=2),
     "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
+    "corrkd": partial(CorrKD, dim=4, depth=1, num_heads=2),
+    "self_mm": partial(SelfMM, num_samples=5, dim=4),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -77,6 +81,14 @@ def losses(name, core, features, masks):
             terms = core.losses(output, errors, errors)
         case "almt" | "cube_mlp":
             terms = {}
+        case "corrkd":
+            taught = core.teach(features, masks)
+            terms = core.losses(output, taught, labels) | {"teacher": taught.prediction.square().sum()}
+        case "self_mm":
+            signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [-2.0, 2.0], [3.0, 1.0], [2.0, -1.0]])
+            for _ in range(2):
+                core.remember(output.parts, signs, torch.arange(5))
+            terms = core.losses(output.parts, signs, torch.arange(5))
     return output.prediction.square().sum() + sum(terms.values())
 
 

@@ -17,14 +17,15 @@ class Collator:
     - ``inputs``: modality -> ``(B, L)`` int64 or ``(B, L, D)``.
     - ``masks``, ``keep``: modality -> ``(B, L)`` bool.
     - ``labels``: ``(B,)`` float32, if the items have labels.
+    - ``index``: ``(B,)`` int64, the samples' places in their split, if ``with_index``.
     """
 
-    def __init__(self, pad_token_id: int) -> None:
+    def __init__(self, pad_token_id: int, *, with_index: bool = False) -> None:
         if not isinstance(pad_token_id, Integral):
             raise TypeError(
                 f"Collator expected pad_token_id to be an int, got {pad_token_id!r}; give the tokenizer a pad token."
             )
-        self.pad_token_id = pad_token_id
+        self.pad_token_id, self.with_index = pad_token_id, with_index
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {
@@ -33,6 +34,8 @@ class Collator:
         }
         if "labels" in items[0]:
             batch["labels"] = torch.tensor([item["labels"] for item in items], dtype=torch.float32)
+        if self.with_index:
+            batch["index"] = torch.tensor([item["index"] for item in items])
         return batch
 
     def _pad(self, rows: list[Tensor]) -> Tensor:

@@ -69,8 +69,13 @@ class ComparedModel(SentimentModel):
         masks: Features | None = None,
         keep: Features | None = None,
         labels: Tensor | None = None,
+        index: Tensor | None = None,
     ) -> DerlOutput:
-        """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`."""
+        """Predict from what was kept; for arguments see :meth:`derl.model.derl.DerlModel.forward`.
+
+        Args:
+            index: the samples' places in the training split, ``(B,)``, for a model that remembers samples.
+        """
         inputs, masks, keep, seen, shown, rows = self.prepare(inputs, masks, keep, labels)
         if rows is not None and (self.needs or self.compares_scores):
             features = self.embed(append_rows(seen, inputs, rows), append_rows(shown, masks, rows))
@@ -81,7 +86,8 @@ class ComparedModel(SentimentModel):
             parts = CoreParts(found, found, features)
         output = DerlOutput(prediction=self.answer(self.problem.predict(parts.output.prediction), shown))
         if labels is not None:
-            self.add_losses(output, Batch(labels, masks, keep, rows, complete, parts if self.training else None))
+            parts = parts if self.training else None
+            self.add_losses(output, Batch(labels, masks, keep, rows, complete, parts, index))
         return output
 
     def _run_both(self, features: Features, masks: Features, rows: Tensor) -> tuple[CoreParts, Tensor | None]:

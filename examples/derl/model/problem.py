@@ -41,6 +41,14 @@ class Problem(ABC):
         """Return labels in the dtype that losses take."""
 
     @abstractmethod
+    def groups(self, labels: Tensor) -> Tensor:
+        """Return the class of each label, or its side of the mean that a head lacks: 1 above, 0 below, -1 neither."""
+
+    @abstractmethod
+    def signed(self, labels: Tensor) -> Tensor:
+        """Return labels as ``(B, num_outputs)`` numbers around 0, on the scale of a head's outputs."""
+
+    @abstractmethod
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return the loss of each sample, ``(B,)``, or its mean if ``reduction`` is "mean"."""
 
@@ -75,6 +83,12 @@ class Numbers(Problem):
     def targets(self, labels: Tensor) -> Tensor:
         return labels
 
+    def groups(self, labels: Tensor) -> Tensor:
+        return torch.where(labels == self.label_mean, -1, (labels > self.label_mean).long())
+
+    def signed(self, labels: Tensor) -> Tensor:
+        return ((labels - self.label_mean) / self.label_scale)[:, None]
+
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return squared or absolute errors of standardized scores."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
@@ -105,6 +119,13 @@ class Classes(Problem):
 
     def targets(self, labels: Tensor) -> Tensor:
         return labels.long()
+
+    def groups(self, labels: Tensor) -> Tensor:
+        return labels.long()
+
+    def signed(self, labels: Tensor) -> Tensor:
+        """Return 1 for the class of a sample, and -1 for the others."""
+        return 2 * F.one_hot(self.targets(labels), self.config.num_labels).float() - 1
 
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return cross-entropies."""

@@ -5,12 +5,14 @@ from transformers import AutoConfig, AutoModel
 from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
 from derl.model.config import DerlConfig
+from derl.model.corrkd import CorrKdModel
 from derl.model.cube_mlp import CubeMlpModel
 from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
 from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
 from derl.model.misa import MisaModel
+from derl.model.self_mm import SelfMmModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
 from derl.model.transm import TransMModel
@@ -55,3 +57,5 @@ register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
 register_model("cube_mlp", CubeMlpModel)
 register_model("transm", TransMModel)
+register_model("self_mm", SelfMmModel)
+register_model("corrkd", CorrKdModel)

@@ -35,6 +35,7 @@ class SentimentModel(PreTrainedModel):
         exports: whether ``derl_export.py`` takes the model; if not, it says so.
         recipe: options of the model's own paper, which ``--recipe paper`` puts before DERL's.
         smoke: ``config.core`` of the smoke preset, for a model with a core.
+        remembers: whether ``forward`` takes ``index``, the samples' places in the training split.
         phases: phases of training, which take turns. Default: none.
         phase: name of the current phase, which the trainer sets; None outside of training.
     """
@@ -44,6 +45,7 @@ class SentimentModel(PreTrainedModel):
     exports: ClassVar[bool] = True
     recipe: ClassVar[Mapping[str, Any]] = {}
     smoke: ClassVar[Mapping[str, Any]] = {}
+    remembers: ClassVar[bool] = False
     phases: ClassVar[Sequence[Phase]] = ()
     phase: str | None = None
     config_class = DerlConfig

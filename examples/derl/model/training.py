@@ -18,6 +18,7 @@ class Batch:
         rows: indices of the samples with dropped elements; None in evaluation, and if nothing was dropped.
         complete_prediction: the complete input's scores of ``rows``; None if they are not compared.
         parts: what else the model needs, of its own making; None in evaluation.
+        index: places of the samples in the training split, ``(B,)``; None if the model does not ask for them.
     """
 
     labels: Tensor
@@ -26,6 +27,7 @@ class Batch:
     rows: Tensor | None = None
     complete_prediction: Tensor | None = None
     parts: Any = None
+    index: Tensor | None = None
 
 
 @dataclass(frozen=True)

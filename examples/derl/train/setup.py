@@ -116,7 +116,8 @@ class Setup:
     @property
     def collator(self) -> Collator:
         """Return the collator, which pads samples to a batch."""
-        return Collator(0 if self.tokenizer is None else self.tokenizer.pad_token_id)
+        pad_token_id = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
+        return Collator(pad_token_id, with_index=self.model.remembers)
 
     def dataset(self, split: str, condition: Condition | None = None) -> MissingDataset:
         """Return a split under a condition. Without one it is for training, and every epoch redraws what it drops."""

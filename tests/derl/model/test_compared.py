@@ -14,6 +14,7 @@ import derl_export
 import derl_mosi
 import derl_predict
 from baselines.crossmodal import CrossmodalLayer
+from baselines.self_mm import Memory
 from derl import MODELS, DerlConfig
 from derl.model.compared import ComparedModel
 from derl.model.saved import read_model
@@ -32,6 +33,8 @@ def make(name, **settings):
     torch.manual_seed(0)
     model_class = MODELS[name]
     config = {"text_config": tiny_text(layers=1), "core": dict(model_class.smoke), "max_lengths": LENGTHS} | settings
+    if model_class.remembers:
+        config["core"] |= {"num_samples": 8}
     model = model_class(DerlConfig.smoke(**config))
     for module in model.modules():  # one input gives one output
         if isinstance(module, nn.Dropout):
@@ -42,6 +45,11 @@ def make(name, **settings):
             module.dropout = 0.0
     for parameter in model.core.parameters():  # equal seeds and zeros hide gradients
         parameter.data += 0.1 * torch.randn_like(parameter)
+    for module in model.core.modules():  # as if training samples had been seen
+        if isinstance(module, Memory):
+            module.features.normal_()
+            module.labels.normal_()
+            module.visits.fill_(2)
     return model
 
 

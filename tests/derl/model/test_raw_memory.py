@@ -32,7 +32,8 @@ class Checkpoint:
 
     def __init__(self, model_class, folder):
         self.model_class, self.file, self.folder = model_class, folder / "model.safetensors", folder
-        config = DerlConfig.smoke(text_config=tiny_text(layers=1), max_lengths=LENGTHS, core=dict(model_class.smoke))
+        core = dict(model_class.smoke) | ({"num_samples": 3} if model_class.remembers else {})
+        config = DerlConfig.smoke(text_config=tiny_text(layers=1), max_lengths=LENGTHS, core=core)
         self.model = model_class(config)
         self.model.save_pretrained(folder)
         self.saved = {name: part + SHIFT for name, part in load_file(self.file).items()}
