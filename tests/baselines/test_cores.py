@@ -16,6 +16,7 @@ from baselines.dmd import DMD
 from baselines.emoe import EMOE
 from baselines.lnln import LNLN
 from baselines.misa import MISA
+from baselines.mmim import MMIM
 from baselines.tfr_net import TFRNet
 
 CORES = {
@@ -26,6 +27,7 @@ CORES = {
     "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
     "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
+    "mmim": partial(MMIM, dominant="text", dim=8, hidden_dim=12),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -75,6 +77,8 @@ def losses(name, core, features, masks):
             terms = core.losses(output, errors, errors)
         case "almt" | "cube_mlp":
             terms = {}
+        case "mmim":
+            terms = core.losses(output.parts, labels)
     return output.prediction.square().sum() + sum(terms.values())
 
 

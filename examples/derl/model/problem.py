@@ -41,6 +41,10 @@ class Problem(ABC):
         """Return labels in the dtype that losses take."""
 
     @abstractmethod
+    def groups(self, labels: Tensor) -> Tensor:
+        """Return the class of each label, or its side of the mean that a head lacks: 1 above, 0 below, -1 neither."""
+
+    @abstractmethod
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return the loss of each sample, ``(B,)``, or its mean if ``reduction`` is "mean"."""
 
@@ -75,6 +79,9 @@ class Numbers(Problem):
     def targets(self, labels: Tensor) -> Tensor:
         return labels
 
+    def groups(self, labels: Tensor) -> Tensor:
+        return torch.where(labels == self.label_mean, -1, (labels > self.label_mean).long())
+
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
         """Return squared or absolute errors of standardized scores."""
         criterion = F.mse_loss if self.config.task_loss == "mse" else F.l1_loss
@@ -104,6 +111,9 @@ class Classes(Problem):
         return torch.where(there[:, None], predictions, shares.log())
 
     def targets(self, labels: Tensor) -> Tensor:
+        return labels.long()
+
+    def groups(self, labels: Tensor) -> Tensor:
         return labels.long()
 
     def errors(self, predictions: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:

@@ -11,6 +11,7 @@ from derl.model.dmd import DmdModel
 from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
 from derl.model.misa import MisaModel
+from derl.model.mmim import MmimModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
 
@@ -53,3 +54,4 @@ register_model("misa", MisaModel)
 register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
 register_model("cube_mlp", CubeMlpModel)
+register_model("mmim", MmimModel)
