@@ -10,6 +10,7 @@ from torch import nn
 
 import baselines
 from baselines.almt import ALMT
+from baselines.cenet import CENET
 from baselines.crossmodal import CrossmodalLayer
 from baselines.cube_mlp import CubeMLP
 from baselines.dmd import DMD
@@ -28,6 +29,7 @@ CORES = {
     "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
     "mmim": partial(MMIM, dominant="text", dim=8, hidden_dim=12),
+    "cenet": partial(CENET, dominant="text"),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -75,7 +77,7 @@ def losses(name, core, features, masks):
         case "emoe":
             errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
             terms = core.losses(output, errors, errors)
-        case "almt" | "cube_mlp":
+        case "almt" | "cube_mlp" | "cenet":
             terms = {}
         case "mmim":
             terms = core.losses(output.parts, labels)

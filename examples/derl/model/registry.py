@@ -4,6 +4,7 @@ from transformers import AutoConfig, AutoModel
 
 from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
+from derl.model.cenet import CenetModel
 from derl.model.config import DerlConfig
 from derl.model.cube_mlp import CubeMlpModel
 from derl.model.derl import DerlModel
@@ -55,3 +56,4 @@ register_model("emoe", EmoeModel)
 register_model("almt", AlmtModel)
 register_model("cube_mlp", CubeMlpModel)
 register_model("mmim", MmimModel)
+register_model("cenet", CenetModel)
