@@ -22,10 +22,19 @@ def mean_frames(x: Tensor, mask: Tensor) -> Tensor:
     return hide(x, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
+def first(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the first unmasked row of ``(B, T, D)``, and zeros if there is none."""
+    return _row(x, mask, mask.long().argmax(1))
+
+
 def last(x: Tensor, mask: Tensor) -> Tensor:
     """Return the last unmasked row of ``(B, T, D)``, and zeros if there is none."""
-    place = torch.where(mask, torch.arange(x.shape[1], device=x.device), 0).amax(1)
-    return torch.where(mask.any(1)[:, None], x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))[:, 0], 0)
+    return _row(x, mask, torch.where(mask, torch.arange(x.shape[1], device=x.device), 0).amax(1))
+
+
+def _row(x: Tensor, mask: Tensor, place: Tensor) -> Tensor:
+    row = x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
+    return torch.where(mask.any(1)[:, None], row, 0)
 
 
 def first_at_least(mask: Tensor) -> Tensor:

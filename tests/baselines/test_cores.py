@@ -10,6 +10,7 @@ from torch import nn
 
 import baselines
 from baselines.almt import ALMT
+from baselines.cenet import CENET
 from baselines.corrkd import CorrKD
 from baselines.crossmodal import CrossmodalLayer
 from baselines.cube_mlp import CubeMLP
@@ -17,6 +18,7 @@ from baselines.dmd import DMD
 from baselines.emoe import EMOE
 from baselines.lnln import LNLN
 from baselines.misa import MISA
+from baselines.mmim import MMIM
 from baselines.self_mm import SelfMM
 from baselines.tfr_net import TFRNet
 from baselines.transm import TransM
@@ -32,6 +34,8 @@ CORES = {
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
     "corrkd": partial(CorrKD, dim=4, depth=1, num_heads=2),
     "self_mm": partial(SelfMM, num_samples=5, dim=4),
+    "mmim": partial(MMIM, dominant="text", dim=8, hidden_dim=12),
+    "cenet": partial(CENET, dominant="text"),
 }
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -79,7 +83,7 @@ def losses(name, core, features, masks):
         case "emoe":
             errors = {modality: criterion(guess, labels) for modality, guess in output.parts.guesses.items()}
             terms = core.losses(output, errors, errors)
-        case "almt" | "cube_mlp":
+        case "almt" | "cube_mlp" | "cenet":
             terms = {}
         case "corrkd":
             taught = core.teach(features, masks)
@@ -89,6 +93,8 @@ def losses(name, core, features, masks):
             for _ in range(2):
                 core.remember(output.parts, signs, torch.arange(5))
             terms = core.losses(output.parts, signs, torch.arange(5))
+        case "mmim":
+            terms = core.losses(output.parts, labels)
     return output.prediction.square().sum() + sum(terms.values())
 
 

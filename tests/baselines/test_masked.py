@@ -2,12 +2,13 @@
 
 import torch
 
-from baselines.masked import Windows, first_at_least, last, mean_frames, pad_frames
+from baselines.masked import Windows, first, first_at_least, last, mean_frames, pad_frames
 
 
-def test_the_last_real_frame_is_the_summary():
+def test_the_first_and_the_last_real_frame_are_summaries():
     x = torch.arange(12.0).view(3, 4, 1)
-    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()
+    assert first(x, mask).flatten().tolist() == [0, 5, 0]
     assert last(x, mask).flatten().tolist() == [3, 6, 0]
 
 

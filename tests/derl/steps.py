@@ -4,10 +4,13 @@ import torch
 
 
 def step(model, inputs, masks, keep, labels):
-    """Prediction, loss and gradients of every parameter."""
+    """Prediction, loss and gradients of every parameter; buffers, which may be a memory, are as before."""
     model.zero_grad()
+    buffers = [(part, part.clone()) for part in model.buffers()]
     output = model(inputs, masks, keep, labels)
     output.loss.backward()
+    for part, former in buffers:
+        part.copy_(former)
     return [output.prediction, output.loss, *(parameter.grad for parameter in model.parameters())]
 
 

@@ -82,7 +82,7 @@ class ComparedModel(SentimentModel):
             parts, complete = self._run_both(features, append_rows(shown, masks, rows), rows)
         else:
             features, complete = self.embed(seen, shown), None
-            found = self.core(features, shown)
+            found = self.run_core(features, shown)
             parts = CoreParts(found, found, features)
         output = DerlOutput(prediction=self.answer(self.problem.predict(parts.output.prediction), shown))
         if labels is not None:
@@ -101,11 +101,15 @@ class ComparedModel(SentimentModel):
             return part[:size].index_copy(0, rows, part[size:])
 
         if self.needs != "output" and not self.compares_scores:
-            found = self.core(tree_map(first, features), tree_map(first, masks))
+            found = self.run_core(tree_map(first, features), tree_map(first, masks))
             return CoreParts(found, None, tree_map(complete, features)), None
-        found = self.core(features, masks)
+        found = self.run_core(features, masks)
         scores = self.problem.predict(found.prediction)[size:] if self.compares_scores else None
         return CoreParts(tree_map(first, found), tree_map(complete, found), tree_map(complete, features)), scores
+
+    def run_core(self, features: Features, masks: Features) -> Any:
+        """Call the core; a subclass whose core takes part in the encoding of text overrides it, and :meth:`embed`."""
+        return self.core(features, masks)
 
     def losses(self, output: DerlOutput, batch: Batch) -> dict[str, Tensor]:
         """Add the core's losses, in training, to those of every model."""

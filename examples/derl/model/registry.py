@@ -4,6 +4,7 @@ from transformers import AutoConfig, AutoModel
 
 from derl.model.almt import AlmtModel
 from derl.model.baseline import PlainModel
+from derl.model.cenet import CenetModel
 from derl.model.config import DerlConfig
 from derl.model.corrkd import CorrKdModel
 from derl.model.cube_mlp import CubeMlpModel
@@ -12,6 +13,7 @@ from derl.model.dmd import DmdModel
 from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
 from derl.model.misa import MisaModel
+from derl.model.mmim import MmimModel
 from derl.model.self_mm import SelfMmModel
 from derl.model.sentiment import SentimentModel
 from derl.model.tfr_net import TfrNetModel
@@ -59,3 +61,5 @@ register_model("cube_mlp", CubeMlpModel)
 register_model("transm", TransMModel)
 register_model("self_mm", SelfMmModel)
 register_model("corrkd", CorrKdModel)
+register_model("mmim", MmimModel)
+register_model("cenet", CenetModel)

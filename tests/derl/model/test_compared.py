@@ -198,6 +198,29 @@ def test_lnln_learns_the_share_of_words_that_is_left():
     assert present["text"].tolist() == [False, True, True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("settings", "labels", "groups"),
+    [
+        ({}, [1.5, 0.0, -0.2, 3.0, -1.0, 0.1], [1, -1, 0, 1, 0, 1]),
+        ({"sentiment": False}, [7.0, 5.0, 4.0, 3.0, 6.0, 5.0], [1, -1, 0, 0, 1, -1]),
+        (
+            {"problem_type": "single_label_classification", "id2label": {0: "calm", 1: "glad", 2: "sad"}},
+            [2.0, 0.0, 1.0, 0.0, 2.0, 1.0],
+            [2, 0, 1, 0, 2, 1],
+        ),
+    ],
+    ids=["polarity", "side of the mean", "class"],
+)
+def test_mmim_groups_samples_by_what_is_predicted(settings, labels, groups):
+    model = make("mmim", **settings).train()
+    model.fit_labels(torch.tensor(labels))
+    model(*batch()[:3], torch.tensor(labels))
+    memory = model.core.entropies["audio"]
+    assert memory.num_components == (3 if "id2label" in settings else 2)
+    expected = [-1 if row in (1, 5) else group for row, group in enumerate(groups)]  # without audio
+    assert memory.memory_groups[:6].tolist() == expected
+
+
 def test_every_model_brings_its_papers_recipe():
     assert fill_in(Options(data="x.csv")).task_loss == "mse"
     found = fill_in(Options(model="tfr_net", data="x.csv", learning_rate=0.5))
