@@ -218,9 +218,8 @@ class Memory(nn.Module):
 
     def distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a, ``(B, num_outputs)``, for features ``(B, D)``, and which outputs have both centers."""
-        seen, known, found = self.visits[:, None] > 0, [], []
-        for chosen in (self.labels > 0, self.labels < 0):
-            chosen &= seen
+        known, found = [], []
+        for chosen in (self.labels > 0, self.labels < 0):  # those without a visit are 0
             with torch.autocast(x.device.type, enabled=False):
                 shares = chosen.to(self.features.dtype) / chosen.sum(0).clamp(min=1)
                 centers = shares.mT @ self.features

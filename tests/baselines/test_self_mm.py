@@ -145,6 +145,16 @@ def test_outputs_are_learned_apart():
         torch.testing.assert_close(memory.labels, torch.cat([core.memories[name].labels for core in apart], dim=1))
 
 
+def test_a_modality_that_was_never_there_for_one_sign_keeps_the_labels_of_the_sample():
+    core, index, labels = make(), torch.arange(5), torch.tensor([[1.0], [-1.0], [2.0], [-2.0], [1.0]]).double()
+    parts, _, _ = next(draw_steps(1))
+    present = {name: torch.ones(5, dtype=torch.bool) for name in DIMS} | {"vision": labels[:, 0] > 0}
+    for _ in range(2):
+        core.remember(parts._replace(present=present), labels, index)
+    assert core.memories["vision"].labels[[0, 2, 4], 0].tolist() == [1, 2, 1]
+    assert not torch.equal(core.memories["text"].labels[:5], labels)
+
+
 def test_without_an_index_labels_are_generated_and_nothing_is_stored():
     core = make()
     for step in draw_steps(1):
