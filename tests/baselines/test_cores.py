@@ -17,6 +17,7 @@ from baselines.cube_mlp import CubeMLP
 from baselines.dmd import DMD
 from baselines.emoe import EMOE
 from baselines.lnln import LNLN
+from baselines.mctn import MCTN
 from baselines.misa import MISA
 from baselines.mmim import MMIM
 from baselines.self_mm import SelfMM
@@ -29,6 +30,7 @@ CORES = {
     "tfr_net": partial(TFRNet, dim=4, depth=1, num_heads=2, gru_depth=2, head_dim=8),
     "misa": partial(MISA, dim=4, ffn_dim=8),
     "emoe": partial(EMOE, dim=4, depth=1, num_heads=2, router_dim=5),
+    "mctn": partial(MCTN, dominant="text", dim=4),
     "transm": partial(TransM, dominant="text", dim=4, gru_dim=3, depth=1, decoder_depth=1, num_heads=2),
     "cube_mlp": partial(CubeMLP, length=5, dim=4, sizes=[(4, 5), (3, 4)]),
     "almt": partial(ALMT, dominant="text", dim=8, num_tokens=2, num_heads=2, head_dim=4),
@@ -76,7 +78,7 @@ def losses(name, core, features, masks):
             terms = core.losses(output, core(features, masks).tokens, masks["text"].float().mean(1), present)
         case "dmd":
             terms = core.losses(output.parts, labels, criterion)
-        case "tfr_net" | "transm":
+        case "tfr_net" | "transm" | "mctn":
             terms = core.losses(output, features, masks)
         case "misa":
             terms = core.losses(output.parts)

@@ -12,6 +12,7 @@ from derl.model.derl import DerlModel
 from derl.model.dmd import DmdModel
 from derl.model.emoe import EmoeModel
 from derl.model.lnln import LnlnModel
+from derl.model.mctn import MctnModel
 from derl.model.misa import MisaModel
 from derl.model.mmim import MmimModel
 from derl.model.self_mm import SelfMmModel
@@ -63,3 +64,4 @@ register_model("self_mm", SelfMmModel)
 register_model("corrkd", CorrKdModel)
 register_model("mmim", MmimModel)
 register_model("cenet", CenetModel)
+register_model("mctn", MctnModel)
