@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, first, last, mean_over, pad_frames
-from baselines.recurrent import unmasked_first
+from baselines.masked import check_lengths, first, mean_over, pad_frames
+from baselines.recurrent import FinalState
 
 WEIGHTS = {"likelihood": 0.1, "entropy": 0.1, "contrast": 0.1}  # of the losses: beta, beta, alpha
 RIDGE = 1e-4  # added to variances, so that equal vectors have an entropy
@@ -152,20 +152,6 @@ class MMIM(nn.Module):
             "contrast": torch.stack(contrasts).sum(),
         }
         return {name: WEIGHTS[name] * loss for name, loss in found.items()}
-
-
-class FinalState(nn.Module):
-    """Sum up a sequence by the final state of an LSTM and a linear layer, ``(B, dim)``."""
-
-    def __init__(self, in_dim: int, dim: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(in_dim, dim, batch_first=True)
-        self.leave = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Read the unmasked frames of ``(B, T, D)``; zeros where there are none."""
-        x, shown = unmasked_first(x, mask)
-        return torch.where(mask.any(1)[:, None], self.leave(last(self.lstm(x)[0], shown)), 0)
 
 
 class Predictor(nn.Module):

@@ -5,7 +5,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from baselines.masked import hide
+from baselines.masked import hide, last
+
+
+class FinalState(nn.Module):
+    """Sum up a sequence by the final state of an LSTM and a linear layer, ``(B, dim)``."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(in_dim, dim, batch_first=True)
+        self.leave = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Read the unmasked frames of ``(B, T, D)``; zeros where there are none."""
+        x, shown = unmasked_first(x, mask)
+        return torch.where(mask.any(1)[:, None], self.leave(last(self.lstm(x)[0], shown)), 0)
 
 
 def unmasked_first(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

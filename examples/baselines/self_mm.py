@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, hide, last, mean_over, pad_frames
-from baselines.recurrent import unmasked_first
+from baselines.masked import check_lengths, first, mean_over, pad_frames
+from baselines.recurrent import FinalState
 
 LIMIT = 3.0  # H, of a generated label
 TINY = 1e-8  # e, added to divisors
@@ -121,10 +121,8 @@ class SelfMM(nn.Module):
         summaries, present = {}, {}
         for name in self.max_lengths:
             x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
-            x, mask = unmasked_first(x, mask)
             present[name] = mask.any(1)
-            summary = x[:, 0] if name == "text" else self.recurrent[name](x, mask)
-            summaries[name] = hide(summary, present[name])
+            summaries[name] = first(x, mask) if name == "text" else self.recurrent[name](x, mask)
         fused, prediction = self.fused(torch.cat(list(summaries.values()), dim=-1))
         if not self.training:
             return SelfMmOutput(prediction)
@@ -249,17 +247,3 @@ class Task(nn.Module):
         """Return features ``(B, D)`` and outputs ``(B, num_outputs)``."""
         features = self.enter(x)
         return features, self.head(self.hidden(features))
-
-
-class FinalState(nn.Module):
-    """Sum up a sequence by a linear map of an LSTM's final state, ``(B, D)``."""
-
-    def __init__(self, in_dim: int, dim: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(in_dim, dim, batch_first=True)
-        self.leave = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Read the unmasked rows, which come first in ``(B, T, D)``."""
-        found: Tensor = self.leave(last(self.lstm(x)[0], mask))
-        return found

@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.distributions import Normal
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from baselines.mmim import MMIM, RIDGE, WEIGHTS, FinalState, MixtureEntropy, MmimParts, Predictor, contrast
+from baselines.mmim import MMIM, RIDGE, WEIGHTS, MixtureEntropy, MmimParts, Predictor, contrast
 
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -27,20 +25,6 @@ def test_it_has_the_published_number_of_parameters_less_a_fixed_projection():
         core = MMIM(widths, lengths, 1, dominant="text")
     projections = 2 * (16 * 4 + 4)
     assert sum(part.numel() for part in core.parameters()) == 277_257 - projections == 277_121
-
-
-def test_a_sequence_is_summed_up_by_a_packed_lstm():
-    summarize, packed = FinalState(3, 4).double(), nn.LSTM(3, 4, batch_first=True).double()
-    packed.load_state_dict(summarize.lstm.state_dict())
-    x, mask = torch.randn(3, 6, 3).double(), torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]])
-    mask = mask.bool()
-    real = torch.zeros_like(x)
-    for row, own in enumerate(mask):
-        real[row, : own.sum()] = x[row, own]
-    sequence = pack_padded_sequence(real, mask.sum(1), batch_first=True, enforce_sorted=False)
-    expected = summarize.leave(packed(sequence)[1][0][0])
-    torch.testing.assert_close(summarize(x, mask), expected)
-    assert not summarize(x, torch.zeros_like(mask)).any()
 
 
 def test_only_the_first_real_state_of_the_text_is_read():

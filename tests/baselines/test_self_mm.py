@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from baselines.self_mm import FinalState, SelfMM, SelfMmParts
+from baselines.self_mm import SelfMM, SelfMmParts
 
 WIDTHS = {"text": 6, "audio": 5, "vision": 3}
 LENGTHS = {"text": 7, "audio": 9, "vision": 8}
@@ -23,13 +22,6 @@ def test_it_has_the_published_number_of_parameters():
     with torch.device("meta"):
         core = SelfMM(widths, lengths, 1, num_samples=1284)
     assert sum(part.numel() for part in core.parameters()) == 159_332
-
-
-def test_a_sequence_is_summed_up_by_the_final_state_of_a_packed_lstm():
-    summarize = FinalState(3, 4).double()
-    x, lengths = torch.randn(3, 6, 3).double(), torch.tensor([6, 2, 4])
-    _, (final, _) = summarize.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-    torch.testing.assert_close(summarize(x, torch.arange(6) < lengths[:, None]), summarize.leave(final[0]))
 
 
 def test_fusion_reads_the_first_real_token_the_final_states_and_zeros_for_what_is_absent():
