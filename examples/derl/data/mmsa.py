@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from derl.data.mmsa_columns import OTHER_LAYOUT, read_column, read_frames, read_labels, read_lengths, read_text
+from derl.data.padding import Frames, unpad
 from derl.data.pickled import Array, kind, refuse, remedy
 from derl.data.split import SPLITS, DataError, Split
 from derl.data.unpickle import load_pickle
@@ -25,14 +27,16 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
 
     Each split holds ``id``, ``regression_labels`` and its modalities: ``raw_text``, and every numeric array ``(N, L,
     D)``, e.g. ``audio``, ``vision`` or ``heart``, whose lengths are in ``heart_lengths``. Without lengths (aligned
-    files), an utterance ends at its last frame that is not all zero. A value that is not finite counts as missing. An
+    files), an utterance lies between its first and its last frame that are not all zero. A value that is not finite
+    counts as missing. An
     utterance without any frame that was observed lacks the modality, and one whose text is None, NaN or blank lacks the
     text. ``Split.left_out`` maps each key that was not read to the reason.
 
     MMSA's keys ``text`` and ``text_bert`` hold precomputed features and BERT token ids. They are left out; the words
     are read from ``raw_text``. Without ``raw_text``, ``text`` is read as the modality ``text_features``.
 
-    Frames that are padded at the front are moved to the start. ``Split.notes`` says so, and whatever else was decided.
+    Frames that are padded at the front are moved to the start, see :func:`derl.data.padding.unpad`. ``Split.notes``
+    says so, and whatever else was decided.
     A key that is not needed may hold anything.
 
     Args:
@@ -47,7 +51,6 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
         content = load_pickle(Path(path))
         _check_sharing(content, Path(path).stat().st_size)
         splits = _splits(content, text_features)
-        _check_agreement(splits)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a hostile file can raise anything, including memory and recursion errors
@@ -86,7 +89,7 @@ def _is_read(value: Any) -> bool:
 def _splits(content: Any, text_features: bool) -> dict[str, Split]:
     if not isinstance(content, dict):
         refuse("a dict of the splits train, valid and test", kind(content), remedy(content, OTHER_LAYOUT))
-    splits = {}
+    parts = {}
     for name in SPLITS:
         if name not in content:
             refuse(f"split {name!r}", f"only {_names(content)}", "use a file with the official split")
@@ -94,13 +97,48 @@ def _splits(content: Any, text_features: bool) -> dict[str, Split]:
             found = content[name]
             refuse(f"split {name!r} to be a dict", kind(found), remedy(found, OTHER_LAYOUT))
         try:
-            splits[name] = _split(content[name], text_features)
+            parts[name] = _part(content[name], text_features)
         except DataError as error:
             raise DataError(f"split {name!r}: {error}") from error
-    return splits
+    _check_agreement(parts)
+    lengths: dict[str, dict[str, Tensor]] = {name: {} for name in parts}
+    for modality, key in parts[SPLITS[0]].keys.items():
+        found = unpad(key, {name: part.frames[modality] for name, part in parts.items()})
+        for name in parts:
+            lengths[name][modality] = torch.from_numpy(found[name])
+    return {name: _split(part, lengths[name]) for name, part in parts.items()}
 
 
-def _split(entry: dict[Any, Any], text_features: bool) -> Split:
+class _Part(NamedTuple):
+    """What a split of the file holds, before the padding of frames is undone; ``keys`` maps modality -> key."""
+
+    keys: dict[str, str]
+    columns: dict[str, list[Any]]
+    frames: dict[str, Frames]
+    labels: np.ndarray
+    left_out: dict[str, str]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return (("text",) if "raw_text" in self.columns else ()) + tuple(self.keys)
+
+
+def _split(part: _Part, lengths: dict[str, Tensor]) -> Split:
+    notes = [note for frames in part.frames.values() for note in frames.notes]
+    if part.keys.get(TEXT_FEATURES) and "raw_text" not in {*part.columns, *part.left_out}:
+        notes.append("there is no raw_text: the features in text are read as the modality text_features")
+    return Split(
+        ids=part.columns["id"],
+        text=part.columns.get("raw_text"),
+        features={name: torch.from_numpy(frames.values) for name, frames in part.frames.items()},
+        lengths=lengths,
+        notes=notes,
+        labels=torch.from_numpy(part.labels),
+        left_out=part.left_out,
+    )
+
+
+def _part(entry: dict[Any, Any], text_features: bool) -> _Part:
     for key in ("id", "regression_labels", *(["text"] if text_features else [])):
         if key not in entry:
             refuse(f"key {key!r}", f"only {_names(entry)}", "use an MMSA file that has it")
@@ -117,19 +155,9 @@ def _split(entry: dict[Any, Any], text_features: bool) -> Split:
     counts = {key: len(column) for key, column in rows.items()}
     if len(set(counts.values())) > 1 or not len(labels):
         refuse("one row per utterance in every key", f"{counts} rows", "the file is damaged; get it again")
-    notes: list[str] = []
-    if keys.get(TEXT_FEATURES) == "text" and not text_features:
-        notes.append("there is no raw_text: the features in text are read as the modality text_features")
-    lengths = {name: read_lengths(keys[name], entry, values, notes) for name, values in frames.items()}
-    return Split(
-        ids=columns["id"],
-        text=columns.get("raw_text"),
-        features={name: torch.from_numpy(values) for name, values in frames.items()},
-        lengths=lengths,
-        notes=notes,
-        labels=torch.from_numpy(labels),
-        left_out=left_out,
-    )
+    declared = {name: read_lengths(keys[name], entry, values.shape) for name, values in frames.items()}
+    held = {name: Frames(values, declared[name]) for name, values in frames.items()}
+    return _Part(keys, columns, held, labels, left_out)
 
 
 def _choose(entry: dict[Any, Any], rows: int, text_features: bool) -> tuple[dict[str, str], dict[str, str]]:
@@ -191,12 +219,12 @@ def _shown(key: Any) -> str:
     return kind(key).removeprefix("str ")
 
 
-def _check_agreement(splits: Mapping[str, Split]) -> None:
-    held = {name: split.modalities for name, split in splits.items()}
+def _check_agreement(parts: Mapping[str, _Part]) -> None:
+    held = {name: part.modalities for name, part in parts.items()}
     if len(set(held.values())) > 1:
         refuse("the same modalities in every split", str(held), "use files from one source")
-    for modality in splits[SPLITS[0]].features:
-        widths = {name: split.features[modality].shape[2] for name, split in splits.items()}
+    for modality in parts[SPLITS[0]].frames:
+        widths = {name: part.frames[modality].values.shape[2] for name, part in parts.items()}
         if len(set(widths.values())) > 1:
             refuse(f"{modality} of the same width in every split", str(widths), "use files from one source")
 

@@ -74,7 +74,7 @@ def test_frames_are_found_at_either_end(tmp_path, capsys, front, filler, with_le
         assert split.lengths["audio"].tolist() == lengths(ROWS[name])
         for row, length in enumerate(lengths(ROWS[name])):
             assert split.features["audio"][row, :length, 0].tolist() == [1.0 + frame for frame in range(length)]
-    said = "train: audio is padded at the front: its frames were moved to the start"
+    said = "train: audio begins with padding in 3 of 4 rows: their frames were moved to the start"
     for _ in range(2):  # when it is converted, and from the cache
         assert (said in " ".join(capsys.readouterr().out.split())) is front
         load_data(tmp_path / "data.pkl", tmp_path / "cache")
@@ -85,7 +85,7 @@ def test_a_file_padded_at_both_ends_is_refused(tmp_path):
         return np.where(np.arange(rows)[:, None, None] < 1, padded(rows, front=True), padded(rows, front=False))
 
     path = write(tmp_path, layout(audio=mixed, audio_lengths=lengths))
-    with pytest.raises(DataError, match=r"audio padded at one end, found 1 rows that begin .* row 0, and 2 that end"):
+    with pytest.raises(DataError, match=r"found rows padded at the front \(train 0; .*at the end \(train 1, 2; "):
         read_mmsa(path)
 
 
