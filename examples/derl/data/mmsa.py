@@ -106,7 +106,7 @@ def _splits(content: Any, text_features: bool) -> dict[str, Split]:
         found = unpad(key, {name: part.frames[modality] for name, part in parts.items()})
         for name in parts:
             lengths[name][modality] = torch.from_numpy(found[name])
-    return {name: _split(part, lengths[name]) for name, part in parts.items()}
+    return {name: _split(part, lengths[name], text_features) for name, part in parts.items()}
 
 
 class _Part(NamedTuple):
@@ -123,9 +123,9 @@ class _Part(NamedTuple):
         return (("text",) if "raw_text" in self.columns else ()) + tuple(self.keys)
 
 
-def _split(part: _Part, lengths: dict[str, Tensor]) -> Split:
+def _split(part: _Part, lengths: dict[str, Tensor], text_features: bool) -> Split:
     notes = [note for frames in part.frames.values() for note in frames.notes]
-    if part.keys.get(TEXT_FEATURES) and "raw_text" not in {*part.columns, *part.left_out}:
+    if TEXT_FEATURES in part.keys and not text_features:
         notes.append("there is no raw_text: the features in text are read as the modality text_features")
     return Split(
         ids=part.columns["id"],

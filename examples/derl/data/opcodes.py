@@ -6,8 +6,7 @@ import pickletools
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from derl.data.formats import WRITER
-from derl.data.pickled import refuse
+from derl.data.pickled import SMALLER, refuse
 from derl.data.split import DataError
 
 _MARK, _TUPLE, _FLAT, _TEXT, _OTHER = "mark", "tuple", "flat tuple", "text", "other"
@@ -24,7 +23,6 @@ _CONTAINERS = {
     *("EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "LIST", "DICT"),
     *("BYTEARRAY8", "NEWOBJ", "OBJ", "INST", "NEWOBJ_EX"),
 }
-_REMEDY = f"take what is not needed out of the file, save arrays rather than nested lists, or {WRITER}"
 _REFUSED_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
@@ -58,7 +56,7 @@ def inspect(stream: mmap.mmap) -> None:
                 hashed = _hashed(name, taken)
                 if _TUPLE in hashed:
                     expected = f"tuples of at most {_LONGEST_KEY} items, none of them a tuple, as dict keys"
-                    refuse(expected, "another tuple", f"use text as keys; {_REMEDY}")
+                    refuse(expected, "another tuple", f"use text as keys; {SMALLER}")
                 left[keys] -= len(hashed) - hashed.count(_TEXT)
                 left[objects] -= name in _CONTAINERS
                 left[sets] -= name in _SETS
@@ -81,7 +79,7 @@ def _refuse_more(left: dict[str, int], size: int) -> NoReturn:
     what = min(left, key=left.__getitem__)
     base, per = _MOST[what]
     scaled = f" in a file of {size} bytes" if per else ""
-    refuse(f"at most {base + (size // per if per else 0)} {what}{scaled}", "more", _REMEDY)
+    refuse(f"at most {base + (size // per if per else 0)} {what}{scaled}", "more", SMALLER)
 
 
 def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:

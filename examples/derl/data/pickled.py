@@ -2,14 +2,40 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import numpy as np
 
 from derl.data.foreign import Foreign
+from derl.data.formats import WRITER
 from derl.data.split import DataError
 
 ESCAPE = "surrogateescape"  # keeps bytes of Python 2 that are no text
+SMALLER = f"take what is not needed out of the file, save arrays rather than nested lists, or {WRITER}"
+_COPIED = 2**18  # bytes that all calls together may copy, and one more for every byte of the file
+_MEMBER = 100  # bytes of a set per member
+_budget: ContextVar[tuple[int, int]] = ContextVar("bytes that calls may copy, and have copied", default=(0, 0))
+
+
+@contextmanager
+def copying(size: int) -> Iterator[None]:
+    """Limit what the calls in a pickle of this size copy, since each may copy the same bytes again."""
+    token = _budget.set((_COPIED + size, 0))
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _charge(copied: int) -> None:
+    limit, before = _budget.get()
+    if before + copied > limit:
+        expected = f"at most {limit} bytes copied by calls in a file of {limit - _COPIED} bytes"
+        refuse(expected, "more", SMALLER)
+    _budget.set((limit, before + copied))
 
 
 class _Callable:
@@ -74,6 +100,7 @@ class Array:
             self.shape, self.dtype, self.content = shape, kind(spec), None
             return
         if isinstance(content, str):  # of Python 2
+            _charge(len(content))
             content = content.encode("utf-8", ESCAPE)
         of_objects = dtype.kind == "O"
         if not isinstance(content, list if of_objects else (bytes, bytearray)):
@@ -119,12 +146,14 @@ def _from_buffer(content: Any, dtype: _Dtype, shape: Any, order: str, axis_order
 def _scalar(dtype: _Dtype, content: Any) -> Any:
     array = Array()
     array._set((1,), dtype, False, content)
+    _charge(len(content))
     return array if array.content is None else plain(array)[0]
 
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
         refuse("bytes spelled in latin1", kind(encoding), "save with pickle protocol 4")
+    _charge(len(text))
     return text.encode("latin1")
 
 
@@ -135,17 +164,20 @@ def _bytes(*args: Any) -> bytes:
 
 
 def _bytearray(content: Any = b"", encoding: str = "latin1") -> bytearray:
-    return bytearray(_encode(content, encoding) if isinstance(content, str) else _checked(content, bytes))
+    if isinstance(content, str):
+        return bytearray(_encode(content, encoding))
+    _charge(len(_checked(content, bytes)))
+    return bytearray(content)
 
 
-def _set(items: Any) -> "set[Any] | Foreign":
-    plain = all(isinstance(item, (str, bytes, int, float, type(None))) for item in _checked(items, list))
-    return set(items) if plain else Foreign()  # the hash of anything else may recurse
+def _set(items: Any, make: type[Any] = set) -> Any:
+    _charge(_MEMBER * len(_checked(items, list)))
+    plain = all(isinstance(item, (str, bytes, int, float, type(None))) for item in items)
+    return make(items) if plain else Foreign()  # the hash of anything else may recurse
 
 
-def _frozenset(items: Any) -> "frozenset[Any] | Foreign":
-    found = _set(items)
-    return found if isinstance(found, Foreign) else frozenset(found)
+def _frozenset(items: Any) -> Any:
+    return _set(items, frozenset)
 
 
 def _checked(value: Any, kind: type) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from derl.data.foreign import Foreigners
 from derl.data.formats import copied_as_text, recognize
 from derl.data.opcodes import inspect
-from derl.data.pickled import ESCAPE, GLOBALS, refuse
+from derl.data.pickled import ESCAPE, GLOBALS, copying, refuse
 from derl.data.running import runs_code
 from derl.data.split import DataError
 
@@ -23,7 +23,7 @@ def load_pickle(path: Path) -> Any:
 
     Raises:
         DataError: The file cannot be read, is not a complete pickle, names a global that runs code, or exceeds
-            a limit of :func:`derl.data.opcodes.inspect`. Damage can also raise
+            a limit of :func:`derl.data.opcodes.inspect` or :func:`derl.data.pickled.copying`. Damage can also raise
             other exceptions, which the caller must turn into a DataError.
     """
     try:
@@ -50,7 +50,8 @@ def _load(path: Path) -> Any:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         inspect(stream)
         stream.seek(0)
-        return _Unpickler(stream).load()
+        with copying(len(stream)):
+            return _Unpickler(stream).load()
 
 
 class _Unpickler(pickle.Unpickler):

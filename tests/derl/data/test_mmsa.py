@@ -7,6 +7,7 @@ import random
 import re
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,11 @@ def test_lists_fixed_width_strings_and_scalars_are_columns_too(write):
         assert split.labels.tolist() == pytest.approx([0.2, 1])
 
 
-def test_without_lengths_an_utterance_ends_at_its_last_frame_that_is_not_zero(write):
+def test_without_lengths_an_utterance_lies_between_its_first_and_last_frame_that_are_not_zero(write):
     audio = np.zeros((4, 5, 2), np.float32)
-    audio[0, 2, 1] = audio[1, 4, 0] = audio[2, 0, 0] = 1
+    audio[0, [0, 2], 1] = audio[1, [2, 4], 0] = audio[2, 0, 0] = 1
     split = read_mmsa(write(changed("test", audio=audio, audio_lengths=None)))["test"]
-    assert split.lengths["audio"].tolist() == [3, 5, 1, 0]
+    assert split.lengths["audio"].tolist() == [3, 3, 1, 0]
 
 
 NAN = np.nan
@@ -590,6 +591,43 @@ def test_a_flood_of_containers_is_refused_before_it_is_built(write, opcode, limi
     with pytest.raises(DataError, match=f"expected at most {limit} in a file of .* found more; .*ShardWriter") as error:
         read_mmsa(write(b"\x80\x04N" + opcode * 400_000 + b"."))
     assert "trust" not in str(error.value)
+
+
+COPIES = {  # what one call copies again at every use; the memo holds the large part
+    "bytearray": (global_("builtins", "bytearray"), body((b"x" * 100_000,))),
+    "encode": (global_("_codecs", "encode"), body(("x" * 100_000, "latin1"))),
+    "set": (global_("builtins", "set"), body((list(range(2_000)),))),
+    "frozenset": (global_("builtins", "frozenset"), body((list(range(2_000)),))),
+    "scalar": (
+        global_("numpy._core.multiarray", "scalar"),
+        b"(" + global_("numpy", "dtype") + body(("S100000",)) + b"R" + body(b"x" * 100_000) + b"t",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_calls_that_copy_the_same_bytes_again_and_again_are_refused(write, kind):
+    called, arguments = COPIES[kind]
+    data = protocol_4(called, b"q\x00", arguments, b"q\x01", b"00](", b"h\x00h\x01R" * 1_000, b"e")
+    path = write(data)
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match=f"at most {2**18 + len(data)} bytes copied by calls .*found more; .*ShardWriter"
+    ):
+        read_mmsa(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * (2**18 + len(data))  # of 100 MB
+
+
+def test_text_that_arrays_of_python_2_hold_is_not_copied_again_and_again(write):
+    made = global_("numpy._core.multiarray", "_reconstruct") + b"(" + global_("numpy", "ndarray") + body((0,))
+    made += body(b"b") + b"tR"
+    state = (
+        b"(K\x01" + body((100_000,)) + global_("numpy", "dtype") + body(("u1",)) + b"R\x89" + body("x" * 100_000) + b"t"
+    )
+    with pytest.raises(DataError, match="bytes copied by calls"):
+        read_mmsa(write(protocol_4(state, b"q\x000](", (made + b"h\x00b") * 1_000, b"e")))
 
 
 def test_so_are_keys_that_a_file_can_make_collide(write):
