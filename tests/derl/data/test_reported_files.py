@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 import pandas
 import pytest
+import scipy.io
 import scipy.sparse
 import torch
 
@@ -251,6 +252,8 @@ ORDERED = collections.OrderedDict(layout())
 OTHERS = {
     "csd": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as .csd files are; align .*ShardWriter"),
     "csv": (b"id,label,text\n1,2.0,so good\n", r"a table of text \(CSV\); give it a name that ends in .csv"),
+    "mat": (saved(scipy.io.savemat, {"audio": np.ones(3)}), r"MATLAB file \(.mat\); .*scipy.io.loadmat.*ShardWriter"),
+    "mat 7.3": (b"MATLAB 7.3 MAT-file, Platform" + bytes(500) + b"\x89HDF", r"7.3 \(.mat\); .*h5py.*ShardWriter"),
     "npy": (saved(np.save, np.ones(3)), r"one NumPy array \(.npy\); .*ShardWriter"),
     "npz": (saved(np.savez, a=np.ones(3)), r"arrays of numpy.savez \(.npz\); .*ShardWriter"),
     "pt": (
@@ -294,6 +297,36 @@ OTHERS = {
         for protocol in (0, 2, 3, 4, 5)
     },
 }
+
+
+CONVERTED = {  # content, what it is called, what pandas reads it with
+    "csv of Excel": (b"\xef\xbb\xbfid;label\n1;2,0\n", "a table of text with semicolons", "read_csv(path, sep=';')"),
+    "tsv": (b"id\tlabel\ttext\n1\t2.0\tgood, so\n", "a table of text with tabs (TSV)", r"read_csv(path, sep='\t')"),
+    "json": (b'[\n  {"id": "a", "label": 1.0}\n]\n', "JSON", "read_json(path)"),
+    "json of columns": (b' {"id": {"0": "a"},\n "label": {"0": 1.0}}', "JSON", "read_json(path)"),
+    "json in one line": (b'[{"id": "a", "label": 1.0}]', "JSON", "read_json(path)"),
+    "jsonl": (b'{"id": "a"}\n{"id": "b"}\n', "JSON Lines, one sample per line", "read_json(path, lines=True)"),
+    "xlsx": (archive(**{"a.xml": "", "xl/workbook.xml": ""}), "an Excel workbook (.xlsx)", "read_excel(path)"),
+    "xls": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(99), "an old Office file, such as .xls", "read_excel(path)"),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_a_table_of_another_kind_is_named_with_what_converts_it(tmp_path, kind):
+    data, what, reader = CONVERTED[kind]
+    with pytest.raises(DataError) as error:
+        load_data(write(tmp_path, data), tmp_path / "cache")
+    remedy = (
+        f"save it as a table, e.g. with pandas.{reader}.to_csv('table.csv', index=False), and give --data table.csv"
+    )
+    assert str(error.value).endswith(f"found {what}; {remedy} (docs/your-data.md).")
+
+
+def test_json_lines_longer_than_the_start_of_the_file_are_told_by_the_name(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"a": "' + "x" * 10_000 + '"}\n' * 2)
+    with pytest.raises(DataError, match="found JSON Lines"):
+        load_data(path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", OTHERS)
