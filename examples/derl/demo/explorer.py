@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,7 +65,13 @@ class Explorer:
         return "" if self.split is None or self.split.text is None else self.split.text[row] or ""
 
     def explore(
-        self, row: int | None, text: str, rate: float | Mapping[str, float], pattern: str, draw: int = 0
+        self,
+        row: int | None,
+        text: str,
+        rate: float | Mapping[str, float],
+        pattern: str,
+        draw: int = 0,
+        abstain: float | None = None,
     ) -> Explored:
         """Score a sample, complete and with some of it dropped.
 
@@ -75,6 +81,8 @@ class Explorer:
             rate: the missing rate in [0, 1]; one per modality if the pattern drops within a modality.
             pattern: a name in ``modx.missing.PATTERNS``.
             draw: index of the random draw. Within one draw, a higher rate drops more.
+            abstain: the widest interval, or the largest set of classes, with which the score is an answer. Default:
+                the predictor's.
 
         Raises:
             DataError: The sample has no input at all.
@@ -88,6 +96,8 @@ class Explorer:
         for name in there:
             batch["keep"][name][1:] = keep[name]
         complete, answer = self.predictor.predict_batch(batch, lengths_of([sample, sample]))
+        if abstain is not None and answer.width is not None:
+            answer = replace(answer, abstains=answer.width > abstain)
         return Explored(
             complete,
             answer,

@@ -50,11 +50,16 @@ CSS = """
 
 
 def score_html(explored: Explored) -> str:
-    """Return the answer, that to the complete input and the label, as text; for sentiment also on its scale."""
+    """Return the answer, that to the complete input and the label, as text; for sentiment also on its scale.
+
+    Where the model abstains, only why.
+    """
     answer, complete = explored.answer, explored.complete
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in explored.notes)
     marked = {"label": explored.label, "complete input": complete.score, "score": answer.score}
     marked = {name: value for name, value in marked.items() if value is not None}
+    if answer.abstains:
+        del marked["score"]
     scale = "" if answer.sentiment is None else _scale(marked, answer.interval)
     if answer.probabilities is None:
         figures = [
@@ -74,6 +79,13 @@ def score_html(explored: Explored) -> str:
         figures.append((INTERVAL, *_bounds(answer, answer.interval)))
     if answer.classes is not None:
         figures.append((SET, "", " or ".join(answer.classes)))
+    if answer.abstains:
+        figures = [part for part in figures if part[0] != "distance"]
+        figures[0] = (
+            "score",
+            "no answer",
+            f"its {'set of classes is larger' if answer.classes else 'interval is wider'} than accepted",
+        )
     words = "".join(
         f'<span>{_mark(name) if scale and name in marked else ""}{name} <b data-figure="{name}">{number}</b> '
         f"{escape(said)}</span>"

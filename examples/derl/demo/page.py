@@ -50,6 +50,13 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 sliders = [
                     gr.Slider(0, 1, 0, step=0.05, label=f"{name} missing", elem_id=f"rate-{name}") for name in names
                 ]
+                abstain = gr.Number(
+                    explorer.predictor.trust.abstain,
+                    label="Abstain if the interval is wider, or the set of classes larger, than",
+                    minimum=0,
+                    visible=explorer.predictor.trust.calibration is not None,
+                    elem_id="abstain",
+                )
                 joint = gr.Slider(0, 1, 0, step=0.05, label="missing, all modalities", visible=False, elem_id="rate")
                 draw = gr.State(0)
                 again = gr.Button("Draw again at the same rates", size="sm")
@@ -63,10 +70,12 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
                 )
                 left = gr.HTML(elem_id="left", label="What is left", container=True, show_label=True, padding=True)
 
-        def show(row: int, text: str, pattern: str, draw: int, joint: float, *rates: float) -> tuple[Any, Any, Any]:
+        def show(
+            row: int, text: str, pattern: str, draw: int, abstain: float | None, joint: float, *rates: float
+        ) -> tuple[Any, Any, Any]:
             rate = joint if PATTERNS[pattern].across else dict(zip(names, rates, strict=True))
             try:
-                explored = explorer.explore(None if row == TEXT_ALONE else row, text, rate, pattern, draw)
+                explored = explorer.explore(None if row == TEXT_ALONE else row, text, rate, pattern, draw, abstain)
             except DataError:
                 return '<p class="note">Type a sentence, or pick a sample.</p>', None, ""
             return score_html(explored), explored.answer.weights, left_html(explorer, explored)
@@ -78,7 +87,7 @@ def make_page(explorer: Explorer, title: str) -> gr.Blocks:
         row.input(words, row, text, show_progress="hidden")
         pattern.change(tie, pattern, [*sliders, joint], show_progress="hidden")
         again.click(lambda draw: draw + 1, draw, draw, show_progress="hidden")
-        inputs = [row, text, pattern, draw, joint, *sliders]
+        inputs = [row, text, pattern, draw, abstain, joint, *sliders]
         gr.on(
             [page.load, *(part.change for part in inputs)],
             show,

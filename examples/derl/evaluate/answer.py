@@ -34,6 +34,18 @@ class Answer:
     abstains: bool = False
 
     @property
+    def width(self) -> float | None:
+        """Width of the interval, or size of the set of classes; None without a calibration.
+
+        Example:
+            >>> Answer(5.0, None, interval=(4.0, 6.0)).width, Answer(0.6, None, classes=("a", "b")).width
+            (2.0, 2)
+        """
+        if self.classes is not None:
+            return len(self.classes)
+        return None if self.interval is None else self.interval[1] - self.interval[0]
+
+    @property
     def scale(self) -> float:
         """Size of a difference in score that matters: the interval's width, or a hundredth of a score without one.
 

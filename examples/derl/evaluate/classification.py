@@ -108,6 +108,12 @@ class Classification(Task):
         shares = answers.softmax(-1)
         return [prediction_sets(shares, quantile).sum(1).double().mean().item() for quantile in quantiles]
 
+    def sizes(self, answers: Tensor, quantile: float) -> Tensor:
+        return prediction_sets(answers.softmax(-1), quantile).sum(1).float()
+
+    def wrong(self, answers: Tensor, labels: Tensor) -> Tensor:
+        return (answers.argmax(-1) != self.numbers(labels)).float()
+
     def calibration_error(self, answers: Tensor, labels: Tensor) -> float | None:
         if not len(answers):
             return math.nan

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from derl.evaluate.answer import Answer
@@ -134,6 +135,14 @@ class Task(ABC):
     def widths(self, answers: Tensor, quantiles: Sequence[float]) -> list[float]:
         """Return the mean width of answers within each quantile."""
         return [2 * quantile for quantile in quantiles]
+
+    def sizes(self, answers: Tensor, quantile: float) -> Tensor:
+        """Return the width of each answer within a quantile, ``(n,)``: of the interval, or the number of classes."""
+        return torch.full((len(answers),), 2 * quantile)
+
+    def wrong(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """Return how wrong each answer is, ``(n,)``: the absolute error, or 1 for the wrong class."""
+        return (answers - labels).abs()
 
     def width(self, width: float) -> str:
         """Format the width of an interval, or the mean size of a set of classes."""

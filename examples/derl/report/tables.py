@@ -83,6 +83,23 @@ def intervals_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def abstention_table(results: dict[str, Any]) -> Table:
+    """Return the table of what is left if the model abstains from answers that are too wide."""
+    part, task = results["intervals"]["abstention"], reported_task(results)
+    of_classes = task.classify
+    header = ["classes, at most" if of_classes else "width, at most", "answered (%)", "coverage (%)"]
+    table = Table(
+        f"{results['model']}: what is left if it abstains where its {_intervals(results['intervals'])} are larger "
+        "(`derl_predict.py --abstain`), over all conditions",
+        [*header, "wrong (%)" if of_classes else "MAE"],
+    )
+    for limit, answered, coverage, error in zip(*part.values(), strict=True):
+        shown = f"{100 * error:.1f}" if of_classes else task.width(error)
+        cells = [f"{100 * answered:.1f}", f"{100 * coverage:.1f}", shown]
+        table.rows.append([f"{limit:.0f}" if of_classes else task.width(limit), *cells])
+    return table
+
+
 def _intervals(part: dict[str, Any]) -> str:
     return f"{100 * CONFIDENCE_LEVEL:.0f} % {'sets of classes' if 'calibration_error' in part else 'intervals'}"
 

@@ -20,6 +20,7 @@ from derl.report.figures import confusion, robustness, routing
 from derl.report.reliability import reliability
 from derl.report.tables import (
     Table,
+    abstention_table,
     bullets,
     headline,
     inter_modal_table,
@@ -58,7 +59,7 @@ def write_report(
         picture = io.BytesIO()
         draw(results).savefig(picture, format="png", dpi=150)
         write_file(folder / name, picture.getvalue())
-    tables.append(intervals_table(results))
+    tables += [intervals_table(results), abstention_table(results)]
     write_file(folder / "report.md", _markdown(results, tables, list(drawn)).encode())
     console.print(Text(f"report, predictions and pictures: {folder}"))
 

@@ -55,6 +55,18 @@ def test_the_page_shows_the_interval_of_what_is_left(explorer):
     assert "unbounded" in score_html(nothing)
 
 
+def test_the_page_abstains_where_the_interval_is_too_wide(explorer):
+    low, high = explorer.explore(3, explorer.text(3), NO_RATES, "frames").answer.interval
+    for limit, abstains in ((high - low + 0.01, False), (high - low - 0.01, True), (None, False)):
+        explored = explorer.explore(3, explorer.text(3), NO_RATES, "frames", abstain=limit)
+        shown = score_html(explored)
+        assert explored.answer.abstains is abstains
+        assert ("no answer" in shown) is ("its interval is wider than accepted" in shown) is abstains
+        assert (f"{explored.answer.score:+.2f}</b>" in shown.split("complete input")[0]) is not abstains
+        assert ('class="mark score"' in shown) is ('data-figure="distance"' in shown) is not abstains
+        assert 'data-figure="90 % interval"' in shown
+
+
 def test_what_a_modality_loses_is_its_own_rate(explorer):
     explored = explorer.explore(3, explorer.text(3), NO_RATES | {"text": 0.5, "vision": 1.0}, "frames")
     assert explored.keep["audio"].all()

@@ -1,5 +1,6 @@
 """Calibration and its assessment, for numbers and for classes, with samples that lack a modality."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,46 @@ def test_sets_of_classes_hold_and_their_sizes_and_calibration_error_are_measured
     expected = MulticlassCalibrationError(3)(test[0].softmax(1), test[1].long()).item()
     assert found["calibration_error"] == pytest.approx([expected] * 2)
     assert expected < 0.03
+
+
+def test_what_abstaining_leaves_is_measured_for_classes():
+    generator = torch.Generator().manual_seed(0)
+    task = Classification(["a", "b", "c"])
+    valid, (logits, labels) = draw(999, generator), draw(2000, generator)
+    calibration = calibrate(*under_conditions(*valid), task)
+    found = assess(calibration, *under_conditions(logits, labels), task)["abstention"]
+    shares = logits.softmax(1)
+    within = 1 - shares <= calibration.quantile(["r=0.0"], 0.9)
+    size = within.sum(1).clamp(min=1)
+    assert found["limits"] == [1, 2, 3]
+    for limit, answered, coverage, error in zip(*found.values(), strict=True):
+        rows = size <= limit
+        assert answered == pytest.approx(rows.double().mean().item())
+        assert error == pytest.approx((shares.argmax(1) != labels)[rows].double().mean().item())
+        held = within[torch.arange(2000), labels.long()][rows]
+        assert coverage == pytest.approx(held.double().mean().item())
+    assert found["error"] == sorted(found["error"])
+    assert found["answered"][-1] == 1
+
+
+def test_what_abstaining_leaves_is_measured_for_numbers_by_condition():
+    labels, answers = torch.zeros(40), torch.linspace(-1, 1, 40)
+    datasets, predicted = under_conditions(answers, labels)
+    predicted["audio"] = replace(predicted["audio"], scores=3 * answers)
+    calibration = calibrate(datasets, predicted, Regression())
+    found = assess(calibration, datasets, predicted, Regression())["abstention"]
+    narrow, wide = (2 * calibration.quantile([name], 0.9) for name in datasets)
+    assert found["limits"] == pytest.approx([narrow, wide])
+    assert found["answered"] == [0.5, 1.0]
+    mean = answers.abs().mean().item()
+    assert found["error"] == pytest.approx([mean, 2 * mean])
+
+
+def test_nothing_is_answered_where_nothing_is_calibrated():
+    answers = torch.zeros(3)  # too few for an interval
+    datasets = under_conditions(answers, answers)
+    found = assess(calibrate(*datasets, Regression()), *datasets, Regression())["abstention"]
+    assert found == {"limits": [], "answered": [], "coverage": [], "error": []}
 
 
 def test_a_sample_that_lacks_an_available_modality_does_not_count():

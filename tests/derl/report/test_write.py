@@ -87,6 +87,12 @@ def make_intervals(conditions):
         "test_samples": [20] * len(conditions),
         "widths": [[1.0 + index / 5, 2.0 + index / 5] for index in range(len(conditions))],
         "coverage": [[0.5, 0.95] for _ in conditions],
+        "abstention": {
+            "limits": [2.0, 4.4],
+            "answered": [0.25, 1.0],
+            "coverage": [0.96, 0.95],
+            "error": [0.5, 0.75],
+        },
     }
 
 
@@ -194,6 +200,14 @@ def test_intervals_are_reported_by_condition(tmp_path):
     assert "90 % intervals, calibrated on validation: 2.00 wide (r=0.0) to 4.40 (text+audio)" in " ".join(text.split())
     assert "they hold for 95 to 95 % of the test samples" in " ".join(text.split())
     assert "| r=0.0 | 2.00 | 95.0 | 10 | 20 |" in (tmp_path / "report.md").read_text()
+
+
+def test_what_abstaining_leaves_is_reported(tmp_path):
+    report(make_results(), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "abstains where its 90 % intervals are larger (`derl_predict.py --abstain`)" in text
+    assert "| width, at most | answered (%) | coverage (%) | MAE |" in text
+    assert "| 2.00 | 25.0 | 96.0 | 0.50 |\n| 4.40 | 100.0 | 95.0 | 0.75 |" in text
 
 
 def test_an_interval_of_too_few_samples_is_unbounded(tmp_path):
