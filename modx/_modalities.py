@@ -74,7 +74,8 @@ def check_names(owner: object, modalities: Iterable[str], argument: str = "modal
     """Check the names and return them sorted."""
     names = tuple(modalities) if isinstance(modalities, Iterable) and not isinstance(modalities, str) else ()
     distinct = all(isinstance(name, str) for name in names) and 0 < len(names) == len(set(names))
-    check(distinct, owner, f"{argument} to be distinct names", modalities, "pass names such as ('text', 'audio')")
+    expected = f"{argument} to be one or more distinct names"
+    check(distinct, owner, expected, modalities, "pass names such as ('text', 'audio')")
     for name in names:
         expected = f"{argument} to be non-empty, without '.', not attributes of nn.ModuleDict or nn.ParameterDict"
         check(is_name(name), owner, expected, name, "rename it")

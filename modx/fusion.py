@@ -22,8 +22,8 @@ class ModalityRouter(ModalityModule):
     r"""Fuse the views of all modalities into one sequence by a weighted sum per token (DERL, Li et al.).
 
     :math:`w = \mathrm{softmax}(\mathrm{MLP}([x_1; \ldots; x_I]) / \tau)` and :math:`y = \sum_i w_i x_i` (eq. 13-15).
-    The I inputs x are all views of all modalities. They are concatenated in order of view, and within a view in
-    alphabetical order of modality name.
+    The inputs :math:`x_1, \ldots, x_I` are all views of all modalities. They are concatenated in order of
+    view, and within a view in alphabetical order of modality name.
 
     Args:
         modalities: Names of the modalities, in any order.

@@ -223,7 +223,7 @@ def test_refuses_a_first_feature_without_dimensions():
 
 @pytest.mark.parametrize("modalities", [(), ("text", "text"), "text"])
 def test_refuses_names_that_are_not_a_collection_of_distinct_ones(modalities):
-    message = re.escape(f"modalities to be distinct names, got {modalities!r}")
+    message = re.escape(f"modalities to be one or more distinct names, got {modalities!r}")
     with pytest.raises(ValueError, match="HybridExpertDisentangler expected " + message):
         HybridExpertDisentangler(modalities, 4, 5)
 

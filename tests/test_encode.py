@@ -226,7 +226,7 @@ def test_refuses_masks_that_do_not_fit_and_names_the_modality(mask, message):
     [
         ({"max_lengths": {"one": 5}}, "expected max_lengths for modalities ('one', 'two words'), got ('one',)"),
         ({"num_tokens": 0}, "expected num_tokens >= 1, got 0"),
-        ({"input_dims": {}}, "expected keys of input_dims to be distinct names, got {}"),
+        ({"input_dims": {}}, "expected keys of input_dims to be one or more distinct names, got {}"),
     ],
 )
 def test_refuses_a_configuration_that_does_not_fit(arguments, message):

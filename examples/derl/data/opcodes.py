@@ -83,9 +83,13 @@ def _refuse_more(left: dict[str, int], size: int) -> NoReturn:
 
 
 def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:
-    """Yield each opcode and its argument, as pickletools.genops does, which cannot read non-ASCII text of Python 2."""
-    name = ""
+    """Yield each opcode and its argument, as pickletools.genops does, which cannot read non-ASCII text of Python 2.
+
+    A frame has to end where an opcode does: where it does not, Python's unpickler goes on at another byte than this.
+    """
+    name, frame_end = "", 0
     while name != "STOP":
+        start = stream.tell()
         code = stream.read(1)
         opcode = pickletools.code2op.get(code.decode("latin-1"))
         if opcode is None:
@@ -95,6 +99,13 @@ def _opcodes(stream: mmap.mmap) -> Iterator[tuple[Any, Any]]:
             argument: Any = stream.readline()
         else:
             argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        if start < frame_end and (name == "FRAME" or stream.tell() > frame_end):
+            raise ValueError(f"{name} does not end within its frame")
+        if name == "FRAME":
+            frame_end = stream.tell() + argument
+            if frame_end > len(stream):
+                stream.seek(len(stream))
+                raise ValueError("a frame is longer than the file")
         yield opcode, argument
 
 

@@ -553,6 +553,20 @@ def test_a_memo_index_out_of_order_allocates_nothing(write):
         read_mmsa(write(b"\x80\x02Nr" + struct.pack("<I", 2**31) + b"."))
 
 
+FRAMES = {
+    "within an argument": (6, b"C\x09\x95K\x01K\x02K\x03K\x04."),
+    "after its opcode": (3, b"K\x01K\x02\x86."),
+    "in the next frame": (20, b"\x95" + struct.pack("<Q", 4) + b"K\x01K\x02\x86......."),
+}
+
+
+@pytest.mark.parametrize("end", FRAMES)
+def test_a_frame_that_ends_within_an_opcode_is_refused(write, end):
+    length, body = FRAMES[end]
+    with pytest.raises(DataError, match="does not end within its frame; it is damaged"):
+        read_mmsa(write(b"\x80\x04\x95" + struct.pack("<Q", length) + body))
+
+
 def test_nesting_neither_overflows_nor_hangs(write):
     depth = 200_000
     lists = b"\x80\x04" + b"]" * depth + b"a" * (depth - 1) + b"."

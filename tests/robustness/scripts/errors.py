@@ -260,7 +260,7 @@ def make_rows() -> Iterator[Row]:
 
     def names(name: str) -> Iterator[Row]:
         for value in ((), "text", ("a", "a"), ("a", 1), None, 3, [["a"]]):
-            yield wrong(name, "modalities", value, f"modalities to be distinct names, got {value!r}")
+            yield wrong(name, "modalities", value, f"modalities to be one or more distinct names, got {value!r}")
         for value in ("", "a.b", "type"):
             yield wrong(name, "modalities", ("a", value), f"nn.ModuleDict or nn.ParameterDict, got {value!r}")
 
@@ -420,8 +420,8 @@ def make_rows() -> Iterator[Row]:
             for value in (0, -1):
                 yield wrong(name, argument, {"a": value}, f"{argument}['a'] >= 1, got {value}")
             yield mistyped(name, argument, {"a": 2.5}, f"{argument}['a'] of type int, got 2.5")
-        yield wrong(name, "input_dims", {}, "keys of input_dims to be distinct names, got {}")
-        yield wrong(name, "input_dims", {1: 6}, "keys of input_dims to be distinct names, got {1: 6}")
+        yield wrong(name, "input_dims", {}, "keys of input_dims to be one or more distinct names, got {}")
+        yield wrong(name, "input_dims", {1: 6}, "keys of input_dims to be one or more distinct names, got {1: 6}")
         yield wrong(name, "max_lengths", {"b": 9}, "max_lengths for modalities ('a',), got ('b',)")
     for name in ("BottleneckEncoder.forward", "BottleneckEncoder.explain", "MissingModalityFusion.forward"):
         yield from features(name, "inputs", 6)
