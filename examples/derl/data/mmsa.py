@@ -28,9 +28,8 @@ def read_mmsa(path: str | Path, *, text_features: bool = False) -> dict[str, Spl
     Each split holds ``id``, ``regression_labels`` and its modalities: ``raw_text``, and every numeric array ``(N, L,
     D)``, e.g. ``audio``, ``vision`` or ``heart``, whose lengths are in ``heart_lengths``. Without lengths (aligned
     files), an utterance lies between its first and its last frame that are not all zero. A value that is not finite
-    counts as missing. An
-    utterance without any frame that was observed lacks the modality, and one whose text is None, NaN or blank lacks the
-    text. ``Split.left_out`` maps each key that was not read to the reason.
+    counts as missing. An utterance without any frame that was observed lacks the modality, and one whose text is None,
+    NaN or blank lacks the text. ``Split.left_out`` maps each key that was not read to the reason.
 
     MMSA's keys ``text`` and ``text_bert`` hold precomputed features and BERT token ids. They are left out; the words
     are read from ``raw_text``. Without ``raw_text``, ``text`` is read as the modality ``text_features``.
@@ -106,7 +105,13 @@ def _splits(content: Any, text_features: bool) -> dict[str, Split]:
         found = unpad(key, {name: part.frames[modality] for name, part in parts.items()})
         for name in parts:
             lengths[name][modality] = torch.from_numpy(found[name])
-    return {name: _split(part, lengths[name], text_features) for name, part in parts.items()}
+    splits = {}
+    for name, part in parts.items():
+        try:
+            splits[name] = _split(part, lengths[name], text_features)
+        except DataError as error:
+            raise DataError(f"split {name!r}: {error}") from error
+    return splits
 
 
 class _Part(NamedTuple):

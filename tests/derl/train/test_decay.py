@@ -47,6 +47,13 @@ def test_the_optimizer_decays_what_is_decayed_and_holds_every_parameter_once():
         assert group["lr"] == (options.text_learning_rate if text else options.learning_rate)
 
 
+@pytest.mark.parametrize("average_decay", ["0", "0.9"])
+def test_the_optimizer_is_fused_also_when_it_averages(average_decay):
+    optimizer = make_optimizer(make_model(), parse(["--average_decay", average_decay]))
+    assert optimizer.defaults["fused"]
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
 def test_the_plain_baseline_decays_the_weights_of_its_head_and_its_encoder():
     names = decayed(make_model(PlainModel))
     assert "head.weight" in names
