@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import check_lengths, mean_frames, mean_over, pad_frames
+from baselines.masked import check_lengths, masked_frames, mean_frames, mean_over
 
 MARGIN = 1.2  # eta, the distance that the student keeps from what the teacher makes of other samples
 
@@ -149,7 +149,7 @@ class Network(nn.Module):
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None) -> CorrKdOutput:
         pooled, here = [], []
         for name, convolve in self.convolutions.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             pooled.append(mean_frames(self.encoders[name](convolve(x.mT).mT, mask), mask))
             here.append(mask.any(1))
         joint = torch.cat(pooled, dim=-1).to(self.head.weight.dtype)  # exact under autocast, as the losses are

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, mean_frames, pad_frames
+from baselines.masked import check_lengths, masked_frames, mean_frames, pad_frames
 from baselines.recurrent import read_both_ways, stacked
 
 
@@ -104,7 +104,7 @@ class CubeMLP(nn.Module):
         check_lengths("CubeMLP", features, self.max_lengths)
         parts = []
         for name, encode in self.encoders.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             x, mask = window_means(x, mask, -(-self.max_lengths[name] // self.length))
             x = encode(x) if name == "text" else encode(x, mask)
             parts.append(pad_frames(self.dropout(x), mask, self.length)[0])

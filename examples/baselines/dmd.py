@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import Windows, check_lengths, last, mean_over, pad_frames
+from baselines.masked import Windows, check_lengths, last, masked_frames, mean_over
 from baselines.residual import Residual
 
 DECOUPLING, INNER, DISTILLATION = 0.1, 0.1, 0.05  # weights of the losses: lambda 1, gamma, lambda 2
@@ -165,7 +165,7 @@ class DMD(nn.Module):
         check_lengths("DMD", features, self.max_lengths)
         projected, frames = {}, {}
         for name, project in self.projections.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], self.max_lengths[name])
+            x, mask = masked_frames(features, masks, name, self.max_lengths[name])
             x = self.text_dropout(x) if name == "text" else x
             projected[name], frames[name] = project(x, mask)
         own = {name: self.own[name](x) for name, x in projected.items()}

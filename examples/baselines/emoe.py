@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import CrossmodalEncoder
 from baselines.head import Head
-from baselines.masked import Windows, check_lengths, last, mean_over, pad_frames
+from baselines.masked import Windows, check_lengths, last, masked_frames, mean_over
 from baselines.residual import Residual
 
 WEIGHTS = {"experts": 1.0, "balance": 0.1, "importance": 0.01, "distillation": 0.1}  # of the losses
@@ -135,7 +135,7 @@ class EMOE(nn.Module):
         check_lengths("EMOE", features, self.max_lengths)
         inputs, found, here = [], {}, []
         for name, project in self.projections.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], self.max_lengths[name])
+            x, mask = masked_frames(features, masks, name, self.max_lengths[name])
             inputs.append(self.align[name](x.mT).mT if name in self.align else x)
             x = self.text_dropout(x) if name == "text" else x
             x, frames = project(x, mask)

@@ -49,6 +49,14 @@ def pad_frames(x: Tensor, mask: Tensor | None, length: int) -> tuple[Tensor, Ten
     return F.pad(hide(x, mask), (0, 0, 0, spare)), F.pad(mask, (0, spare))
 
 
+def masked_frames(
+    features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None, name: str, length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return a modality's frames and its mask, as :func:`pad_frames` does. Default: as many as there are."""
+    x = features[name]
+    return pad_frames(x, None if masks is None else masks[name], x.shape[1] if length is None else length)
+
+
 class Windows(nn.Conv1d):
     """Convolve frames; a window is masked if all of its frames are."""
 

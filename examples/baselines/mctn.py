@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, first_at_least, hide, mean_over, pad_frames
+from baselines.masked import check_lengths, first_at_least, hide, masked_frames, mean_over
 from baselines.recurrent import both_ways, stacked, unmasked_first
 
 WEIGHT = 0.1  # of every translation's loss, beside 1 for the task's
@@ -93,10 +93,7 @@ class MCTN(nn.Module):
             ValueError: A sequence is too long.
         """
         check_lengths("MCTN", features, self.max_lengths)
-        padded = {
-            name: pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
-            for name in self.max_lengths
-        }
+        padded = {name: masked_frames(features, masks, name) for name in self.max_lengths}
         frames = {name: mask for name, (_, mask) in padded.items()}
         states, real = unmasked_first(*padded[self.dominant])
         translated: dict[str, Tensor] = {}

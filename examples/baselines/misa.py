@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, hide, mean_frames, mean_over, pad_frames
+from baselines.masked import check_lengths, hide, masked_frames, mean_frames, mean_over
 from baselines.recurrent import both_ways, unmasked_first
 
 WEIGHTS = {"similarity": 1.0, "difference": 0.3, "reconstruction": 1.0}  # of the losses: alpha, beta, gamma
@@ -119,7 +119,7 @@ class MISA(nn.Module):
         check_lengths("MISA", features, self.max_lengths)
         summaries, present = {}, {}
         for name, project in self.projections.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             summaries[name], present[name] = project(self._sum_up(name, x, mask)), mask.any(1)
         common = {name: self.common(x).sigmoid() for name, x in summaries.items()}
         own = {name: self.own[name](x).sigmoid() for name, x in summaries.items()}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, first, mean_over, pad_frames
+from baselines.masked import check_lengths, first, masked_frames, mean_over
 from baselines.recurrent import FinalState
 
 WEIGHTS = {"likelihood": 0.1, "entropy": 0.1, "contrast": 0.1}  # of the losses: beta, beta, alpha
@@ -122,7 +122,7 @@ class MMIM(nn.Module):
         check_lengths("MMIM", features, self.max_lengths)
         summaries, present = {}, {}
         for name in self.names:
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             summaries[name] = first(x, mask) if name == "text" else self.encoders[name](x, mask)
             present[name] = mask.any(1)
         fused = self.fusion(torch.cat(list(summaries.values()), dim=-1))

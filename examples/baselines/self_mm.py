@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, first, mean_over, pad_frames
+from baselines.masked import check_lengths, first, masked_frames, mean_over
 from baselines.recurrent import FinalState
 
 LIMIT = 3.0  # H, of a generated label
@@ -120,7 +120,7 @@ class SelfMM(nn.Module):
         check_lengths("SelfMM", features, self.max_lengths)
         summaries, present = {}, {}
         for name in self.max_lengths:
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             present[name] = mask.any(1)
             summaries[name] = first(x, mask) if name == "text" else self.recurrent[name](x, mask)
         fused, prediction = self.fused(torch.cat(list(summaries.values()), dim=-1))

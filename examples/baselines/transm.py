@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.crossmodal import sinusoids
 from baselines.head import Head
-from baselines.masked import check_lengths, first_at_least, hide, mean_frames, mean_over, pad_frames
+from baselines.masked import check_lengths, first_at_least, hide, masked_frames, mean_frames, mean_over
 from baselines.recurrent import read_both_ways, stacked
 
 WEIGHT = 10.0  # of every translation's loss, beside 1 for the task's
@@ -113,7 +113,7 @@ class TransM(nn.Module):
         check_lengths("TransM", features, self.max_lengths)
         encoded, frames = {}, {}
         for name, project in self.projections.items():
-            x, mask = pad_frames(features[name], None if masks is None else masks[name], features[name].shape[1])
+            x, mask = masked_frames(features, masks, name)
             frames[name] = mask = first_at_least(mask)
             states = self.dropout(read_both_ways(self.input_dropout(x), mask, self.grus[name]))
             encoded[name] = self.dropout(project(states).tanh())

@@ -137,18 +137,18 @@ class Modx(LateFusion):
 
 
 class Plain(Network):
-    """An MLP on all summaries, with zeros for what is absent; it does not see the hours."""
+    """An MLP on all summaries, with zeros for what is absent; it does not see the windows."""
 
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
         self.mlp = _mlp(len(MODALITIES) * SUMMARY * DIM)
 
     def answer(self, frames: Frames) -> Answer:
-        return Answer(self.mlp(_flat(_by_hour(frames)[1])).squeeze(1), {})
+        return Answer(self.mlp(_flat(_by_window(frames)[1])).squeeze(1), {})
 
 
 class Recurrent(Network):
-    """A GRU over the hours, and an MLP on its last state and all summaries."""
+    """A GRU over the windows, and an MLP on its last state and all summaries."""
 
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
@@ -156,12 +156,12 @@ class Recurrent(Network):
         self.mlp = _mlp((1 + len(MODALITIES) * SUMMARY) * DIM)
 
     def answer(self, frames: Frames) -> Answer:
-        hours, rest = _by_hour(frames)
-        return Answer(self.mlp(torch.cat([self.gru(hours)[0][:, -1], _flat(rest)], 1)).squeeze(1), {})
+        windows, rest = _by_window(frames)
+        return Answer(self.mlp(torch.cat([self.gru(windows)[0][:, -1], _flat(rest)], 1)).squeeze(1), {})
 
 
 class Transformer(Network):
-    """One transformer over all hours and all summaries, with a token of its own that answers."""
+    """One transformer over all windows and all summaries, with a token of its own that answers."""
 
     def __init__(self, risk: float) -> None:
         super().__init__(risk)
@@ -171,11 +171,11 @@ class Transformer(Network):
         self.head = _head(DIM)
 
     def answer(self, frames: Frames) -> Answer:
-        hours, rest = _by_hour(frames)
+        windows, rest = _by_window(frames)
         seen = torch.stack([frames.masks[name][:, :WINDOWS] for name in COLUMNS]).any(0)
-        token = self.token.expand(len(hours), 1, -1)
-        x = torch.cat([token, hours + self.positions, *(part for part, _ in rest.values())], 1)
-        mask = torch.cat([seen.new_ones(len(hours), 1), seen, *(mask for _, mask in rest.values())], 1)
+        token = self.token.expand(len(windows), 1, -1)
+        x = torch.cat([token, windows + self.positions, *(part for part, _ in rest.values())], 1)
+        mask = torch.cat([seen.new_ones(len(windows), 1), seen, *(mask for _, mask in rest.values())], 1)
         return Answer(self.head(self.blocks(x, mask, num_queries=1)[:, 0]).squeeze(1), {})
 
 
@@ -209,11 +209,11 @@ def _join(tokens: dict[str, Tensor]) -> Tensor:
     return torch.cat([tokens[name].flatten(1) for name in MODALITIES], 1)
 
 
-def _by_hour(frames: Frames) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """Return the sum of all modalities' frames in each hour, and the other frames with their masks per modality."""
-    hours = sum(frames.inputs[name][:, :WINDOWS] * frames.masks[name][:, :WINDOWS, None] for name in COLUMNS)
+def _by_window(frames: Frames) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Return the sum of all modalities' frames in each window, and the other frames with their masks per modality."""
+    windows = sum(frames.inputs[name][:, :WINDOWS] * frames.masks[name][:, :WINDOWS, None] for name in COLUMNS)
     first = {name: WINDOWS if name in COLUMNS else 0 for name in MODALITIES}
-    return hours, {name: (frames.inputs[name][:, k:], frames.masks[name][:, k:]) for name, k in first.items()}
+    return windows, {name: (frames.inputs[name][:, k:], frames.masks[name][:, k:]) for name, k in first.items()}
 
 
 def _flat(summaries: dict[str, tuple[Tensor, Tensor]]) -> Tensor:

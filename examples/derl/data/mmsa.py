@@ -1,7 +1,8 @@
 """Read MMSA pickles (``unaligned_50.pkl``, ``aligned_50.pkl``) into splits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,10 +96,8 @@ def _splits(content: Any, text_features: bool) -> dict[str, Split]:
         if not isinstance(content[name], dict):
             found = content[name]
             refuse(f"split {name!r} to be a dict", kind(found), remedy(found, OTHER_LAYOUT))
-        try:
+        with _naming(name):
             parts[name] = _part(content[name], text_features)
-        except DataError as error:
-            raise DataError(f"split {name!r}: {error}") from error
     _check_agreement(parts)
     lengths: dict[str, dict[str, Tensor]] = {name: {} for name in parts}
     for modality, key in parts[SPLITS[0]].keys.items():
@@ -107,11 +106,18 @@ def _splits(content: Any, text_features: bool) -> dict[str, Split]:
             lengths[name][modality] = torch.from_numpy(found[name])
     splits = {}
     for name, part in parts.items():
-        try:
+        with _naming(name):
             splits[name] = _split(part, lengths[name], text_features)
-        except DataError as error:
-            raise DataError(f"split {name!r}: {error}") from error
     return splits
+
+
+@contextmanager
+def _naming(split: str) -> Iterator[None]:
+    """Say in which split the error is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"split {split!r}: {error}") from error
 
 
 class _Part(NamedTuple):
