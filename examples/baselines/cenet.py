@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.head import Head
-from baselines.masked import check_lengths, first, hide, pad_frames
+from baselines.masked import check_lengths, first, first_at_least, hide, masked_frames
 
 Enhance = Callable[[Tensor], Tensor]  # states (B, T, D) -> states with what other modalities add
 
@@ -90,11 +90,7 @@ class CENET(nn.Module):
             ValueError: A sequence is too long.
         """
         check_lengths("CENET", features, self.max_lengths)
-        given = {
-            name: pad_frames(x, None if masks is None else masks[name], x.shape[1])
-            for name, x in features.items()
-            if name != self.dominant
-        }
+        given = {name: masked_frames(features, masks, name) for name in features if name != self.dominant}
         given = {name: (self.transforms[name](x), mask) for name, (x, mask) in given.items()}
 
         def enhance(states: Tensor) -> Tensor:
@@ -104,7 +100,7 @@ class CENET(nn.Module):
         text = features[self.dominant]
         mask = text.new_ones(text.shape[:2], dtype=torch.bool) if masks is None else masks[self.dominant]
         states = enhance(hide(text, mask)) if encode is None else encode(enhance)
-        return CenetOutput(self.head(self.hidden(first(states, stand_in(mask)))))
+        return CenetOutput(self.head(self.hidden(first(states, first_at_least(mask)))))
 
 
 class Attention(nn.Module):
@@ -120,8 +116,3 @@ class Attention(nn.Module):
         shown = mask[:, None] | ~anything  # attention over nothing would be NaN
         found = F.scaled_dot_product_attention(self.query(x), self.key(source), self.value(source), attn_mask=shown)
         return torch.where(anything, found, 0)
-
-
-def stand_in(mask: Tensor) -> Tensor:
-    """Return a mask ``(B, T)`` whose first element is True where all of them are False."""
-    return mask | (~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from baselines.cenet import CENET, Enhance, stand_in
+from baselines.cenet import CENET, Enhance
+from baselines.masked import first_at_least
 from derl.model.compared import ComparedModel
 from derl.model.config import DerlConfig
 from derl.model.masks import Features
@@ -61,7 +62,7 @@ class CenetModel(ComparedModel):
         def encode(enhance: Enhance) -> Tensor:
             token = ENHANCE.set(enhance)
             try:
-                found = self.text_encoder(input_ids=ids, attention_mask=stand_in(mask).long())
+                found = self.text_encoder(input_ids=ids, attention_mask=first_at_least(mask).long())
             finally:
                 ENHANCE.reset(token)
             states: Tensor = found.last_hidden_state
